@@ -1,0 +1,3 @@
+pub mod failure;
+pub mod files;
+pub mod protocol;
