@@ -1,3 +1,7 @@
+pub mod config;
 pub mod failure;
 pub mod files;
+pub mod host;
+pub mod lease;
 pub mod protocol;
+pub mod slurm;

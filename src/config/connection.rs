@@ -1,0 +1,161 @@
+//! How a client outside reaches the endpoint: directly, or through a proxy command.
+//!
+//! A proxy command is run by a shell on the client, so its template comes from the request's config alone and every
+//! value put into it is checked for its own syntax first. It holds no single quotes: the client's quoting for
+//! `rsync -e` cannot carry them (protocol.md 4.4).
+
+use std::collections::BTreeMap;
+
+use super::value::{Reader, is_line, is_word};
+
+/// The placeholders of a proxy template, as in the reference adapter, and `{user}`.
+pub const PLACEHOLDERS: &[&str] = &["host", "port", "user", "loginHost", "loginUser", "leaseId", "slug", "name", "jobId"];
+
+/// How the client connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connection {
+    Direct,
+    /// Run by the client's ssh; placeholders are still to be filled.
+    Proxy { template: String, login_host: String, login_user: String },
+}
+
+/// Reads `sshMode`, `loginHost`, `loginUser` and `proxyCommand`.
+pub fn read(reader: &mut Reader<'_>) -> Connection {
+    let mode = reader.text("sshMode", "\"direct\" or \"proxy-through-login\"", |text| {
+        matches!(text, "direct" | "proxy-through-login")
+    });
+    let login_host = reader
+        .text("loginHost", "a host name, address or ssh alias of letters, digits and ._:-", is_host)
+        .unwrap_or_default();
+    let login_user =
+        reader.text("loginUser", "a user name of letters, digits and ._@-", |text| is_word(text, "._@-")).unwrap_or_default();
+    let command = reader.text("proxyCommand", "one line without single quotes", |text| {
+        is_line(text, 4096) && !text.contains('\'')
+    });
+    let through_login = mode.as_deref() == Some("proxy-through-login");
+    if through_login && login_host.is_empty() && command.is_none() {
+        reader.complain_all("config key \"sshMode\" is \"proxy-through-login\", which needs \"loginHost\"");
+    }
+    if let Some(template) = command {
+        let unknown: Vec<_> = placeholders(&template).into_iter().filter(|name| !PLACEHOLDERS.contains(&name.as_str())).collect();
+        if !unknown.is_empty() {
+            reader.complain_all(format!(
+                "config key \"proxyCommand\" has unknown placeholders {{{}}}; allowed are {{{}}}",
+                unknown.join("} {"),
+                PLACEHOLDERS.join("} {")
+            ));
+        }
+        for (name, value) in [("loginHost", &login_host), ("loginUser", &login_user)] {
+            if placeholders(&template).iter().any(|used| used == name) && value.is_empty() {
+                reader.complain_all(format!("config key \"proxyCommand\" uses {{{name}}}, but \"{name}\" is not set"));
+            }
+        }
+        return Connection::Proxy { template, login_host, login_user };
+    }
+    if !through_login {
+        return Connection::Direct;
+    }
+    let target = if login_user.is_empty() { "{loginHost}" } else { "{loginUser}@{loginHost}" };
+    // The inner ssh gets none of the client's options: without BatchMode it could ask for a password in the middle
+    // of a sync, without a time limit it could hang longer than the client waits.
+    let template = format!("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p {target}");
+    Connection::Proxy { template, login_host, login_user }
+}
+
+/// Whether `text` can stand as a host name: nothing that a shell or ssh could take for something else.
+pub fn is_host(text: &str) -> bool {
+    is_word(text, "._:-") && text.len() <= 253
+}
+
+impl Connection {
+    /// The proxy command for one endpoint, or `None` for a direct connection. `values` has all placeholders but
+    /// those of the login host.
+    pub fn proxy_command(&self, values: &BTreeMap<&str, String>) -> Option<String> {
+        let Connection::Proxy { template, login_host, login_user } = self else { return None };
+        let mut text = String::with_capacity(template.len());
+        let mut rest = template.as_str();
+        while let Some((start, end)) = next_placeholder(rest) {
+            let name = &rest[start + 1..end];
+            text.push_str(&rest[..start]);
+            match name {
+                "loginHost" => text.push_str(login_host),
+                "loginUser" => text.push_str(login_user),
+                _ => text.push_str(values.get(name).map_or("", String::as_str)),
+            }
+            rest = &rest[end + 1..];
+        }
+        text.push_str(rest);
+        Some(text)
+    }
+}
+
+fn placeholders(template: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = template;
+    while let Some((start, end)) = next_placeholder(rest) {
+        names.push(rest[start + 1..end].to_owned());
+        rest = &rest[end + 1..];
+    }
+    names
+}
+
+/// The next `{word}`; `${WORD}` is the shell's and passes.
+fn next_placeholder(text: &str) -> Option<(usize, usize)> {
+    let mut from = 0;
+    while let Some(at) = text[from..].find('{') {
+        let start = from + at;
+        if let Some(length) = text[start..].find('}') {
+            let end = start + length;
+            let word = &text[start + 1..end];
+            let shell = text[..start].ends_with('$');
+            if !shell && !word.is_empty() && word.chars().all(|c| c.is_ascii_alphabetic()) {
+                return Some((start, end));
+            }
+        }
+        from = start + 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn connection(value: &Value) -> Result<Connection, Vec<String>> {
+        let mut reader = Reader::new(value.as_object().unwrap());
+        let connection = read(&mut reader);
+        let complaints = reader.finish();
+        if complaints.is_empty() { Ok(connection) } else { Err(complaints) }
+    }
+
+    fn rendered(value: &Value) -> Option<String> {
+        let values = [("host", "n1"), ("port", "4022"), ("user", "alice"), ("jobId", "12;annex"), ("slug", "smoke")];
+        connection(value).unwrap().proxy_command(&values.iter().map(|(k, v)| (*k, (*v).to_owned())).collect())
+    }
+
+    #[rstest]
+    #[case(json!({}), None)]
+    #[case(json!({"sshMode": "direct"}), None)]
+    #[case(json!({"sshMode": "proxy-through-login", "loginHost": "login.example"}), Some("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p login.example"))]
+    #[case(json!({"sshMode": "proxy-through-login", "loginHost": "login", "loginUser": "bob"}), Some("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p bob@login"))]
+    #[case(json!({"proxyCommand": "jump {host} {port} {user} {slug} ${HOME} {} {a b}"}), Some("jump n1 4022 alice smoke ${HOME} {} {a b}"))]
+    fn proxy_commands(#[case] value: Value, #[case] expected: Option<&str>) {
+        assert_eq!(rendered(&value).as_deref(), expected);
+    }
+
+    #[rstest]
+    #[case(json!({"sshMode": "proxy-through-login"}), "needs \"loginHost\"")]
+    #[case(json!({"sshMode": "tunnel"}), "\"sshMode\" is \"tunnel\"")]
+    #[case(json!({"loginHost": "a;b"}), "\"loginHost\"")]
+    #[case(json!({"loginHost": "-oProxyCommand=x"}), "\"loginHost\"")]
+    #[case(json!({"loginHost": "login$(touch x)"}), "\"loginHost\"")]
+    #[case(json!({"proxyCommand": "ssh 'a'"}), "single quotes")]
+    #[case(json!({"proxyCommand": "ssh {hots}"}), "unknown placeholders {hots}")]
+    #[case(json!({"proxyCommand": "ssh {loginHost}"}), "\"loginHost\" is not set")]
+    fn complaints(#[case] value: Value, #[case] expected: &str) {
+        let complaints = connection(&value).unwrap_err();
+        assert!(complaints.iter().any(|text| text.contains(expected)), "{complaints:?}");
+    }
+}

@@ -1,0 +1,237 @@
+//! What a site may say, and the validated settings that everything else works with.
+//!
+//! The keys are a superset of the reference adapter's. Everything is checked before anything is created, and all
+//! that is wrong is told at once: the key, the value, and what is allowed.
+
+pub mod connection;
+pub mod sbatch;
+pub mod value;
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::failure::{Failure, Kind};
+use connection::Connection;
+use sbatch::Resources;
+use value::{Reader, is_line, is_word};
+
+/// Checks that the tools which the client needs on the node are there, and names the one that is missing. The set is
+/// the client's own (protocol.md 2.2); it is valid in any POSIX shell and holds no single quotes.
+pub const DEFAULT_READY_CHECK: &str = "for tool in bash python3 git rsync tar; do command -v $tool >/dev/null || \
+     { echo \"missing on this node: $tool\" >&2; exit 1; }; done";
+
+/// Validated settings with every default filled in.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub resources: Resources,
+    /// `--clusters`, where the site has several.
+    pub clusters: Option<String>,
+    /// Site text after our own word in the job's comment.
+    pub comment: Option<String>,
+    pub connection: Connection,
+    pub ssh_user: Option<String>,
+    pub ssh_private_key: Option<PathBuf>,
+    pub ready_check: String,
+    /// Where the client finds the node.
+    pub endpoint_host: EndpointHost,
+    /// The address that sshd listens on; empty: the one that the node's name resolves to.
+    pub bind_address: String,
+    /// Bash lines sourced in the job before anything else.
+    pub preamble: String,
+    /// Shell words put before every command of a session.
+    pub launcher: String,
+    pub work_root: PathBuf,
+    pub runner_script: Option<PathBuf>,
+    pub shared_dir: Option<PathBuf>,
+    /// Seconds that acquire waits in all.
+    pub acquire_timeout: u64,
+    /// Seconds that resolve waits for a lease that is not ready yet.
+    pub resolve_wait: u64,
+    /// Seconds without use after which the job ends itself; 0 never.
+    pub idle_timeout: u64,
+    /// Seconds after its start that the job ends itself; 0 is the wall time.
+    pub ttl: u64,
+    /// Seconds within which somebody must log in; 0 for ever.
+    pub taken_grace: u64,
+    /// Most leases at a time in this state dir.
+    pub max_leases: Option<u64>,
+}
+
+/// Which host name the client is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndpointHost {
+    /// The batch host as Slurm names it, put in place of `{node}`; a bare `{node}` is the default.
+    Template(String),
+    /// What the runner published, if it matches this pattern (`*` stands for any characters).
+    Runner { pattern: String },
+}
+
+/// Reads and checks the whole of a request's config.
+pub fn parse(config: &Map<String, Value>) -> Result<Settings, Failure> {
+    let mut reader = Reader::new(config);
+    let settings = read(&mut reader);
+    let complaints = reader.finish();
+    if complaints.is_empty() {
+        return Ok(settings);
+    }
+    Err(Failure::new(Kind::BadConfig, format!("the configuration has {} mistake(s)", complaints.len()))
+        .remedy("correct external.config")
+        .cause(complaints.join("; ")))
+}
+
+/// Wait of the reference adapter.
+const ACQUIRE_TIMEOUT_SECONDS: u64 = 1800;
+/// Long enough for a job that is just starting, short enough for a dashboard.
+const RESOLVE_WAIT_SECONDS: u64 = 10;
+/// The client's own default for idle time (protocol.md 5.1).
+const IDLE_TIMEOUT_SECONDS: u64 = 1800;
+/// Five minutes from the answer to the first login.
+const TAKEN_GRACE_SECONDS: u64 = 300;
+/// A year; more is a mistake of units.
+const MOST_SECONDS: u64 = 366 * 24 * 3600;
+/// The preamble travels in the job's environment, of which Linux allows 128 KiB a variable.
+const PREAMBLE_BYTES: usize = 64 * 1024;
+
+fn read(reader: &mut Reader<'_>) -> Settings {
+    let resources = sbatch::read(reader);
+    let connection = connection::read(reader);
+    Settings {
+        resources,
+        clusters: reader.text("clusters", "cluster names of letters, digits and _.,-", |text| is_word(text, "_.,-")),
+        comment: reader.text("comment", "one line of at most 512 bytes", |text| is_line(text, 512)),
+        connection,
+        ssh_user: reader.text("sshUser", "a user name of letters, digits and ._-", |text| is_word(text, "._-")),
+        ssh_private_key: reader.path("sshPrivateKey"),
+        ready_check: reader
+            .text("readyCheck", "one line of shell without single quotes", |text| is_line(text, 4096) && !text.contains('\''))
+            .unwrap_or_else(|| DEFAULT_READY_CHECK.to_owned()),
+        endpoint_host: endpoint_host(reader),
+        bind_address: reader
+            .text("bindAddress", "an IP address, or localhost", |text| {
+                text == "localhost" || text.parse::<std::net::IpAddr>().is_ok()
+            })
+            .unwrap_or_default(),
+        preamble: preamble(reader),
+        launcher: reader
+            .text("launcher", "one line: a command prefix such as apptainer exec image.sif", |text| is_line(text, 4096))
+            .unwrap_or_default(),
+        work_root: work_root(reader),
+        runner_script: reader.path("runnerScript"),
+        shared_dir: reader.path("sharedDir"),
+        acquire_timeout: reader.number("acquireTimeoutSeconds", 1, MOST_SECONDS).unwrap_or(ACQUIRE_TIMEOUT_SECONDS),
+        resolve_wait: reader.number("resolveWaitSeconds", 0, MOST_SECONDS).unwrap_or(RESOLVE_WAIT_SECONDS),
+        idle_timeout: reader.number("idleTimeoutSeconds", 0, MOST_SECONDS).unwrap_or(IDLE_TIMEOUT_SECONDS),
+        ttl: reader.number("ttlSeconds", 0, MOST_SECONDS).unwrap_or(0),
+        taken_grace: reader.number("takenGraceSeconds", 0, MOST_SECONDS).unwrap_or(TAKEN_GRACE_SECONDS),
+        max_leases: reader.number("maxLeases", 1, 1_000_000),
+    }
+}
+
+fn endpoint_host(reader: &mut Reader<'_>) -> EndpointHost {
+    let allowed = "slurm, a template with {node} such as {node}.cluster.example, runner, or runner:PATTERN with * for any characters";
+    let text = reader.text("endpointHost", allowed, |text| {
+        matches!(text, "slurm" | "runner")
+            || text.strip_prefix("runner:").is_some_and(|pattern| is_word(pattern, "*._:-"))
+            || (text.matches("{node}").count() == 1 && connection::is_host(&text.replace("{node}", "n")))
+    });
+    match text.as_deref() {
+        None | Some("slurm") => EndpointHost::Template("{node}".into()),
+        Some("runner") => EndpointHost::Runner { pattern: "*".into() },
+        Some(text) => match text.strip_prefix("runner:") {
+            Some(pattern) => EndpointHost::Runner { pattern: pattern.to_owned() },
+            None => EndpointHost::Template(text.to_owned()),
+        },
+    }
+}
+
+fn preamble(reader: &mut Reader<'_>) -> String {
+    const KEY: &str = "preamble";
+    let Some(value) = reader.raw(KEY) else { return String::new() };
+    let text = match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(lines) => lines.iter().map(Value::as_str).collect::<Option<Vec<_>>>().map(|lines| lines.join("\n")),
+        _ => None,
+    };
+    match text {
+        Some(text) if text.len() <= PREAMBLE_BYTES && !text.contains('\0') => text,
+        _ => {
+            reader.complain(KEY, value, "bash lines as a string or an array of strings, 64 KiB at most");
+            String::new()
+        }
+    }
+}
+
+/// The client refuses the same roots for its own work root (protocol.md 4.8); the runner removes a directory there.
+fn work_root(reader: &mut Reader<'_>) -> PathBuf {
+    const SHARED_ROOTS: &[&str] = &["/", "/home", "/root", "/tmp", "/opt", "/usr", "/var", "/etc", "/dev", "/proc", "/sys", "/run", "/bin", "/lib", "/sbin"];
+    let path = reader.path("runnerWorkRoot");
+    if let Some(path) = &path {
+        let text = path.to_string_lossy();
+        let text = text.trim_end_matches('/');
+        let home = value::expand_home("~").unwrap_or_default();
+        if text.is_empty() || SHARED_ROOTS.contains(&text) || text == home || text.strip_prefix("/home/").is_some_and(|rest| !rest.contains('/')) {
+            reader.complain_all(format!(
+                "config key \"runnerWorkRoot\" is {text:?}; allowed is a directory of its own below a home or scratch directory"
+            ));
+        }
+    }
+    path.or_else(|| value::expand_home("~/crabbox-slurm-work").map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("/tmp/crabbox-slurm-work"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    fn settings(value: &Value) -> Result<Settings, Failure> {
+        parse(value.as_object().unwrap())
+    }
+
+    #[test]
+    fn the_reference_adapters_configuration_is_accepted() {
+        let value = json!({
+            "account": "example-lab", "partition": "batch", "qos": "normal", "cpus": 16, "mem": "64G", "timeLimit": "02:00:00",
+            "gres": "gpu:1", "nodes": "1", "constraint": "a100&nvlink", "reservation": "r1", "extraSbatchArgs": ["--ntasks=1"],
+            "sshMode": "proxy-through-login", "loginHost": "login.cluster.example.edu", "loginUser": "alice",
+            "sshUser": "alice", "readyCheck": "command -v bash", "acquireTimeoutSeconds": "3600",
+            "runnerWorkRoot": "/scratch/example-lab/crabbox", "runnerScript": "/opt/runner.sh"
+        });
+        let settings = settings(&value).unwrap();
+        assert_eq!(settings.acquire_timeout, 3600);
+        assert_eq!(settings.resources.options.len(), 11);
+    }
+
+    #[rstest]
+    #[case(json!({"runnerWorkRoot": "/home/alice"}), "runnerWorkRoot")]
+    #[case(json!({"runnerWorkRoot": "/tmp/"}), "runnerWorkRoot")]
+    #[case(json!({"readyCheck": "test 'a'"}), "readyCheck")]
+    #[case(json!({"endpointHost": "{node};x"}), "endpointHost")]
+    #[case(json!({"endpointHost": "runner:a b"}), "endpointHost")]
+    #[case(json!({"bindAddress": "eth0"}), "bindAddress")]
+    #[case(json!({"preamble": {"a": 1}}), "preamble")]
+    #[case(json!({"maxLeases": 0}), "maxLeases")]
+    #[case(json!({"acquireTimeoutSeconds": -1}), "acquireTimeoutSeconds")]
+    #[case(json!({"sharedDir": "relative/dir"}), "sharedDir")]
+    #[case(json!({"comment": "a\nb"}), "comment")]
+    #[case(json!({"partition": "a b", "gpus": 1, "gres": "gpu:1"}), "2 mistake(s)")]
+    fn mistakes_are_named(#[case] value: Value, #[case] expected: &str) {
+        let failure = settings(&value).unwrap_err();
+        assert_eq!(failure.kind, Kind::BadConfig);
+        assert!(failure.to_string().contains(expected), "{failure}");
+    }
+
+    #[test]
+    fn endpoint_hosts() {
+        let of = |text: &str| settings(&json!({"endpointHost": text})).unwrap().endpoint_host;
+        assert_eq!(of("slurm"), EndpointHost::Template("{node}".into()));
+        assert_eq!(of("{node}-ib.example"), EndpointHost::Template("{node}-ib.example".into()));
+        assert_eq!(of("runner:*.example"), EndpointHost::Runner { pattern: "*.example".into() });
+    }
+
+    #[test]
+    fn a_preamble_may_be_lines() {
+        assert_eq!(settings(&json!({"preamble": ["a", "b"]})).unwrap().preamble, "a\nb");
+    }
+}

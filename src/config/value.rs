@@ -1,0 +1,161 @@
+//! Reads single values of a site's configuration and gathers what is wrong with them.
+//!
+//! YAML turns what a person wrote into whatever it takes it for, so numbers may come as strings and strings as
+//! numbers (protocol.md 1.1). Null and the empty string mean absent, as in the reference adapter.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::protocol::shown;
+
+/// The keys not yet read, and the complaints so far.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    map: &'a Map<String, Value>,
+    known: Vec<&'static str>,
+    complaints: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(map: &'a Map<String, Value>) -> Reader<'a> {
+        Reader { map, known: Vec::new(), complaints: Vec::new() }
+    }
+
+    /// Notes that `key` cannot be used; `allowed` says what can.
+    pub fn complain(&mut self, key: &str, value: &Value, allowed: &str) {
+        self.complaints.push(format!("config key {key:?} is {}; allowed is {allowed}", shown(value)));
+    }
+
+    /// Notes a complaint about several keys together.
+    pub fn complain_all(&mut self, text: impl Into<String>) {
+        self.complaints.push(text.into());
+    }
+
+    /// The value of a key unless it is absent, null or empty.
+    pub fn raw(&mut self, key: &'static str) -> Option<&'a Value> {
+        self.known.push(key);
+        match self.map.get(key) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) if text.is_empty() => None,
+            other => other,
+        }
+    }
+
+    /// A string or number that `check` accepts.
+    pub fn text(&mut self, key: &'static str, allowed: &str, check: impl Fn(&str) -> bool) -> Option<String> {
+        let value = self.raw(key)?;
+        match scalar(value) {
+            Some(text) if check(&text) => Some(text),
+            _ => {
+                self.complain(key, value, allowed);
+                None
+            }
+        }
+    }
+
+    /// A whole number within `min..=max`.
+    pub fn number(&mut self, key: &'static str, min: u64, max: u64) -> Option<u64> {
+        let value = self.raw(key)?;
+        let number = scalar(value).and_then(|text| text.trim().parse().ok()).filter(|n| (min..=max).contains(n));
+        if number.is_none() {
+            self.complain(key, value, &format!("a whole number from {min} to {max}"));
+        }
+        number
+    }
+
+    /// An absolute path, `~/` standing for the home directory, of characters that are safe in every place where the
+    /// path is used: Slurm's file name patterns, ssh's option values, rsync's remote shell.
+    pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let allowed = "an absolute path of letters, digits and ._/@+,:=- (~/ for the home directory)";
+        let text = self.text(key, allowed, |text| expand_home(text).is_some_and(|path| is_safe_path(&path)))?;
+        expand_home(&text).map(PathBuf::from)
+    }
+
+    /// Ends the reading: unknown keys are complaints too.
+    pub fn finish(mut self) -> Vec<String> {
+        for (key, value) in self.map {
+            if !self.known.contains(&key.as_str()) {
+                let near = self.known.iter().find(|known| known.eq_ignore_ascii_case(key));
+                let hint = near.map_or_else(|| "see the README's table of config keys".to_owned(), |near| format!("is {near:?} meant?"));
+                self.complaints.push(format!("config key {:?} (value {}) is unknown; {hint}", shorten(key), shown(value)));
+            }
+        }
+        self.complaints
+    }
+}
+
+fn shorten(key: &str) -> String {
+    key.chars().take(60).collect()
+}
+
+/// A string or number as text. Booleans are not text: `account: yes` is a string in YAML 1.2, `true` a mistake.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// Replaces a leading `~` by the home directory; `None` when there is none to replace it by.
+pub fn expand_home(text: &str) -> Option<String> {
+    match text.strip_prefix('~') {
+        None => Some(text.to_owned()),
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            let home = std::env::var("HOME").ok().filter(|home| home.starts_with('/'))?;
+            Some(format!("{}{rest}", home.trim_end_matches('/')))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Whether a path is absolute, without `..`, and made of characters that no tool gives a meaning.
+pub fn is_safe_path(text: &str) -> bool {
+    text.starts_with('/')
+        && text.len() <= 1024
+        && !text.split('/').any(|part| part == "..")
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/@+,:=-".contains(&b))
+}
+
+/// Whether `text` is non-empty, made of ASCII letters, digits and `extra`, and does not start like an option.
+pub fn is_word(text: &str, extra: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 1024
+        && !text.starts_with('-')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+}
+
+/// Whether `text` is one line of printable text that a Slurm comment or a shell can hold.
+pub fn is_line(text: &str, max: usize) -> bool {
+    !text.trim().is_empty() && text.len() <= max && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_and_strings_stand_for_each_other_and_all_complaints_come_at_once() {
+        let value = json!({"cpus": "4", "account": 42, "mem": null, "qos": "", "nodes": "x", "cpuz": 1, "CPUS": 1, "tmp": [1]});
+        let mut reader = Reader::new(value.as_object().unwrap());
+        assert_eq!(reader.number("cpus", 1, 8), Some(4));
+        assert_eq!(reader.text("account", "a name", |t| is_word(t, "")), Some("42".into()));
+        assert_eq!(reader.text("mem", "a size", |_| true), None);
+        assert_eq!(reader.text("qos", "a name", |_| true), None);
+        assert_eq!(reader.number("nodes", 1, 8), None);
+        assert_eq!(reader.text("tmp", "a size", |_| true), None);
+        let complaints = reader.finish();
+        assert_eq!(complaints.len(), 4, "{complaints:?}");
+        assert!(complaints[0].contains(r#"config key "nodes" is "x"; allowed is a whole number from 1 to 8"#));
+        assert!(complaints.iter().any(|c| c.contains(r#"is "cpus" meant?"#)));
+    }
+
+    #[test]
+    fn paths_are_absolute_and_harmless() {
+        for (text, good) in [("/scratch/a", true), ("a/b", false), ("/a/../b", false), ("/a b", false), ("/a%j", false), ("/a'b", false)] {
+            assert_eq!(is_safe_path(text), good, "{text}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Where commands run. The only module that starts processes.
+//!
+//! A command is a program and its arguments, nothing else: no shell. It runs in an environment that we construct
+//! from an allow-list, since Slurm's tools obey some two hundred variables (`SQUEUE_STATES` hides live jobs,
+//! `SBATCH_ARRAY_INX` makes four of one, `SCANCEL_NAME` cancels none) and since sbatch hands everything it sees to the
+//! job, secrets included (hazards.md A5, A8, B4, C1). Standard input is closed or a prepared file, the working
+//! directory always exists, and every run has a deadline: a hung controller holds squeue for 20 s.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::files;
+
+/// What every command may see of our environment. Paths and locale, the site's Slurm configuration, and what a
+/// module system needs; `CBX_SSHD` and `CBX_SSH_PORT` are the reference adapter's knobs for a site's runner.
+const PASSED_ON: &[&str] = &[
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "TZ", "SLURM_CONF", "LD_LIBRARY_PATH",
+    "KRB5CCNAME", "KRB5_CONFIG", "MODULEPATH", "MODULESHOME", "MODULES_CMD", "MODULES_RUN_QUARANTINE", "BASH_ENV",
+    "CBX_SSHD", "CBX_SSH_PORT",
+];
+
+/// Prefixes of further variables that pass.
+const PASSED_ON_PREFIXES: &[&str] = &["LC_", "LMOD_"];
+
+/// Longest output that is kept of each stream; 5,000 jobs list in about 1 MiB.
+const OUTPUT_BYTES: usize = 64 << 20;
+
+/// How long a command that has exited may have its pipes held open by something it left behind.
+const PIPE_GRACE: Duration = Duration::from_millis(200);
+
+/// A command to run.
+#[derive(Debug, Clone)]
+pub struct Command {
+    program: OsString,
+    args: Vec<OsString>,
+    env: Vec<(String, OsString)>,
+    unset: Vec<&'static str>,
+    input: Option<Vec<u8>>,
+    deadline: Duration,
+}
+
+impl Command {
+    /// `deadline` counts from the start of the process.
+    pub fn new(program: impl Into<OsString>, deadline: Duration) -> Command {
+        Command { program: program.into(), args: vec![], env: vec![], unset: vec![], input: None, deadline }
+    }
+
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Command {
+        self.args.push(arg.into());
+        self
+    }
+
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Command {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Command {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Lets one more variable of our environment through, for a command that leaves nothing in a job.
+    #[must_use]
+    pub fn pass(self, name: &str) -> Command {
+        match std::env::var_os(name) {
+            Some(value) => self.env(name, value),
+            None => self,
+        }
+    }
+
+    /// Keeps an allowed variable from this command.
+    #[must_use]
+    pub fn unset(mut self, name: &'static str) -> Command {
+        self.unset.push(name);
+        self
+    }
+
+    /// Standard input; without it, it is `/dev/null`.
+    #[must_use]
+    pub fn input(mut self, bytes: Vec<u8>) -> Command {
+        self.input = Some(bytes);
+        self
+    }
+
+    /// The command as a person would type it, without its input.
+    pub fn shown(&self) -> String {
+        let words = std::iter::once(&self.program).chain(&self.args);
+        words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn build(&self) -> std::process::Command {
+        #[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).env_clear().envs(passed_on(std::env::vars_os())).current_dir("/");
+        for name in &self.unset {
+            command.env_remove(name);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Replaces this process by the command, with our own standard streams; returns only when that failed.
+    pub fn exec(&self) -> io::Error {
+        self.build().exec()
+    }
+
+    /// Runs the command to its end or its deadline.
+    ///
+    /// # Errors
+    /// Only when it could not be started; everything else is told by [`Output`].
+    pub fn run(&self) -> io::Result<Output> {
+        let stdin = match &self.input {
+            Some(bytes) => Stdio::from(files::unnamed(bytes)?),
+            None => Stdio::null(),
+        };
+        let started = Instant::now();
+        let child = self.build().stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        collect(child, started, self.deadline)
+    }
+}
+
+fn passed_on(vars: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = (OsString, OsString)> {
+    let allowed = |name: &str| PASSED_ON.contains(&name) || PASSED_ON_PREFIXES.iter().any(|p| name.starts_with(p));
+    vars.filter(move |(name, _)| name.to_str().is_some_and(allowed))
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Exit(i32),
+    Signal(i32),
+    /// It was killed by us.
+    DeadlinePassed,
+    /// It wrote more than can be meant and was killed by us.
+    TooMuchOutput,
+}
+
+/// What a command that could be started left behind.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub end: End,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub took: Duration,
+}
+
+impl Output {
+    pub fn success(&self) -> bool {
+        self.end == End::Exit(0)
+    }
+
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    pub fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// What the command said and how it ended, for the end of a message.
+    pub fn said(&self) -> String {
+        let how = match self.end {
+            End::Exit(code) => format!("exit {code}"),
+            End::Signal(signal) => format!("killed by signal {signal}"),
+            End::DeadlinePassed => format!("no answer within {} s", self.took.as_secs()),
+            End::TooMuchOutput => format!("more than {OUTPUT_BYTES} bytes of output"),
+        };
+        let stderr = self.stderr_text();
+        let text = if stderr.trim().is_empty() { self.stdout_text() } else { stderr };
+        if text.trim().is_empty() { how } else { format!("{} ({how})", crate::failure::one_line(&text)) }
+    }
+}
+
+fn collect(mut child: Child, started: Instant, deadline: Duration) -> io::Result<Output> {
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let mut exited: Option<(ExitStatus, Instant)> = None;
+    let end = loop {
+        if exited.is_none()
+            && let Some(status) = child.try_wait()?
+        {
+            exited = Some((status, Instant::now()));
+        }
+        if let Some((status, at)) = exited {
+            let drained = out.is_none() && err.is_none();
+            if drained || at.elapsed() >= PIPE_GRACE {
+                break status.signal().map_or(End::Exit(status.code().unwrap_or(-1)), End::Signal);
+            }
+        }
+        if started.elapsed() >= deadline {
+            break End::DeadlinePassed;
+        }
+        if stdout.len() > OUTPUT_BYTES || stderr.len() > OUTPUT_BYTES {
+            break End::TooMuchOutput;
+        }
+        if out.is_none() && err.is_none() && exited.is_none() {
+            // Both pipes are closed: the command is about to exit, or it closed them to run on.
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        wait_readable(&out, &err, Duration::from_millis(20).min(deadline.saturating_sub(started.elapsed())))?;
+        read_ready(&mut out, &mut stdout)?;
+        read_ready(&mut err, &mut stderr)?;
+    };
+    if exited.is_none() {
+        // Only the child itself: what it started ends by its own means, Slurm's commands within 45 s.
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(Output { end, stdout, stderr, took: started.elapsed() })
+}
+
+fn wait_readable(out: &Option<impl AsFd>, err: &Option<impl AsFd>, patience: Duration) -> io::Result<()> {
+    let mut fds = Vec::with_capacity(2);
+    fds.extend(out.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
+    fds.extend(err.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
+    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
+    match poll(&mut fds, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads once from a pipe that has something; at its end the pipe becomes `None`.
+fn read_ready(pipe: &mut Option<impl Read + AsFd>, into: &mut Vec<u8>) -> io::Result<()> {
+    let Some(reader) = pipe else { return Ok(()) };
+    let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut fds, PollTimeout::ZERO)? == 0 {
+        return Ok(());
+    }
+    let mut buffer = [0u8; 65536];
+    match reader.read(&mut buffer) {
+        Ok(0) => *pipe = None,
+        Ok(count) => into.extend_from_slice(&buffer[..count]),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Where a program is, looked up on PATH and then where system programs lie that users' PATHs leave out.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    which::which(name).ok().or_else(|| {
+        which::which_in(name, Some(OsStr::new("/usr/sbin:/sbin:/usr/local/sbin")), "/").ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn sh(script: &str) -> Output {
+        Command::new("/bin/sh", Duration::from_millis(400)).args(["-c", script]).run().unwrap()
+    }
+
+    #[rstest]
+    #[case::exit_and_streams("echo out; echo err >&2; exit 3", End::Exit(3), "out\n", "err\n")]
+    #[case::killed("kill -9 $$", End::Signal(9), "", "")]
+    #[case::hanging("echo a; sleep 60", End::DeadlinePassed, "a\n", "")]
+    #[case::pipes_closed_early("exec >&- 2>&-; sleep 0.05; exit 4", End::Exit(4), "", "")]
+    #[case::pipe_held_by_a_grandchild("sleep 60 & echo a", End::Exit(0), "a\n", "")]
+    #[case::stdin_is_closed("cat; echo end", End::Exit(0), "end\n", "")]
+    #[case::cwd_exists("pwd", End::Exit(0), "/\n", "")]
+    fn tells_how_it_ended(#[case] script: &str, #[case] end: End, #[case] stdout: &str, #[case] stderr: &str) {
+        let output = sh(script);
+        assert_eq!((output.end, output.stdout_text().as_str(), output.stderr_text().as_str()), (end, stdout, stderr));
+        assert!(output.took < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn large_output_and_input_do_not_deadlock() {
+        let input = vec![b'x'; 1 << 20];
+        let output = Command::new("/bin/cat", Duration::from_secs(10)).input(input.clone()).run().unwrap();
+        assert_eq!(output.stdout, input);
+    }
+
+    #[test]
+    fn only_allowed_variables_pass() {
+        let vars = ["PATH", "LC_ALL", "SQUEUE_STATES", "SLURM_CONF", "SLURM_JOB_ID", "AWS_SECRET_ACCESS_KEY", "SBATCH_WAIT"];
+        let passed: Vec<_> = passed_on(vars.iter().map(|v| (OsString::from(v), OsString::new()))).map(|(n, _)| n).collect();
+        assert_eq!(passed, ["PATH", "LC_ALL", "SLURM_CONF"]);
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error() {
+        assert!(Command::new("/nonexistent/sbatch", Duration::from_secs(1)).run().is_err());
+    }
+}

@@ -1,0 +1,349 @@
+//! The state dir: records, keys and locks, private to the user and written by nobody but this program.
+//!
+//! ```text
+//! <state-dir>/ 0700
+//!   format                  version of this tree; a newer one is read, never written
+//!   instance                names this tree in the comments of its jobs
+//!   leases/<leaseId>/       lock identity.json record.json id_<type>[.pub] known_hosts events.jsonl
+//!   trash/                  what is being made or removed; never looked at
+//! ```
+//! A lease's directory appears and goes by a rename, so it is always whole. Records are written only by the holder of
+//! the lease's lock.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::record::{FORMAT, Record};
+use super::{Identity, LeaseId};
+use crate::failure::{Failure, Kind};
+use crate::files::{Dir, Lock, random_hex};
+
+/// Format of the tree. 1: the first.
+const TREE_FORMAT: u32 = 1;
+
+/// More than any record or note that we write.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
+
+/// The state dir.
+#[derive(Debug)]
+pub struct Store {
+    root: Dir,
+    leases: Dir,
+    instance: String,
+    writable: bool,
+}
+
+/// One lease's directory.
+#[derive(Debug)]
+pub struct LeaseDir {
+    pub id: LeaseId,
+    dir: Dir,
+    writable: bool,
+}
+
+/// What a lease's directory holds.
+#[derive(Debug)]
+pub enum Loaded {
+    Whole(Box<Record>),
+    /// The record cannot be used; the identity is complete all the same.
+    Damaged { identity: Identity, why: String },
+}
+
+impl Store {
+    /// Opens the tree, making it when it is missing.
+    pub fn open(path: &Path) -> Result<Store> {
+        let shown = path.display();
+        let storage = |what: &str| {
+            Failure::new(Kind::Storage, format!("{what} the state dir {shown}")).remedy(format!(
+                "make it a directory of your own with `chmod 700 {shown}`, or pass another --state-dir"
+            ))
+        };
+        if !path.to_str().is_some_and(crate::config::value::is_safe_path) {
+            let remedy = "pass an absolute --state-dir of letters, digits and ._/@+,:=- only, as ssh's options need it";
+            return Err(storage("refusing").remedy(remedy).into());
+        }
+        let root = Dir::private_root(path).map_err(|error| storage("opening").cause(error.to_string()))?;
+        let open = || -> io::Result<Store> {
+            let format = match root.read("format", 16)? {
+                Some(bytes) => String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(u32::MAX),
+                None => {
+                    root.write("format", format!("{TREE_FORMAT}\n").as_bytes())?;
+                    TREE_FORMAT
+                }
+            };
+            let leases = root.make_subdir("leases")?;
+            root.make_subdir("trash")?;
+            let instance = instance(&root)?;
+            Ok(Store { leases, instance, writable: format <= TREE_FORMAT, root })
+        };
+        open().map_err(|error| storage("reading").cause(error.to_string()).into())
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Names this state dir in the comments of its jobs.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// All leases, sorted.
+    pub fn ids(&self) -> Result<Vec<LeaseId>> {
+        let names = self.leases.names().with_context(|| format!("listing {}", self.leases.path().display()))?;
+        let mut ids: Vec<_> = names.iter().filter_map(|name| LeaseId::parse(name)).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// The directory of a lease; `None` when there is no such lease.
+    pub fn lease(&self, id: &LeaseId) -> Result<Option<LeaseDir>> {
+        let dir = self.leases.subdir(id.as_str()).map_err(|error| {
+            Failure::new(Kind::Storage, format!("opening the directory of lease {id}")).cause(error.to_string())
+        })?;
+        Ok(dir.map(|dir| LeaseDir { id: id.clone(), dir, writable: self.writable }))
+    }
+
+    /// Makes a lease: its directory is filled by `fill` where nobody looks, and appears whole. `fill` is told where
+    /// it will be. Whether it was us who made it: another call may have been faster.
+    pub fn create(&self, identity: &Identity, fill: impl FnOnce(&Dir, &Path) -> Result<Record>) -> Result<bool> {
+        if !self.writable {
+            let what = format!("the state dir {} was written by a newer slurm-sandbox", self.path().display());
+            return Err(Failure::new(Kind::Storage, what).remedy("use that version").into());
+        }
+        let trash = self.trash()?;
+        let id = identity.lease_id.as_str();
+        let name = format!("new-{id}-{}", random_hex(4).context("reading random bits")?);
+        let make = || -> Result<bool> {
+            let dir = trash.make_subdir(&name).context("making a directory")?;
+            let record = fill(&dir, &self.leases.path().join(id))?;
+            dir.write("identity.json", &serde_json::to_vec(identity)?).context("writing identity.json")?;
+            dir.write("record.json", &serde_json::to_vec_pretty(&record)?).context("writing record.json")?;
+            match trash.rename(&name, &self.leases, id) {
+                Ok(()) => Ok(true),
+                Err(error) if taken(&error) => Ok(false),
+                Err(error) => Err(error).context("moving the lease into place"),
+            }
+        };
+        let made = make();
+        if !matches!(made, Ok(true)) {
+            trash.remove_tree(&name).ok();
+        }
+        made.map_err(|error| {
+            if error.chain().any(|cause| cause.is::<Failure>()) {
+                return error;
+            }
+            Failure::new(Kind::Storage, format!("making the record of lease {id}"))
+                .remedy("check space, quota and permissions of the state dir")
+                .cause(format!("{error:#}"))
+                .into()
+        })
+    }
+
+    /// Removes what an earlier call left half made or half removed more than an hour ago.
+    pub fn empty_trash(&self, now: i64) -> Result<()> {
+        const OLD_SECONDS: i64 = 3600;
+        let trash = self.trash()?;
+        for name in trash.names().context("listing the trash")? {
+            let age = trash.subdir(&name).ok().flatten().and_then(|dir| dir.modified("identity.json"));
+            if age.is_none_or(|modified| now - modified > OLD_SECONDS) {
+                trash.remove_tree(&name).context("emptying the trash")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a lease: its directory leaves the list at once and is removed then.
+    pub fn trash_lease(&self, guard: Guard<'_>) -> Result<()> {
+        let trash = self.trash()?;
+        let id = guard.lease.id.as_str();
+        let name = format!("old-{id}-{}", random_hex(4).context("reading random bits")?);
+        self.leases.rename(id, &trash, &name).with_context(|| format!("removing lease {id}"))?;
+        trash.remove_tree(&name).with_context(|| format!("removing the files of lease {id}"))
+    }
+
+    fn trash(&self) -> Result<Dir> {
+        self.root.make_subdir("trash").context("opening the trash")
+    }
+}
+
+fn taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
+}
+
+fn instance(root: &Dir) -> io::Result<String> {
+    if let Some(bytes) = root.read("instance", 64)? {
+        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+        if text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(text);
+        }
+    }
+    let text = random_hex(4)?;
+    root.write("instance", text.as_bytes())?;
+    Ok(text)
+}
+
+impl LeaseDir {
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Reads the lease; damage is not an error but a state that must stay visible.
+    pub fn load(&self) -> Loaded {
+        let record = match self.dir.read("record.json", MAX_FILE_BYTES) {
+            Ok(Some(bytes)) => serde_json::from_slice::<Record>(&bytes).map_err(|error| error.to_string()),
+            Ok(None) => Err("record.json is missing".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        let why = match record {
+            Ok(record) if record.identity.lease_id == self.id => return Loaded::Whole(Box::new(record)),
+            Ok(record) => format!("record.json is that of lease {}", record.identity.lease_id),
+            Err(why) => why,
+        };
+        Loaded::Damaged { identity: self.identity(), why }
+    }
+
+    /// The identity from `identity.json`, or one made up that the client accepts.
+    fn identity(&self) -> Identity {
+        let read = self.dir.read("identity.json", MAX_FILE_BYTES).ok().flatten();
+        let read = read.and_then(|bytes| serde_json::from_slice::<Identity>(&bytes).ok());
+        let good = read.filter(|identity| {
+            identity.lease_id == self.id
+                && Identity::parse(self.id.as_str(), &identity.slug, &identity.name).is_ok()
+        });
+        good.unwrap_or_else(|| {
+            let slug = format!("damaged-{}", &self.id.as_str()[4..]);
+            let name = super::client_name(&self.id, &slug);
+            Identity { lease_id: self.id.clone(), slug, name }
+        })
+    }
+
+    /// Takes the lease's lock; `Ok(None)` when it stayed busy, [`Kind::NotFound`] when the lease went away meanwhile.
+    pub fn lock(&self, patience: Duration) -> Result<Option<Guard<'_>>> {
+        match self.dir.lock("lock", patience) {
+            Ok(lock) => Ok(lock.map(|lock| Guard { lease: self, _lock: lock })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Failure::new(Kind::NotFound, format!("lease {} was released meanwhile", self.id)).into())
+            }
+            Err(error) => Err(Failure::new(Kind::Storage, format!("locking lease {}", self.id))
+                .remedy("the file system of the state dir must support locks; pass a --state-dir on one that does")
+                .cause(error.to_string())
+                .into()),
+        }
+    }
+
+    /// Adds a line to the lease's history; losing one harms nobody.
+    pub fn note(&self, now: i64, event: &str, detail: &str) {
+        let line = serde_json::json!({"at": now, "event": event, "detail": detail}).to_string();
+        self.dir.append_line("events.jsonl", &line).ok();
+    }
+
+    /// The last bytes of the lease's history.
+    pub fn history(&self, max: u64) -> Option<String> {
+        let bytes = self.dir.read_tail("events.jsonl", max).ok().flatten()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The public half of the lease's key.
+    pub fn public_key(&self, record: &Record) -> Result<Vec<u8>> {
+        let name = record.key.file_name().and_then(|name| name.to_str()).context("the record's key has no name")?;
+        let bytes = self.dir.read(&format!("{name}.pub"), MAX_FILE_BYTES).context("reading the public key")?;
+        bytes.context("the public key is missing")
+    }
+
+    /// Whether host keys were pinned.
+    pub fn has_known_hosts(&self) -> bool {
+        matches!(self.dir.read("known_hosts", MAX_FILE_BYTES), Ok(Some(bytes)) if !bytes.is_empty())
+    }
+}
+
+/// The right to write a lease's record.
+#[derive(Debug)]
+pub struct Guard<'a> {
+    pub lease: &'a LeaseDir,
+    _lock: Lock,
+}
+
+impl Guard<'_> {
+    /// Writes the record durably.
+    pub fn save(&self, record: &Record) -> Result<()> {
+        let refuse = |what: &str| Failure::new(Kind::Storage, format!("{what} the record of {}", record.shown()));
+        if !self.lease.writable || record.format > FORMAT {
+            return Err(refuse("leaving alone").remedy("a newer slurm-sandbox wrote it; use that version").into());
+        }
+        let bytes = serde_json::to_vec_pretty(record)?;
+        self.lease.dir.write("record.json", &bytes).map_err(|error| {
+            let failure = refuse("writing").remedy("check space, quota and permissions of the state dir");
+            failure.cause(error.to_string()).into()
+        })
+    }
+
+    /// Pins the host keys where the client looks for them: beside the key.
+    pub fn write_known_hosts(&self, text: &str) -> Result<()> {
+        self.lease.dir.write("known_hosts", text.as_bytes()).context("writing known_hosts")
+    }
+
+    /// Keeps a damaged record for later inspection.
+    pub fn set_aside(&self, now: i64) {
+        self.lease.dir.rename("record.json", &self.lease.dir, &format!("record.json.damaged-{now}")).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::record;
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(&temp.path().join("state")).unwrap();
+        (temp, store)
+    }
+
+    #[test]
+    fn a_lease_appears_whole_once_and_goes() {
+        let (_temp, store) = store();
+        let record = record();
+        assert!(store.create(&record.identity, |_, _| Ok(record.clone())).unwrap());
+        assert!(!store.create(&record.identity, |_, _| Ok(record.clone())).unwrap());
+        assert_eq!(store.ids().unwrap(), [record.lease_id().clone()]);
+        let lease = store.lease(record.lease_id()).unwrap().unwrap();
+        let Loaded::Whole(read) = lease.load() else { panic!("damaged") };
+        assert_eq!(*read, record);
+        store.trash_lease(lease.lock(Duration::ZERO).unwrap().unwrap()).unwrap();
+        assert!(store.ids().unwrap().is_empty());
+        assert!(store.trash().unwrap().names().unwrap().is_empty());
+        let late = lease.lock(Duration::ZERO).unwrap_err();
+        assert_eq!(crate::failure::of(&late).kind, Kind::NotFound);
+    }
+
+    #[test]
+    fn damage_keeps_a_valid_identity() {
+        let (_temp, store) = store();
+        let record = record();
+        store.create(&record.identity, |_, _| Ok(record.clone())).unwrap();
+        let lease = store.lease(record.lease_id()).unwrap().unwrap();
+        for bytes in [&b"{\"format\":1"[..], b"", b"\xff\xfe"] {
+            lease.dir.write("record.json", bytes).unwrap();
+            let Loaded::Damaged { identity, .. } = lease.load() else { panic!("whole") };
+            assert_eq!(identity, record.identity);
+        }
+        lease.dir.write("identity.json", b"{}").unwrap();
+        let Loaded::Damaged { identity, .. } = lease.load() else { panic!("whole") };
+        assert_eq!(identity.slug, "damaged-4b38f35d4e31");
+    }
+
+    #[test]
+    fn a_newer_record_is_read_and_never_written() {
+        let (_temp, store) = store();
+        let newer = Record { format: FORMAT + 1, ..record() };
+        store.create(&newer.identity, |_, _| Ok(newer.clone())).unwrap();
+        let lease = store.lease(newer.lease_id()).unwrap().unwrap();
+        assert!(matches!(lease.load(), Loaded::Whole(_)));
+        assert!(lease.lock(Duration::ZERO).unwrap().unwrap().save(&newer).is_err());
+    }
+}

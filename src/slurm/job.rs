@@ -1,0 +1,188 @@
+//! What Slurm says of jobs: rows, states, and the reasons why a job waits.
+//!
+//! Nothing here runs anything. A word that is not known is never read as an end: Slurm's list of states grows, and
+//! what is called ended is taken back and thrown away (hazards.md 1.3).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A job, as every later call must name it: ids repeat between clusters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct JobId {
+    pub id: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cluster: Option<String>,
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cluster {
+            Some(cluster) => write!(f, "{};{cluster}", self.id),
+            None => write!(f, "{}", self.id),
+        }
+    }
+}
+
+/// A job's base state in Slurm's long form, and what it means for a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State(String);
+
+/// What a state means for a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It has not started, or not again.
+    Queued,
+    Running,
+    /// It holds its allocation, but its processes stand still.
+    Suspended,
+    /// Its processes are being ended: of no use any more, not yet gone.
+    Ending,
+    /// It will not run again.
+    Ended,
+    /// A word of a later Slurm.
+    Unknown,
+}
+
+impl State {
+    pub fn new(word: &str) -> State {
+        State(word.to_owned())
+    }
+
+    pub fn word(&self) -> &str {
+        &self.0
+    }
+
+    pub fn class(&self) -> Class {
+        // sacct adds who cancelled a job: `CANCELLED by 1001`.
+        match self.0.split([' ', '+']).next().unwrap_or_default() {
+            "PENDING" | "CONFIGURING" | "REQUEUED" | "REQUEUE_HOLD" | "REQUEUE_FED" | "RESV_DEL_HOLD" | "SPECIAL_EXIT"
+            | "POWER_UP_NODE" => Class::Queued,
+            "RUNNING" | "RESIZING" | "SIGNALING" | "STAGE_OUT" => Class::Running,
+            "SUSPENDED" | "STOPPED" => Class::Suspended,
+            "COMPLETING" => Class::Ending,
+            "COMPLETED" | "FAILED" | "CANCELLED" | "TIMEOUT" | "NODE_FAIL" | "OUT_OF_MEMORY" | "BOOT_FAIL" | "DEADLINE"
+            | "PREEMPTED" | "LAUNCH_FAILED" | "RECONFIG_FAIL" | "REVOKED" => Class::Ended,
+            _ => Class::Unknown,
+        }
+    }
+}
+
+/// One job of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub job: JobId,
+    pub state: State,
+    pub reason: String,
+    /// The host that runs the batch script; empty while there is none.
+    pub node: String,
+    /// Seconds since the epoch, where Slurm named one.
+    pub submitted: Option<i64>,
+    /// The start, or for a waiting job Slurm's estimate.
+    pub start: Option<i64>,
+    /// When the time limit ends it.
+    pub end: Option<i64>,
+    pub partition: String,
+    pub uid: u32,
+    pub name: String,
+    pub comment: String,
+}
+
+/// A listing of jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    pub rows: Vec<Row>,
+    /// Whether a job that is missing here is denied: a clean answer from end to end.
+    pub complete: bool,
+}
+
+/// Why Slurm could not be asked, or what it said that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unasked(pub String);
+
+/// How much hope a waiting job has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hope {
+    /// It waits its turn.
+    Normal,
+    /// Somebody has to act, but may.
+    Attention,
+    /// It can never run as it was asked for; what to change.
+    Never(&'static str),
+}
+
+/// Classifies a pending reason (hazards.md 1.4). Site texts such as `Nodes required for job are DOWN, …` stand beside
+/// Slurm's own words, so spaces count as underscores and only what stands before the first comma counts.
+pub fn hope(reason: &str) -> Hope {
+    let word = reason.trim().trim_matches(['(', ')']).split(',').next().unwrap_or_default().trim().replace(' ', "_");
+    let word = word.as_str();
+    let per_job = |word: &str| word.contains("PerJob") || word.contains("PerNode") || word.contains("MinutesPerJob");
+    match word {
+        "PartitionTimeLimit" | "AssocMaxWallDurationPerJobLimit" | "QOSMaxWallDurationPerJobLimit" => {
+            Hope::Never("lower timeLimit, or choose a partition or QOS that allows it")
+        }
+        "PartitionNodeLimit" | "PartitionConfig" => {
+            Hope::Never("ask for fewer cpus, nodes or less memory, or choose another partition")
+        }
+        "BadConstraints" => Hope::Never("correct constraint, gres, mem or cpus: no node has them together"),
+        "MaxMemPerLimit" => Hope::Never("lower mem"),
+        "InvalidAccount" | "AccountNotAllowed" => Hope::Never("correct account, or ask the site to be added to it"),
+        "InvalidQOS" | "QOSNotAllowed" => Hope::Never("correct qos, or ask the site for it"),
+        "DependencyNeverSatisfied" => Hope::Never("release the lease and acquire a new one"),
+        "DeadLine" => Hope::Never("correct the deadline in extraSbatchArgs"),
+        "JobHeldAdmin" | "JobHoldMaxRequeue" => Hope::Never("ask the site why the job is held"),
+        "launch_failed_requeued_held" | "job_requeued_in_held_state" => {
+            Hope::Never("ask the site about the node's prolog, then release the lease and acquire it again")
+        }
+        "RESV_DEL_HOLD" | "ReservationDeleted" => Hope::Never("correct reservation"),
+        _ if word.starts_with("QOSMin") => Hope::Never("ask for at least what the QOS demands"),
+        _ if word.contains("Max") && per_job(word) => Hope::Never("ask for less, below the limit that the reason names"),
+        "PartitionDown" | "PartitionInactive" | "NodeDown" | "Licenses" | "Reservation" | "JobHeldUser"
+        | "QOSUsageThreshold" | "FedJobLock" => Hope::Attention,
+        _ if word.starts_with("ReqNodeNotAvail") || word.starts_with("Nodes_required_for_job_are_DOWN") => Hope::Attention,
+        _ if word.contains("Grp") && word.contains("Minutes") => Hope::Attention,
+        _ => Hope::Normal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("RUNNING", Class::Running)]
+    #[case("PENDING", Class::Queued)]
+    #[case("COMPLETING", Class::Ending)]
+    #[case("CANCELLED by 1001", Class::Ended)]
+    #[case("OUT_OF_ME+", Class::Unknown)]
+    #[case("EXPEDITING", Class::Unknown)]
+    #[case("", Class::Unknown)]
+    fn states(#[case] word: &str, #[case] class: Class) {
+        assert_eq!(State::new(word).class(), class);
+    }
+
+    #[rstest]
+    #[case("Resources", "normal")]
+    #[case("None", "normal")]
+    #[case("QOSMaxCpuPerUserLimit", "normal")]
+    #[case("AssocGrpCpuLimit", "normal")]
+    #[case("AssocGrpCPUMinutesLimit", "attention")]
+    #[case("ReqNodeNotAvail, UnavailableNodes:n1", "attention")]
+    #[case("Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions", "attention")]
+    #[case("PartitionTimeLimit", "never")]
+    #[case("(PartitionConfig)", "never")]
+    #[case("QOSMaxCpuPerJobLimit", "never")]
+    #[case("AssocMaxCpuMinutesPerJobLimit", "never")]
+    #[case("QOSMinGRES", "never")]
+    #[case("launch failed requeued held", "never")]
+    #[case("SomethingNew", "normal")]
+    fn hopes(#[case] reason: &str, #[case] expected: &str) {
+        let found = match hope(reason) {
+            Hope::Normal => "normal",
+            Hope::Attention => "attention",
+            Hope::Never(_) => "never",
+        };
+        assert_eq!(found, expected);
+    }
+}

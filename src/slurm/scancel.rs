@@ -1,0 +1,29 @@
+//! scancel: asks for an end. Its exit code proves nothing: 0 for jobs that never were and for jobs it left alone,
+//! 140 for a cancellation that takes effect a moment later (slurm-facts.md 4.4, 4.7).
+
+use std::time::Duration;
+
+use super::job::JobId;
+use crate::host::Command;
+
+/// scancel gives up on a hung controller after 10 s, on an unplugged one after 20 s.
+const DEADLINE: Duration = Duration::from_secs(12);
+
+/// Asks for the end of jobs of one cluster whose ownership was just proven; what it said if it complained.
+pub fn cancel(cluster: Option<&str>, ids: &[u64], deadline: Duration) -> Result<(), String> {
+    let mut command = Command::new("scancel", deadline.min(DEADLINE)).env("LC_ALL", "C");
+    if let Some(cluster) = cluster {
+        command = command.arg(format!("--clusters={cluster}"));
+    }
+    command = command.args(ids.iter().map(u64::to_string));
+    match command.run() {
+        Ok(output) if output.success() => Ok(()),
+        Ok(output) => Err(format!("scancel failed: {}", output.said())),
+        Err(error) => Err(format!("scancel could not be started: {error}")),
+    }
+}
+
+/// Asks for the end of one job.
+pub fn cancel_one(job: &JobId, deadline: Duration) -> Result<(), String> {
+    cancel(job.cluster.as_deref(), &[job.id], deadline)
+}

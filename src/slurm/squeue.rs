@@ -1,0 +1,211 @@
+//! squeue: one listing of all jobs of this user, or one job by its id.
+//!
+//! `--states=all` always: without it a job that died at its start looks like one that never was. Several ids in one
+//! call silently leave out what is gone, so there is only the whole listing and the single id (hazards.md B2, B3).
+
+use std::time::Duration;
+
+use super::job::{JobId, Listing, Row, State, Unasked};
+use crate::host::{Command, End, Output};
+
+/// squeue gives up on a hung controller after 20 s by itself, on an unplugged one after 44 s.
+pub const DEADLINE: Duration = Duration::from_secs(25);
+
+/// Fields of a row, apart by a character that no name or comment holds; a row starts and ends with a mark so that
+/// banners, line ends inside comments and cut-off output are noticed. The comment comes last.
+const FORMAT: &str = "@%A\u{1f}%T\u{1f}%r\u{1f}%B\u{1f}%V\u{1f}%S\u{1f}%e\u{1f}%P\u{1f}%U\u{1f}%j\u{1f}%k\u{1f}$";
+const SEPARATOR: char = '\u{1f}';
+const FIELDS: usize = 12;
+const END_OF_ROW: &str = "\u{1f}$";
+
+fn base(cluster: Option<&str>, deadline: Duration) -> Command {
+    let command = Command::new("squeue", deadline)
+        .args(["--noheader", "--states=all"])
+        .arg(format!("--format={FORMAT}"))
+        .env("SLURM_TIME_FORMAT", "%s")
+        .env("LC_ALL", "C");
+    match cluster {
+        Some(cluster) => command.arg(format!("--clusters={cluster}")),
+        None => command,
+    }
+}
+
+/// Asks for all jobs of a user on one cluster, or on several (`a,b`).
+pub fn list_user(uid: u32, cluster: Option<&str>, deadline: Duration) -> Result<Listing, Unasked> {
+    run(&base(cluster, deadline).arg(format!("--user={uid}"))).and_then(|output| parse_listing(&output, cluster))
+}
+
+/// Asks for one job; `Ok(None)` is Slurm's explicit denial of this id.
+pub fn find(job: &JobId, deadline: Duration) -> Result<Option<Row>, Unasked> {
+    let cluster = job.cluster.as_deref();
+    let output = run(&base(cluster, deadline).arg(format!("--jobs={}", job.id)))?;
+    parse_single(&output, job)
+}
+
+fn run(command: &Command) -> Result<Output, Unasked> {
+    command.run().map_err(|error| Unasked(format!("{} could not be started: {error}", command.shown().split(' ').next().unwrap_or_default())))
+}
+
+fn parse_single(output: &Output, job: &JobId) -> Result<Option<Row>, Unasked> {
+    if output.end == End::Exit(1) && output.stderr_text().contains("Invalid job id specified") {
+        return Ok(None);
+    }
+    let listing = parse_listing(output, job.cluster.as_deref())?;
+    match listing.rows.into_iter().find(|row| row.job.id == job.id) {
+        Some(row) => Ok(Some(row)),
+        None => Err(Unasked(format!("squeue said nothing about job {job}: {}", output.said()))),
+    }
+}
+
+fn parse_listing(output: &Output, cluster: Option<&str>) -> Result<Listing, Unasked> {
+    if !output.success() {
+        return Err(Unasked(format!("squeue failed: {}", output.said())));
+    }
+    let (rows, clean) = parse_rows(&output.stdout_text(), cluster.filter(|names| !names.contains(',')));
+    let stderr = output.stderr_text();
+    if rows.is_empty() && stderr.contains("error:") {
+        // Seen with several clusters: the error's text with exit 0 (hazards.md B6).
+        return Err(Unasked(format!("squeue failed: {}", output.said())));
+    }
+    Ok(Listing { rows, complete: clean && stderr.trim().is_empty() })
+}
+
+/// The rows, and whether there was nothing but whole rows.
+fn parse_rows(text: &str, cluster: Option<&str>) -> (Vec<Row>, bool) {
+    let mut rows = Vec::new();
+    let mut clean = true;
+    let mut cluster = cluster.map(str::to_owned);
+    let mut open = String::new();
+    for line in text.lines() {
+        let starts_row = line.starts_with('@') && line.contains(SEPARATOR);
+        if !open.is_empty() && !starts_row {
+            // A comment with a line end in it.
+            open.push('\n');
+            open.push_str(line);
+        } else if starts_row {
+            clean &= open.is_empty();
+            open = line.to_owned();
+        } else if let Some(name) = line.strip_prefix("CLUSTER: ") {
+            cluster = Some(name.trim().to_owned());
+            continue;
+        } else {
+            clean &= line.trim().is_empty();
+            continue;
+        }
+        if open.ends_with(END_OF_ROW) {
+            match parse_row(&open, cluster.as_deref()) {
+                Some(row) => rows.push(row),
+                None => clean = false,
+            }
+            open.clear();
+        }
+    }
+    (rows, clean && open.is_empty())
+}
+
+fn parse_row(text: &str, cluster: Option<&str>) -> Option<Row> {
+    let fields: Vec<&str> = text.strip_prefix('@')?.splitn(FIELDS, SEPARATOR).collect();
+    let [id, state, reason, node, submitted, start, end, partition, uid, name, comment, _mark] = fields[..] else {
+        return None;
+    };
+    let time = |text: &str| text.parse().ok();
+    let absent = |text: &str| matches!(text, "n/a" | "N/A" | "(null)" | "None assigned");
+    let text = |text: &str| if absent(text) { String::new() } else { text.to_owned() };
+    Some(Row {
+        job: JobId { id: id.parse().ok()?, cluster: cluster.map(str::to_owned) },
+        state: State::new(state),
+        reason: reason.to_owned(),
+        node: text(node),
+        submitted: time(submitted),
+        start: time(start),
+        end: time(end),
+        partition: partition.to_owned(),
+        uid: uid.parse().ok()?,
+        name: name.to_owned(),
+        comment: text(comment),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const ROW: &str = "@7\u{1f}RUNNING\u{1f}None\u{1f}n1\u{1f}1795308136\u{1f}1795308137\u{1f}1795309936\u{1f}batch\u{1f}1001\u{1f}cbx-4b38f35d4e31\u{1f}cbx:x y\u{1f}$\n";
+
+    fn output(code: i32, stdout: &str, stderr: &str) -> Output {
+        Output { end: End::Exit(code), stdout: stdout.into(), stderr: stderr.into(), took: Duration::ZERO }
+    }
+
+    fn whole(text: &str) -> (Vec<u64>, bool) {
+        let (rows, clean) = parse_rows(text, None);
+        (rows.iter().map(|row| row.job.id).collect(), clean)
+    }
+
+    #[test]
+    fn a_row_is_read_whole() {
+        let (rows, clean) = parse_rows(ROW, None);
+        assert!(clean);
+        assert_eq!(
+            rows[0],
+            Row {
+                job: JobId { id: 7, cluster: None },
+                state: State::new("RUNNING"),
+                reason: "None".into(),
+                node: "n1".into(),
+                submitted: Some(1795308136),
+                start: Some(1795308137),
+                end: Some(1795309936),
+                partition: "batch".into(),
+                uid: 1001,
+                name: "cbx-4b38f35d4e31".into(),
+                comment: "cbx:x y".into(),
+            }
+        );
+    }
+
+    #[test]
+    fn noise_is_noticed_and_does_not_hide_rows() {
+        assert_eq!(whole(""), (vec![], true));
+        assert_eq!(whole(&format!("Welcome to Stampede3\n{ROW}")), (vec![7], false));
+        assert_eq!(whole(&format!("{ROW}{ROW}")), (vec![7, 7], true));
+        assert_eq!(whole(&ROW[..ROW.len() - 4]), (vec![], false));
+        assert_eq!(whole(&format!("{}\n{ROW}", &ROW[..30])), (vec![7], false));
+        assert_eq!(whole(&ROW.replace("cbx:x y", "two\nlines")), (vec![7], true));
+        assert_eq!(whole(&ROW.replace("@7", "@x")), (vec![], false));
+        assert_eq!(whole("\u{0}\u{1}\u{2}garbage"), (vec![], false));
+    }
+
+    #[test]
+    fn cluster_headers_tell_whose_the_rows_are() {
+        let (rows, clean) = parse_rows(&format!("CLUSTER: campus\n{ROW}\nCLUSTER: annex\n{ROW}"), None);
+        assert!(clean);
+        let clusters: Vec<_> = rows.iter().map(|row| row.job.to_string()).collect();
+        assert_eq!(clusters, ["7;campus", "7;annex"]);
+    }
+
+    #[rstest]
+    #[case(1, "", "slurm_load_jobs error: Invalid job id specified", "denied")]
+    #[case(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)", "unasked")]
+    #[case(1, "", "slurm_load_jobs error: Zero Bytes were transmitted or received", "unasked")]
+    #[case(0, "", "", "unasked")]
+    #[case(0, "", "slurm_load_jobs error: Socket timed out on send/recv operation", "unasked")]
+    #[case(0, ROW, "", "row")]
+    #[case(0, ROW, "squeue: warning: something", "row")]
+    fn single_job(#[case] code: i32, #[case] stdout: &str, #[case] stderr: &str, #[case] expected: &str) {
+        let found = match parse_single(&output(code, stdout, stderr), &JobId { id: 7, cluster: None }) {
+            Ok(Some(_)) => "row",
+            Ok(None) => "denied",
+            Err(_) => "unasked",
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_warning_on_stderr_makes_a_listing_incomplete_and_an_error_makes_it_none() {
+        assert!(parse_listing(&output(0, ROW, ""), None).unwrap().complete);
+        assert!(!parse_listing(&output(0, ROW, "squeue: warning: x"), None).unwrap().complete);
+        assert!(parse_listing(&output(0, "", "slurm_load_jobs error: x"), None).is_err());
+        assert!(parse_listing(&output(1, ROW, "x"), None).is_err());
+    }
+}
