@@ -1,7 +1,10 @@
 pub mod config;
+pub mod endpoint;
+pub mod exchange;
 pub mod failure;
 pub mod files;
 pub mod host;
 pub mod lease;
 pub mod protocol;
 pub mod slurm;
+pub mod ssh;
