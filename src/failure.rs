@@ -138,6 +138,14 @@ impl Failure {
         self
     }
 
+    /// A second failure that came while dealing with this one.
+    #[must_use]
+    pub fn and_then(mut self, second: &Failure) -> Failure {
+        let first = self.cause.take().map(|cause| format!("{cause}; ")).unwrap_or_default();
+        self.cause = Some(format!("{first}then {second}"));
+        self
+    }
+
     /// What to do.
     pub fn remedy_text(&self) -> &str {
         self.remedy.as_deref().unwrap_or(self.kind.row().remedy)

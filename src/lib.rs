@@ -1,3 +1,4 @@
+pub mod allocation;
 pub mod config;
 pub mod endpoint;
 pub mod exchange;
@@ -5,6 +6,7 @@ pub mod failure;
 pub mod files;
 pub mod host;
 pub mod lease;
+pub mod operation;
 pub mod protocol;
 pub mod slurm;
 pub mod ssh;

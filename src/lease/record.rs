@@ -42,8 +42,6 @@ pub struct Attempt {
 pub struct PinnedEndpoint {
     pub host: String,
     pub port: u16,
-    pub user: String,
-    pub ready_check: String,
 }
 
 /// How a job ended.

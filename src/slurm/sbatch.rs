@@ -60,8 +60,8 @@ pub enum Outcome {
     Limit { said: String },
     /// Nothing reached a controller; no job exists.
     NotSent { said: String },
-    /// A job may exist, now or in a moment.
-    Unknown { said: String },
+    /// A job may exist, now or in a moment. `refused`: it reads like a refusal in words that are not known here.
+    Unknown { said: String, refused: bool },
 }
 
 /// Texts with which a server or sbatch itself refuses before a job exists.
@@ -90,8 +90,8 @@ const NOT_SENT: &[&str] = &[
 
 /// Texts that leave the outcome open, whatever else is said.
 const OPEN: &[&str] = &[
-    "Socket timed out", "send failure", "receive failure", "Zero Bytes were transmitted", "Unspecified error",
-    "Unexpected message received", "Connection reset", "Connection refused by peer",
+    "Socket timed out", "send failure", "receive failure", "Zero Bytes were transmitted", "Unexpected message received",
+    "Connection reset", "Connection refused by peer",
 ];
 
 /// Reads sbatch's answer. With `--parsable` it is one line, `id` or `id;cluster`; wrappers and hooks may say more
@@ -101,14 +101,13 @@ pub fn outcome(output: &Output) -> Outcome {
     match output.end {
         End::Exit(0) => match output.stdout_text().lines().rev().find_map(parse_id) {
             Some(job) => Outcome::Submitted(job),
-            None => Outcome::Unknown { said },
+            None => Outcome::Unknown { said, refused: false },
         },
         End::Exit(_) => {
             let text = output.stderr_text() + &output.stdout_text();
             let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
             if has(OPEN) && !has(NOT_SENT) {
-                // A job_submit plugin's refusal reads "Unspecified error" too; looking for the job tells them apart.
-                Outcome::Unknown { said }
+                Outcome::Unknown { said, refused: false }
             } else if has(LIMITS) {
                 Outcome::Limit { said }
             } else if has(NOT_SENT) {
@@ -116,10 +115,11 @@ pub fn outcome(output: &Output) -> Outcome {
             } else if has(REJECTIONS) {
                 Outcome::Rejected { said }
             } else {
-                Outcome::Unknown { said }
+                // A job_submit plugin's refusal, for example, reads "Unspecified error".
+                Outcome::Unknown { said, refused: true }
             }
         }
-        End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput => Outcome::Unknown { said },
+        End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput => Outcome::Unknown { said, refused: false },
     }
 }
 
@@ -153,6 +153,7 @@ mod tests {
             Outcome::Rejected { .. } => "rejected".into(),
             Outcome::Limit { .. } => "limit".into(),
             Outcome::NotSent { .. } => "not sent".into(),
+            Outcome::Unknown { refused: true, .. } => "unknown, refused".into(),
             Outcome::Unknown { .. } => "unknown".into(),
         }
     }
@@ -174,8 +175,8 @@ mod tests {
     #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: Unable to contact slurm controller (send failure)", "unknown")]
     #[case(End::Exit(1), "", "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", "limit")]
     #[case(End::Exit(255), "", "sbatch: unrecognized option '--x'\nTry \"sbatch --help\" for more information", "rejected")]
-    #[case(End::Exit(1), "", "sbatch: error: You cannot\nsbatch: error: Batch job submission failed: Unspecified error", "unknown")]
-    #[case(End::Exit(1), "", "gibberish", "unknown")]
+    #[case(End::Exit(1), "", "sbatch: error: You cannot\nsbatch: error: Batch job submission failed: Unspecified error", "unknown, refused")]
+    #[case(End::Exit(1), "", "gibberish", "unknown, refused")]
     #[case(End::DeadlinePassed, "", "", "unknown")]
     #[case(End::Signal(9), "12\n", "", "unknown")]
     fn outcomes(#[case] end: End, #[case] stdout: &str, #[case] stderr: &str, #[case] expected: &str) {

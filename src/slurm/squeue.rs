@@ -30,7 +30,7 @@ fn base(cluster: Option<&str>, deadline: Duration) -> Command {
     }
 }
 
-/// Asks for all jobs of a user on one cluster, or on several (`a,b`).
+/// Asks for all jobs of a user on one cluster.
 pub fn list_user(uid: u32, cluster: Option<&str>, deadline: Duration) -> Result<Listing, Unasked> {
     run(&base(cluster, deadline).arg(format!("--user={uid}"))).and_then(|output| parse_listing(&output, cluster))
 }
@@ -61,7 +61,7 @@ fn parse_listing(output: &Output, cluster: Option<&str>) -> Result<Listing, Unas
     if !output.success() {
         return Err(Unasked(format!("squeue failed: {}", output.said())));
     }
-    let (rows, clean) = parse_rows(&output.stdout_text(), cluster.filter(|names| !names.contains(',')));
+    let (rows, clean) = parse_rows(&output.stdout_text(), cluster);
     let stderr = output.stderr_text();
     if rows.is_empty() && stderr.contains("error:") {
         // Seen with several clusters: the error's text with exit 0 (hazards.md B6).
@@ -74,7 +74,6 @@ fn parse_listing(output: &Output, cluster: Option<&str>) -> Result<Listing, Unas
 fn parse_rows(text: &str, cluster: Option<&str>) -> (Vec<Row>, bool) {
     let mut rows = Vec::new();
     let mut clean = true;
-    let mut cluster = cluster.map(str::to_owned);
     let mut open = String::new();
     for line in text.lines() {
         let starts_row = line.starts_with('@') && line.contains(SEPARATOR);
@@ -85,15 +84,13 @@ fn parse_rows(text: &str, cluster: Option<&str>) -> (Vec<Row>, bool) {
         } else if starts_row {
             clean &= open.is_empty();
             open = line.to_owned();
-        } else if let Some(name) = line.strip_prefix("CLUSTER: ") {
-            cluster = Some(name.trim().to_owned());
-            continue;
         } else {
-            clean &= line.trim().is_empty();
+            // With --clusters and a header asked for, squeue names the cluster first.
+            clean &= line.trim().is_empty() || cluster.is_some_and(|name| line == format!("CLUSTER: {name}"));
             continue;
         }
         if open.ends_with(END_OF_ROW) {
-            match parse_row(&open, cluster.as_deref()) {
+            match parse_row(&open, cluster) {
                 Some(row) => rows.push(row),
                 None => clean = false,
             }
@@ -177,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn cluster_headers_tell_whose_the_rows_are() {
-        let (rows, clean) = parse_rows(&format!("CLUSTER: campus\n{ROW}\nCLUSTER: annex\n{ROW}"), None);
+    fn rows_belong_to_the_cluster_that_was_asked() {
+        let (rows, clean) = parse_rows(&format!("CLUSTER: annex\n{ROW}"), Some("annex"));
         assert!(clean);
-        let clusters: Vec<_> = rows.iter().map(|row| row.job.to_string()).collect();
-        assert_eq!(clusters, ["7;campus", "7;annex"]);
+        assert_eq!(rows[0].job.to_string(), "7;annex");
+        assert!(!parse_rows(&format!("CLUSTER: annex\n{ROW}"), None).1);
     }
 
     #[rstest]

@@ -1,0 +1,406 @@
+//! Which job a lease lives in: when one is submitted, found again, adopted or cancelled.
+//!
+//! Three guards together keep a lease at one job: the permit names the one attempt that may run, the singleton
+//! dependency lets one job of the lease's name run at a time, and an attempt is written down before it is sent.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::config::Settings;
+use crate::exchange::Exchange;
+use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, judge, open_submission};
+use crate::lease::record::{Ended, Phase, Record};
+use crate::lease::store::{Guard, Store};
+use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
+use crate::slurm::sbatch::{self, Outcome};
+use crate::slurm::{sacct, scancel, squeue};
+
+/// The batch script that turns an allocation into an endpoint.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    /// Where it was read from; `None` for our own, which is part of this program.
+    pub path: Option<std::path::PathBuf>,
+    pub script: Vec<u8>,
+}
+
+/// Our own runner.
+const OUR_RUNNER: &[u8] = include_bytes!("../runner/unprivileged-sshd.sh");
+
+/// A runner with this line checks its permit and ends by itself (docs/slurm-sandbox.md).
+const CONTRACT_MARK: &str = "# slurm-sandbox runner contract: 1";
+
+impl Runner {
+    /// Our own runner.
+    pub fn ours() -> Runner {
+        Runner { path: None, script: OUR_RUNNER.to_vec() }
+    }
+
+    /// Reads a site's runner; what sbatch would refuse is refused here, before anything is created.
+    pub fn read(path: &Path) -> Result<Runner, String> {
+        let script = std::fs::read(path).map_err(|error| error.to_string())?;
+        if !script.starts_with(b"#!") {
+            return Err("its first line does not start with #!".to_owned());
+        }
+        if script.windows(2).any(|pair| pair == b"\r\n") {
+            return Err("it has DOS line ends, which sbatch refuses".to_owned());
+        }
+        Ok(Runner { path: Some(path.to_owned()), script })
+    }
+
+    /// Whether it keeps our contract, or only the reference adapter's.
+    pub fn keeps_contract(&self) -> bool {
+        String::from_utf8_lossy(&self.script).lines().any(|line| line == CONTRACT_MARK)
+    }
+}
+
+/// The variables that the runner finds (docs/slurm-sandbox.md).
+fn environment(record: &Record, exchange: &Exchange, settings: &Settings) -> Vec<(&'static str, OsString)> {
+    let attempt = exchange.attempt_path();
+    let mut variables: Vec<(&'static str, OsString)> = vec![
+        ("CBX_LEASE_ID", record.lease_id().as_str().into()),
+        ("CBX_SLUG", record.identity.slug.clone().into()),
+        ("CBX_NAME", record.identity.name.clone().into()),
+        ("CBX_STATE_DIR", attempt.clone().into()),
+        ("CBX_WORK_ROOT", settings.work_root.clone().into()),
+        ("CBX_SSH_PUBLIC_KEY_FILE", attempt.join("authorized_keys").into()),
+        ("CBX_SSH_USER", settings.ssh_user.clone().unwrap_or_default().into()),
+        ("CBX_READY_CHECK", settings.ready_check.clone().into()),
+        ("CBX_NONCE", record.attempt.nonce.as_str().into()),
+        ("CBX_PERMIT_FILE", exchange.permit_path().into()),
+        ("CBX_BIND_ADDRESS", settings.bind_address.clone().into()),
+        ("CBX_TAKEN_GRACE_SECONDS", settings.taken_grace.to_string().into()),
+        ("CBX_IDLE_TIMEOUT_SECONDS", settings.idle_timeout.to_string().into()),
+        ("CBX_TTL_SECONDS", settings.ttl.to_string().into()),
+    ];
+    for (name, value) in [("CBX_PREAMBLE", &settings.preamble), ("CBX_LAUNCHER", &settings.launcher)] {
+        if !value.is_empty() {
+            variables.push((name, value.clone().into()));
+        }
+    }
+    variables
+}
+
+/// Submits the record's attempt: permit first, then the intent, then sbatch, then its answer. The record is saved
+/// whatever comes of it; the outcome is for the caller.
+pub fn submit(store: &Store, guard: &Guard<'_>, record: &mut Record, settings: &Settings, runner: &Runner, now: i64) -> Result<Outcome> {
+    let exchange = Exchange::of(record);
+    exchange.grant(&guard.lease.public_key(record)?)?;
+    record.phase = Phase::Submitting;
+    record.attempt.sent = Some(now);
+    record.denied = None;
+    guard.save(record)?;
+    let comment = match &settings.comment {
+        Some(text) => format!("{} {text}", record.comment_word(store.instance())),
+        None => record.comment_word(store.instance()),
+    };
+    let submission = sbatch::Submission {
+        job_name: &record.lease_id().job_name(),
+        comment: &comment,
+        directory: &exchange.attempt_path(),
+        clusters: settings.clusters.as_deref(),
+        resources: &settings.resources.options,
+        environment: &environment(record, &exchange, settings),
+        script: &runner.script,
+    };
+    let outcome = match submission.command().run() {
+        Ok(output) => sbatch::outcome(&output),
+        Err(error) => Outcome::NotSent { said: format!("sbatch could not be started: {error}") },
+    };
+    match &outcome {
+        Outcome::Submitted(job) => {
+            record.phase = Phase::Queued;
+            record.job = Some(job.clone());
+            guard.lease.note(now, "submitted", &job.to_string());
+        }
+        Outcome::Rejected { said } | Outcome::Limit { said } | Outcome::NotSent { said } => {
+            record.phase = Phase::Prepared;
+            record.attempt.sent = None;
+            guard.lease.note(now, "not submitted", said);
+        }
+        Outcome::Unknown { said, .. } => {
+            guard.lease.note(now, "submission unknown", said);
+            return Ok(outcome);
+        }
+    }
+    guard.save(record)?;
+    Ok(outcome)
+}
+
+/// What Slurm shows of one lease.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub observation: Observation,
+    /// Live jobs of this lease that are not its current one: left behind by an attempt that lost its permit.
+    pub strays: Vec<JobId>,
+}
+
+impl View {
+    /// The row of the lease's job.
+    pub fn row(&self) -> Option<&Row> {
+        match &self.observation {
+            Observation::Row(row) => Some(row),
+            _ => None,
+        }
+    }
+}
+
+/// Whether Slurm has anything to say about a record: not about one that never asked it for anything, or whose end is
+/// written down.
+pub fn concerns_slurm(record: &Record) -> bool {
+    record.attempt.sent.is_some() && (record.ended.is_none() || record.phase == Phase::Releasing)
+}
+
+/// Where Slurm is asked about a record: its job's cluster, or every cluster that the site may have sent it to. Each is
+/// asked by itself: of several in one call, squeue silently leaves out one that is down.
+pub fn clusters(record: &Record) -> Vec<Option<String>> {
+    match (&record.job, &record.clusters) {
+        (Some(job), _) => vec![job.cluster.clone()],
+        (None, Some(names)) => names.split(',').filter(|name| !name.is_empty()).map(|name| Some(name.to_owned())).collect(),
+        (None, None) => vec![None],
+    }
+}
+
+/// One listing of several; as whole as all of them.
+pub fn merge<'a>(listings: impl Iterator<Item = &'a Result<Listing, Unasked>>) -> Result<Listing, Unasked> {
+    let mut merged = Listing { rows: vec![], complete: true };
+    let mut unasked = None;
+    for listing in listings {
+        match listing {
+            Ok(listing) => {
+                merged.rows.extend(listing.rows.iter().cloned());
+                merged.complete &= listing.complete;
+            }
+            Err(why) => unasked = Some(why.clone()),
+        }
+    }
+    match unasked {
+        Some(why) if merged.rows.is_empty() => Err(why),
+        Some(_) => Ok(Listing { complete: false, ..merged }),
+        None => Ok(merged),
+    }
+}
+
+/// Reads a record's job and strays out of a listing of its cluster. A job that is not known yet is found by name,
+/// user and nonce; of several, the oldest that lives.
+pub fn view(record: &Record, listing: &Result<Listing, Unasked>) -> View {
+    let listing = match listing {
+        Ok(listing) => listing,
+        Err(Unasked(why)) => return View { observation: Observation::Unasked(why.clone()), strays: vec![] },
+    };
+    let current = match &record.job {
+        Some(job) => listing.rows.iter().find(|row| &row.job == job),
+        None => {
+            let mut ours: Vec<&Row> = listing.rows.iter().filter(|row| record.owns(row)).collect();
+            ours.sort_by_key(|row| (row.state.class() == Class::Ended, row.submitted, row.job.id));
+            ours.first().copied()
+        }
+    };
+    let observation = match current {
+        Some(row) => Observation::Row(row.clone()),
+        None if listing.complete => Observation::Denied,
+        None => Observation::Unasked("squeue's listing came with other text and may not be whole".to_owned()),
+    };
+    let strays = listing.rows.iter().filter(|row| {
+        record.related(row) && row.state.class() != Class::Ended && current.is_none_or(|current| current.job != row.job)
+    });
+    View { observation, strays: strays.map(|row| row.job.clone()).collect() }
+}
+
+/// Asks Slurm about one record: one listing, and where that is empty or not clean, the job's own id.
+pub fn ask(record: &Record, deadline: Duration) -> View {
+    if !concerns_slurm(record) {
+        return View { observation: Observation::Unasked("Slurm was not asked".to_owned()), strays: vec![] };
+    }
+    let listings: Vec<_> =
+        clusters(record).iter().map(|cluster| squeue::list_user(record.uid, cluster.as_deref(), deadline)).collect();
+    let listing = merge(listings.iter());
+    let mut view = view(record, &listing);
+    let doubtful = match (&view.observation, &listing) {
+        (Observation::Denied, Ok(listing)) => listing.rows.is_empty(),
+        (Observation::Unasked(_), Ok(_)) => true,
+        _ => false,
+    };
+    if let (true, Some(job)) = (doubtful, &record.job) {
+        view.observation = match squeue::find(job, deadline) {
+            Ok(Some(row)) => Observation::Row(row),
+            Ok(None) => Observation::Denied,
+            Err(Unasked(why)) => Observation::Unasked(why),
+        };
+    }
+    view
+}
+
+/// Writes into the record what a view proves: the job's id and time, its denial, its end. Whether anything changed.
+pub fn learn(record: &mut Record, view: &View, now: i64) -> bool {
+    let before = record.clone();
+    if let Observation::Row(row) = &view.observation
+        && record.owns(row)
+    {
+        if record.job.is_none() {
+            record.job = Some(row.job.clone());
+            if record.phase == Phase::Submitting {
+                record.phase = Phase::Queued;
+            }
+        }
+        record.submitted = record.submitted.or(row.submitted);
+        record.denied = None;
+    }
+    match judge(record, &view.observation, now) {
+        Verdict::Ended if record.ended.is_none() => {
+            let reason = view.row().map(|row| row.reason.clone()).unwrap_or_default();
+            let state = view.row().map(|row| row.state.word().to_owned()).unwrap_or_default();
+            record.ended = Some(Ended { state, reason, exit: None, at: now });
+        }
+        Verdict::Denied if record.denied.is_none_or(|first| first > now) => record.denied = Some(now),
+        Verdict::Gone if record.job.is_some() && record.ended.is_none() => {
+            record.ended = Some(Ended { state: "GONE".into(), reason: "Slurm no longer knows the job".into(), exit: None, at: now });
+        }
+        _ => {}
+    }
+    *record != before
+}
+
+/// What has to happen before a lease that is being released is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Farewell {
+    /// Nothing of it runs or can start.
+    Gone,
+    /// These are to be cancelled, for which they were just proven ours.
+    Cancel(Vec<JobId>),
+    /// Its last job is ending; nothing else can start.
+    Ending,
+    /// Nothing can be done but to look again.
+    Wait(String),
+}
+
+/// Decides about a lease that is being released, from a record that has learned from the view.
+pub fn farewell(record: &Record, view: &View, now: i64) -> Farewell {
+    let mut cancel = view.strays.clone();
+    if record.job.is_none() {
+        if !cancel.is_empty() {
+            return Farewell::Cancel(cancel);
+        }
+        return match (&view.observation, open_submission(record, now)) {
+            (_, OpenSubmission::NeverSent) => Farewell::Gone,
+            (Observation::Denied, OpenSubmission::Lost) => Farewell::Gone,
+            (Observation::Unasked(why), _) => Farewell::Wait(why.clone()),
+            _ => Farewell::Wait("sbatch gave no answer, and its job may still appear".to_owned()),
+        };
+    }
+    let current = if record.ended.is_some() { Verdict::Ended } else { judge(record, &view.observation, now) };
+    if matches!(current, Verdict::Queued | Verdict::Running | Verdict::Suspended) {
+        cancel.extend(view.row().map(|row| row.job.clone()));
+    }
+    match current {
+        _ if !cancel.is_empty() => Farewell::Cancel(cancel),
+        Verdict::Ended | Verdict::Gone => Farewell::Gone,
+        Verdict::Ending => Farewell::Ending,
+        Verdict::Denied => Farewell::Wait("Slurm does not know the job; a second look has to confirm it".to_owned()),
+        Verdict::Unknown(why) => Farewell::Wait(why),
+        Verdict::Queued | Verdict::Running | Verdict::Suspended => Farewell::Wait("the job lives on".to_owned()),
+    }
+}
+
+/// Asks for the end of jobs that were just proven ours, one scancel a cluster.
+pub fn cancel(jobs: &[JobId], deadline: Duration) -> Result<(), String> {
+    let mut by_cluster: BTreeMap<Option<&str>, Vec<u64>> = BTreeMap::new();
+    for job in jobs {
+        by_cluster.entry(job.cluster.as_deref()).or_default().push(job.id);
+    }
+    let results: Vec<_> = by_cluster.into_iter().map(|(cluster, ids)| scancel::cancel(cluster, &ids, deadline)).collect();
+    results.into_iter().collect()
+}
+
+/// The end of a job that the controller denies, as the accounting tells it.
+pub fn accounted_end(record: &Record, now: i64, deadline: Duration) -> Option<Ended> {
+    let job = record.job.as_ref()?;
+    let ended = sacct::ended(job, &record.lease_id().job_name(), record.submitted, deadline)?;
+    Some(Ended { state: ended.state.word().to_owned(), reason: String::new(), exit: Some(ended.exit), at: now })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::record::tests::{record, row};
+    use crate::slurm::job::State;
+    use rstest::rstest;
+
+    fn listing(rows: Vec<Row>) -> Result<Listing, Unasked> {
+        Ok(Listing { rows, complete: true })
+    }
+
+    fn in_state(word: &str) -> Row {
+        Row { state: State::new(word), ..row() }
+    }
+
+    fn stray() -> Row {
+        let comment = row().comment.replace("00112233445566ff", "ffffffffffffffff");
+        Row { job: JobId { id: 6, cluster: None }, submitted: Some(900), comment, ..row() }
+    }
+
+    #[test]
+    fn our_runner_keeps_the_contract() {
+        assert!(Runner::ours().keeps_contract());
+        assert!(!Runner { path: None, script: b"#!/bin/sh\nexec sshd\n".to_vec() }.keeps_contract());
+    }
+
+    #[test]
+    fn a_lost_submission_is_adopted_by_its_nonce_and_strays_are_told_apart() {
+        let mut lost = Record { job: None, submitted: None, phase: Phase::Submitting, ..record() };
+        let view = view(&lost, &listing(vec![stray(), row()]));
+        assert!(learn(&mut lost, &view, 2000));
+        assert_eq!((lost.job, lost.submitted, lost.phase), (Some(JobId { id: 7, cluster: None }), Some(1001), Phase::Queued));
+        assert_eq!(view.strays, [JobId { id: 6, cluster: None }]);
+    }
+
+    #[test]
+    fn absence_counts_only_in_a_whole_listing() {
+        assert_eq!(view(&record(), &listing(vec![])).observation, Observation::Denied);
+        let noisy = Ok(Listing { rows: vec![], complete: false });
+        assert!(matches!(view(&record(), &noisy).observation, Observation::Unasked(_)));
+        assert!(matches!(view(&record(), &Err(Unasked("x".into()))).observation, Observation::Unasked(_)));
+    }
+
+    #[rstest]
+    #[case::running(vec![in_state("RUNNING")], Farewell::Cancel(vec![JobId { id: 7, cluster: None }]))]
+    #[case::pending(vec![in_state("PENDING")], Farewell::Cancel(vec![JobId { id: 7, cluster: None }]))]
+    #[case::completing(vec![in_state("COMPLETING")], Farewell::Ending)]
+    #[case::cancelled(vec![in_state("CANCELLED")], Farewell::Gone)]
+    #[case::recycled(vec![Row { name: "other".into(), ..row() }], Farewell::Gone)]
+    #[case::stray_left(vec![in_state("CANCELLED"), stray()], Farewell::Cancel(vec![JobId { id: 6, cluster: None }]))]
+    fn farewells(#[case] rows: Vec<Row>, #[case] expected: Farewell) {
+        let mut record = record();
+        let view = view(&record, &listing(rows));
+        learn(&mut record, &view, 2000);
+        assert_eq!(farewell(&record, &view, 2000), expected);
+    }
+
+    #[test]
+    fn one_denial_is_written_down_and_the_second_ends() {
+        let mut record = record();
+        let denial = view(&record, &listing(vec![]));
+        learn(&mut record, &denial, 2000);
+        assert!(matches!(farewell(&record, &denial, 2005), Farewell::Wait(_)));
+        learn(&mut record, &denial, 2005);
+        assert_eq!(record.denied, Some(2000));
+        learn(&mut record, &denial, 2010);
+        assert_eq!(farewell(&record, &denial, 2010), Farewell::Gone);
+    }
+
+    #[rstest]
+    #[case::unknown_submission(Some(1900), 2000, false)]
+    #[case::past_the_horizon(Some(1000), 2000, true)]
+    #[case::never_sent(None, 2000, true)]
+    fn a_submission_without_an_answer_is_not_released(#[case] sent: Option<i64>, #[case] now: i64, #[case] gone: bool) {
+        let mut record = Record { job: None, submitted: None, phase: Phase::Releasing, ..record() };
+        record.attempt.sent = sent;
+        let nothing = view(&record, &listing(vec![]));
+        assert_eq!(farewell(&record, &nothing, now) == Farewell::Gone, gone);
+        let silence = View { observation: Observation::Unasked("down".into()), strays: vec![] };
+        assert_eq!(farewell(&record, &silence, now) == Farewell::Gone, sent.is_none());
+    }
+}

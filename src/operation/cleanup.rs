@@ -1,0 +1,117 @@
+//! cleanup: removes leases whose jobs are gone, finishes releases, and ends orphans: jobs that carry our comment but
+//! belong to no lease any more. It ends only what is provably ours and was never handed out.
+
+use anyhow::Result;
+
+use super::inventory::Inventory;
+use super::{Found, Options, load, now, progress, release, uid};
+use crate::allocation;
+use crate::files::Dir;
+use crate::lease::LeaseId;
+use crate::lease::record::{Phase, comment};
+use crate::lease::store::{Loaded, Store};
+use crate::protocol::{Answer, Request};
+use crate::slurm::job::{Class, JobId, Row, Unasked};
+use crate::slurm::squeue;
+
+/// A job younger than this may belong to an acquire that runs now on another host, in seconds.
+const ORPHAN_AGE_SECONDS: i64 = 120;
+
+/// Carries out a cleanup.
+pub fn run(options: &Options, request: &Request) -> Result<Answer> {
+    let store = Store::open(&options.state_dir)?;
+    let mut inventory = Inventory::take(&store, squeue::DEADLINE)?;
+    let mut lines = Vec::new();
+    if !request.dry_run {
+        let before = inventory.leases.len();
+        inventory.settle(&store)?;
+        let finished = before - inventory.leases.len();
+        if finished > 0 {
+            lines.push(format!("finished {finished} release(s)"));
+        }
+        store.empty_trash(now())?;
+    }
+    let verb = if request.dry_run { "would remove" } else { "removed" };
+    for found in &inventory.leases {
+        let Some(record) = found.record() else { continue };
+        let mut learned = record.clone();
+        allocation::learn(&mut learned, &inventory.view(record), now());
+        let reason = match (&learned.ended, learned.phase) {
+            (Some(ended), _) => format!("its job ended ({} {})", ended.state, ended.reason).replace(" )", ")"),
+            (None, Phase::Prepared) if now() - record.created > ORPHAN_AGE_SECONDS => "nothing was ever submitted for it".to_owned(),
+            _ => continue,
+        };
+        if request.dry_run || remove(&store, found)? {
+            lines.push(format!("{verb} {}: {reason}", record.shown()));
+        }
+    }
+    lines.extend(end_orphans(&store, &inventory, request.dry_run)?);
+    if lines.is_empty() {
+        lines.push("nothing to clean up".to_owned());
+    }
+    lines.iter().for_each(|line| progress(line));
+    Ok(Answer { message: Some(lines.join("; ")), ..Answer::default() })
+}
+
+/// Removes a lease whose end is on record, unless another call works on it or it changed meanwhile.
+fn remove(store: &Store, found: &Found) -> Result<bool> {
+    let Ok(Some(guard)) = found.dir.lock(std::time::Duration::ZERO) else { return Ok(false) };
+    match guard.lease.load() {
+        Loaded::Whole(record) if record.ended.is_some() || record.phase == Phase::Prepared => {
+            release::finish(store, guard, &record).map(|()| true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Ends the jobs of leases that have no record here any more, and says which are left alone.
+fn end_orphans(store: &Store, inventory: &Inventory, dry_run: bool) -> Result<Vec<String>> {
+    let own;
+    let listings: Vec<_> = inventory.listings().collect();
+    let rows: Vec<&Row> = if listings.is_empty() {
+        own = match squeue::list_user(uid(), None, squeue::DEADLINE) {
+            Ok(listing) => listing,
+            Err(Unasked(why)) => return Ok(vec![format!("orphans were not looked for: {why}")]),
+        };
+        own.rows.iter().collect()
+    } else {
+        listings.into_iter().flat_map(|listing| &listing.rows).collect()
+    };
+    let mut lines = Vec::new();
+    let mut cancel: Vec<JobId> = Vec::new();
+    for row in rows {
+        let live = matches!(row.state.class(), Class::Queued | Class::Running | Class::Suspended);
+        let Some(word) = comment(&row.comment).filter(|word| live && word.instance == store.instance()) else { continue };
+        let named_so = LeaseId::of_job_name(&row.name).as_ref() == Some(&word.lease_id);
+        if row.uid != uid() || !named_so || load(store, &word.lease_id)?.is_some() {
+            continue;
+        }
+        let shown = format!("job {} of lease {}, which has no record", row.job, word.lease_id);
+        if row.submitted.is_none_or(|at| now() - at < ORPHAN_AGE_SECONDS) {
+            lines.push(format!("left {shown}: it is younger than {ORPHAN_AGE_SECONDS} s"));
+        } else if answered(store, &word.lease_id, word.nonce.as_str()) {
+            lines.push(format!("left {shown}: it was handed out; end it with `scancel {}`", row.job.id));
+        } else {
+            let verb = if dry_run { "would cancel" } else { "cancelled" };
+            lines.push(format!("{verb} {shown}: it was never handed out"));
+            cancel.push(row.job.clone());
+        }
+    }
+    if !dry_run
+        && !cancel.is_empty()
+        && let Err(why) = allocation::cancel(&cancel, std::time::Duration::from_secs(12))
+    {
+        lines.push(format!("not all orphans could be cancelled: {why}"));
+    }
+    Ok(lines)
+}
+
+/// Whether the shared dir says that a lease without a record was handed out.
+fn answered(store: &Store, lease: &LeaseId, nonce: &str) -> bool {
+    let marker = || -> std::io::Result<Option<i64>> {
+        let shared = Dir::open_root(&store.path().join("shared"))?;
+        let Some(lease) = shared.subdir(lease.as_str())? else { return Ok(None) };
+        Ok(lease.subdir(nonce)?.and_then(|attempt| attempt.modified("answered")))
+    };
+    marker().ok().flatten().is_some()
+}

@@ -1,0 +1,30 @@
+//! list: every lease of this state dir, with its complete identity, until its job is gone. It is polled, so it costs
+//! one squeue; it also finishes what releases have left.
+
+use anyhow::Result;
+
+use super::inventory::Inventory;
+use super::{Options, answer, lenient, now};
+use crate::lease::store::{Loaded, Store};
+use crate::protocol::{Answer, Request};
+use crate::slurm::squeue;
+
+/// Carries out a list.
+pub fn run(options: &Options, request: &Request) -> Result<Answer> {
+    let store = Store::open(&options.state_dir)?;
+    let mut inventory = Inventory::take(&store, squeue::DEADLINE)?;
+    inventory.settle(&store)?;
+    // Today's config is not that of the leases: it only fills in how an endpoint would be reached.
+    let settings = lenient(&request.config);
+    let rows = inventory.leases.iter().map(|found| match &found.loaded {
+        Loaded::Damaged { identity, why } => answer::damaged(identity, why),
+        Loaded::Whole(record) => {
+            let view = inventory.view(record);
+            let standing = answer::standing(record, &view, now());
+            let ssh = settings.as_ref().filter(|_| standing.state == "ready");
+            let ssh = ssh.and_then(|settings| answer::ssh(record, settings));
+            answer::lease(record, &view, &standing, ssh)
+        }
+    });
+    Ok(Answer { leases: Some(rows.collect()), ..Answer::default() })
+}

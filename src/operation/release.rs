@@ -1,0 +1,213 @@
+//! release: takes a lease back, and says so only when nothing of it runs or can start.
+//!
+//! The client kills a release after 30 s, so this one is bounded: 5 s for the lock, 20 s in all. What is not settled by
+//! then stays on record, without its permit, and is finished by the next list, cleanup or release.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::{Demands, Found, Options, check_expected, load, now, progress};
+use crate::allocation::{self, Farewell, View};
+use crate::exchange::{self, Exchange};
+use crate::failure::{Failure, Kind};
+use crate::lease::lifecycle::Verdict;
+use crate::lease::record::{Attempt, FORMAT, Phase, Record};
+use crate::lease::store::{Guard, Loaded, Store};
+use crate::lease::{Nonce, required_lease_id};
+use crate::protocol::{Answer, Request};
+
+/// Patience for the lease's lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// All of a release; the client's own limit is 30 s.
+pub const BOUND: Duration = Duration::from_secs(20);
+
+/// How long a job on its way out is waited for: most end within two seconds, one that ignores TERM only after Slurm's
+/// KillWait, 30 s by default.
+const ENDING_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Longest wait for one answer of Slurm inside a release.
+const QUERY_DEADLINE: Duration = Duration::from_secs(12);
+
+/// Pauses between looks at Slurm.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(300),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+
+/// How a release came out when it did not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Released {
+    /// Nothing is left.
+    Gone,
+    /// The job is on its way out, its cancellation accepted; it stays listed until it is gone.
+    Ending,
+}
+
+/// Carries out a release.
+pub fn run(options: &Options, request: &Request) -> Result<Answer> {
+    let sent = request.lease.clone().unwrap_or_default();
+    let id = required_lease_id(&sent.lease_id)?;
+    let store = Store::open(&options.state_dir)?;
+    let Some(found) = load(&store, &id)? else {
+        return Ok(Answer { message: Some(format!("lease {id} does not exist; nothing to release")), ..Answer::default() });
+    };
+    if let Loaded::Whole(_) = found.loaded {
+        check_expected(request.expected.as_ref(), &found)?;
+        Demands { slug: &sent.slug, name: &sent.name, cloud_id: cloud_id(&sent.cloud_id, &found), ..Demands::default() }.check(&found)?;
+    }
+    let message = match release(&store, &found, Instant::now() + BOUND, "release")? {
+        Released::Gone => format!("lease {id} is released; its job has ended and its files are removed"),
+        Released::Ending => format!("lease {id} is released; its job is ending and stays listed until Slurm has ended it"),
+    };
+    Ok(Answer { message: Some(message), ..Answer::default() })
+}
+
+/// The cloud id that the caller holds the lease by. Before a job id is known we answer the attempt's; a lease listed
+/// then and released now is the same lease, whatever its cloud id has become.
+fn cloud_id<'a>(sent: &'a str, found: &Found) -> &'a str {
+    match found.record() {
+        Some(record) if sent == format!("slurm/attempt/{}", record.attempt.nonce) => "",
+        _ if sent.starts_with("slurm/lost/") => "",
+        _ => sent,
+    }
+}
+
+/// Releases a lease that the caller has identified.
+pub fn release(store: &Store, found: &Found, deadline: Instant, why: &str) -> Result<Released> {
+    // Without lock or record: whatever else is going on, nothing of this lease may start any more.
+    if let Some(record) = found.record() {
+        Exchange::of(record).revoke().ok();
+    }
+    let patience = LOCK_PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
+    let guard = match found.dir.lock(patience) {
+        Ok(Some(guard)) => guard,
+        Ok(None) => {
+            let what = format!("releasing lease {}: another call works on it; its permit is taken away", found.dir.id);
+            return Err(Failure::new(Kind::Releasing, what).into());
+        }
+        Err(error) if crate::failure::of(&error).kind == Kind::NotFound => return Ok(Released::Gone),
+        Err(error) => return Err(error),
+    };
+    let mut record = match guard.lease.load() {
+        Loaded::Whole(record) => *record,
+        Loaded::Damaged { identity, why } => {
+            progress(&format!("the record of lease {} is damaged ({why}); it is set aside and its jobs are looked for by name", identity.lease_id));
+            guard.set_aside(now());
+            recovered(store, &identity)?
+        }
+    };
+    if record.phase != Phase::Releasing {
+        record.phase = Phase::Releasing;
+        record.releasing = Some(now());
+        guard.save(&record)?;
+        guard.lease.note(now(), "releasing", why);
+    }
+    Exchange::of(&record).revoke()?;
+    settle(store, guard, record, deadline)
+}
+
+/// A record for a lease that has lost its own: its jobs are found by name and comment, whichever their nonce is.
+fn recovered(store: &Store, identity: &crate::lease::Identity) -> Result<Record> {
+    let shared_dir = store.path().join("shared");
+    let nonce = match exchange::permitted(&shared_dir, &identity.lease_id) {
+        Some(nonce) => nonce,
+        None => Nonce::random()?,
+    };
+    Ok(Record {
+        format: FORMAT,
+        identity: identity.clone(),
+        phase: Phase::Prepared,
+        keep: false,
+        created: now(),
+        uid: super::uid(),
+        // Whether a submission is on its way is lost with the record, so one is assumed.
+        attempt: Attempt { nonce, sent: Some(now()) },
+        clusters: None,
+        job: None,
+        submitted: None,
+        cloud_id: Some(format!("slurm/lost/{}", identity.lease_id)),
+        server_type: "slurm".into(),
+        shared_dir,
+        contract: false,
+        key: Default::default(),
+        endpoint: None,
+        denied: None,
+        ended: None,
+        releasing: None,
+    })
+}
+
+/// Cancels and watches until the lease is gone or time is up.
+fn settle(store: &Store, guard: Guard<'_>, mut record: Record, deadline: Instant) -> Result<Released> {
+    let mut pauses = PAUSES.iter().chain(std::iter::repeat(&PAUSES[PAUSES.len() - 1]));
+    let mut complaint = None;
+    let mut cancelled: Option<Instant> = None;
+    let mut ending: Option<Instant> = None;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let view = look(&guard, &mut record, left)?;
+        let shown = record.shown();
+        let waiting = match allocation::farewell(&record, &view, now()) {
+            Farewell::Gone => {
+                finish(store, guard, &record)?;
+                return Ok(Released::Gone);
+            }
+            Farewell::Ending => {
+                let since = *ending.get_or_insert_with(Instant::now);
+                if since.elapsed() >= ENDING_PATIENCE || left <= ENDING_PATIENCE / 4 {
+                    return Ok(Released::Ending);
+                }
+                "its job is ending".to_owned()
+            }
+            Farewell::Cancel(jobs) => {
+                // A cancellation that was lost is repeated, one that works is given time.
+                if cancelled.is_none_or(|at| at.elapsed() >= Duration::from_secs(3)) {
+                    complaint = allocation::cancel(&jobs, left.min(QUERY_DEADLINE)).err();
+                    cancelled = Some(Instant::now());
+                }
+                "its job still lives after scancel".to_owned()
+            }
+            Farewell::Wait(why) => why,
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let pause = pauses.next().copied().unwrap_or(Duration::from_secs(2));
+        if left <= pause {
+            let mut failure = Failure::new(Kind::Releasing, format!("releasing {shown}: not proven ended; it has no permit any more and stays listed"))
+                .cause([complaint, Some(waiting)].into_iter().flatten().collect::<Vec<_>>().join("; "));
+            if record.job.is_none() {
+                failure = failure.remedy("repeat release, or let list or cleanup finish it; a job that appears now ends by itself");
+            }
+            return Err(failure.into());
+        }
+        std::thread::sleep(pause);
+    }
+}
+
+/// Asks Slurm once and writes down what it proves. A first denial is taken to the accounting, which may know the end
+/// already; without it, a second look ten seconds later has to do.
+fn look(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> {
+    let view = allocation::ask(record, left.min(QUERY_DEADLINE).max(Duration::from_secs(1)));
+    let mut changed = allocation::learn(record, &view, now());
+    let denied = crate::lease::lifecycle::judge(record, &view.observation, now()) == Verdict::Denied;
+    if denied && record.ended.is_none()
+        && let Some(ended) = allocation::accounted_end(record, now(), left)
+    {
+        record.ended = Some(ended);
+        changed = true;
+    }
+    if changed {
+        guard.save(record)?;
+    }
+    Ok(view)
+}
+
+/// Removes all that is left of a lease whose jobs have ended.
+pub fn finish(store: &Store, guard: Guard<'_>, record: &Record) -> Result<()> {
+    Exchange::of(record).remove()?;
+    store.trash_lease(guard)
+}

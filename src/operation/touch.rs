@@ -1,0 +1,102 @@
+//! touch: tells the job how long it may live and be idle. It answers without a lease, or the client would freeze its
+//! own expiry labels (protocol.md fact 5), and never asks Slurm: the client waits for a touch without limit.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Options, load, now};
+use crate::exchange::Exchange;
+use crate::failure::{Failure, Kind};
+use crate::lease::required_lease_id;
+use crate::lease::store::Store;
+use crate::protocol::{Answer, Request};
+
+/// Carries out a touch.
+pub fn run(options: &Options, request: &Request) -> Result<Answer> {
+    let sent = request.lease.clone().unwrap_or_default();
+    let id = required_lease_id(&sent.lease_id)?;
+    let store = Store::open(&options.state_dir)?;
+    let Some(found) = load(&store, &id)? else {
+        return Err(Failure::new(Kind::NotFound, format!("touching lease {id}: there is no such lease")).into());
+    };
+    super::Demands { slug: &sent.slug, name: &sent.name, ..super::Demands::default() }.check(&found)?;
+    let Some(record) = found.record() else {
+        return Err(Failure::new(Kind::Storage, format!("touching lease {id}: its record is damaged"))
+            .remedy("release the lease; its job is found by name")
+            .into());
+    };
+    let label = |names: &[&str]| names.iter().find_map(|name| sent.labels.get(*name)).and_then(|text| seconds(text));
+    let ttl = label(&["ttl_secs", "ttl"]).map(|ttl| if ttl == 0 { 0 } else { record.created + ttl });
+    let idle = label(&["idle_timeout_secs", "idle_timeout"]).and_then(|idle| u64::try_from(idle).ok());
+    // A shared file system that hangs must not hang the client: the note is a help, not a promise.
+    let exchange = Exchange::of(record);
+    let state = request.state.clone();
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(exchange.set_deadline(ttl, idle, &state)));
+    let patience = Duration::from_secs(10);
+    match wait.recv_timeout(patience) {
+        Ok(Ok(())) => found.dir.note(now(), "touch", &request.state),
+        Ok(Err(error)) => {
+            return Err(Failure::new(Kind::Storage, format!("touching {}: its job cannot be told", record.shown()))
+                .remedy("see `slurm-sandbox doctor` for the shared dir")
+                .cause(format!("{error:#}"))
+                .into());
+        }
+        Err(_) => {
+            let what = format!("touching {}: the shared dir {} does not answer", record.shown(), record.shared_dir.display());
+            return Err(Failure::new(Kind::Storage, what).remedy("check the file system").into());
+        }
+    }
+    Ok(Answer { message: Some(format!("lease {id} is touched")), ..Answer::default() })
+}
+
+/// Whole seconds, or Go's form of a duration such as `1h30m0s` (protocol.md 5.2).
+fn seconds(text: &str) -> Option<i64> {
+    const MOST_SECONDS: i64 = 10 * 366 * 24 * 3600;
+    if let Ok(seconds) = text.parse::<i64>() {
+        return (0..=MOST_SECONDS).contains(&seconds).then_some(seconds);
+    }
+    let mut total = 0.0;
+    let mut number = String::new();
+    let mut units = text.chars().peekable();
+    while let Some(c) = units.next() {
+        if c.is_ascii_digit() || c == '.' {
+            number.push(c);
+            continue;
+        }
+        let milli = c == 'm' && units.next_if_eq(&'s').is_some();
+        let unit = match c {
+            _ if milli => 0.001,
+            'h' => 3600.0,
+            'm' => 60.0,
+            's' => 1.0,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * unit;
+        number.clear();
+    }
+    (number.is_empty() && !text.is_empty() && total <= MOST_SECONDS as f64).then_some(total as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("1800", Some(1800))]
+    #[case("0", Some(0))]
+    #[case("30m0s", Some(1800))]
+    #[case("1h30m", Some(5400))]
+    #[case("1.5s", Some(1))]
+    #[case("500ms", Some(0))]
+    #[case("-1", None)]
+    #[case("", None)]
+    #[case("10", Some(10))]
+    #[case("10x", None)]
+    #[case("999999999999", None)]
+    fn durations(#[case] text: &str, #[case] expected: Option<i64>) {
+        assert_eq!(seconds(text), expected);
+    }
+}
