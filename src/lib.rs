@@ -1,4 +1,5 @@
 pub mod allocation;
+pub mod cli;
 pub mod config;
 pub mod endpoint;
 pub mod exchange;

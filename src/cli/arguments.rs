@@ -1,0 +1,205 @@
+//! What may be said on the command line. Flags that the client's declarative mode fills from placeholders take
+//! `true`, `false` or nothing (`--keep={{keep}}`).
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+/// Turns a Slurm cluster into a sandbox provider: each lease is a batch job with its own sshd.
+///
+/// Without a verb, one request of the external-provider protocol is read from stdin as JSON and answered on stdout.
+#[derive(Debug, Parser)]
+#[command(name = "slurm-sandbox", version, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Arguments {
+    /// Private directory for records, keys and locks [default: $XDG_STATE_HOME/slurm-sandbox, else ~/.local/state/slurm-sandbox]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<String>,
+
+    /// Batch script to use where the config names no runnerScript [default: the one inside this program]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub runner_script: Option<String>,
+
+    /// Least seconds between two questions to Slurm in one call
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub poll_interval: f64,
+
+    /// JSON object with the keys of external.config
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Answer as bare JSON in place of text
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Check everything that a lease needs, without submitting a job
+    Doctor,
+    /// Submit a job, wait until its sshd lets us in, and say how to reach it
+    Acquire(Acquire),
+    /// Find a lease and prove that it can be used
+    Resolve(Resolve),
+    /// Show all leases and how their jobs stand
+    List(List),
+    /// End a lease: cancel its job, and remove its files once it has ended
+    Release(Release),
+    /// Tell a lease's job how long it may live and be idle
+    Touch(Touch),
+    /// Remove leases whose jobs have ended, finish releases, end orphaned jobs
+    Cleanup(Cleanup),
+    /// Show what a lease's job and sshd have written, and how it ended
+    Logs(Logs),
+    /// Log in to a lease, or run a command in it
+    Ssh(Ssh),
+}
+
+#[derive(Debug, Args)]
+pub struct IdentityFlags {
+    /// The lease's id: cbx_ and 12 lower-case hex digits
+    #[arg(long, value_name = "ID")]
+    pub lease_id: Option<String>,
+
+    /// The lease's short name of a-z, 0-9 and hyphens
+    #[arg(long)]
+    pub slug: Option<String>,
+
+    /// The lease's long name
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Acquire {
+    #[command(flatten)]
+    pub identity: IdentityFlags,
+
+    /// Keep the job when the wait times out
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
+          default_missing_value = "true", action = ArgAction::Set)]
+    pub keep: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Resolve {
+    /// Lease id, slug, name, cloud id or job id
+    pub lease: Option<String>,
+
+    #[command(flatten)]
+    pub identity: IdentityFlags,
+
+    /// Only tell the identity, for a release: asks nobody, waits for nothing
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
+          default_missing_value = "true", action = ArgAction::Set)]
+    pub release_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    /// Accepted for the client; every lease is always listed
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
+          default_missing_value = "true", action = ArgAction::Set)]
+    pub all: bool,
+
+    /// Accepted for the client; Slurm is always asked
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
+          default_missing_value = "true", action = ArgAction::Set)]
+    pub refresh: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Release {
+    /// Lease id, slug, name, cloud id or job id
+    pub lease: Option<String>,
+
+    #[command(flatten)]
+    pub identity: IdentityFlags,
+
+    /// Refuse unless the lease has this cloud id
+    #[arg(long, value_name = "ID")]
+    pub cloud_id: Option<String>,
+
+    /// Accepted for the client; a release always does all it can
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
+          default_missing_value = "true", action = ArgAction::Set)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Touch {
+    /// Lease id, slug, name, cloud id or job id
+    pub lease: Option<String>,
+
+    #[command(flatten)]
+    pub identity: IdentityFlags,
+
+    /// Accepted for the client; a touch names its lease by id
+    #[arg(long, value_name = "ID")]
+    pub cloud_id: Option<String>,
+
+    /// What the client does with the lease: running, ready, …
+    #[arg(long)]
+    pub state: Option<String>,
+
+    /// End the job this long after the lease was made: seconds, or 1h30m; 0 leaves it to the wall time
+    #[arg(long, value_name = "DURATION")]
+    pub ttl: Option<String>,
+
+    /// End the job after this long without use: seconds, or 30m; 0 never
+    #[arg(long, value_name = "DURATION")]
+    pub idle_timeout: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Cleanup {
+    /// Only say what would be removed or cancelled, and why
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Lease id, slug, name, cloud id or job id
+    pub lease: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Ssh {
+    /// Lease id, slug, name, cloud id or job id
+    pub lease: String,
+
+    /// Command to run inside; without one, an interactive shell
+    #[arg(last = true)]
+    pub command: Vec<String>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    const MOST: f64 = 86_400.0;
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=MOST).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("a number of seconds from 0 to {MOST}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn placeholders_of_the_declarative_mode_fit() {
+        let words = ["slurm-sandbox", "acquire", "--lease-id=cbx_4b38f35d4e31", "--slug=a", "--name=b", "--keep=false", "--json"];
+        let Some(Verb::Acquire(flags)) = Arguments::try_parse_from(words).unwrap().verb else { panic!("no acquire") };
+        assert!(!flags.keep);
+        assert!(Arguments::try_parse_from(["slurm-sandbox", "--poll-interval", "-1"]).is_err());
+        assert!(Arguments::try_parse_from(["slurm-sandbox", "--poll-interval", "nan"]).is_err());
+    }
+}
