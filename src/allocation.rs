@@ -251,7 +251,7 @@ pub fn learn(record: &mut Record, view: &View, now: i64) -> bool {
     }
     match judge(record, &view.observation, now) {
         Verdict::Ended if record.ended.is_none() => {
-            let reason = view.row().map(|row| row.reason.clone()).unwrap_or_default();
+            let reason = view.row().map(|row| row.reason.clone()).filter(|reason| reason != "None").unwrap_or_default();
             let state = view.row().map(|row| row.state.word().to_owned()).unwrap_or_default();
             record.ended = Some(Ended { state, reason, exit: None, at: now });
         }

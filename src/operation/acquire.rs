@@ -20,7 +20,7 @@ use crate::lease::record::{Attempt, FORMAT, Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::lease::{Identity, Nonce};
 use crate::protocol::{Answer, Lease, Request};
-use crate::slurm::sbatch::Outcome;
+use crate::slurm::sbatch::{self, Outcome};
 use crate::slurm::squeue;
 use crate::ssh;
 
@@ -212,7 +212,10 @@ impl Acquire<'_> {
         };
         match allocation::submit(&self.store, guard, record, &self.settings, &self.runner, now())? {
             Outcome::Submitted(_) => Ok(Step::Done),
-            Outcome::Rejected { said } => Err(refused(Kind::SubmitRejected, said).into()),
+            Outcome::Rejected { said } => {
+                let remedy = sbatch::remedy(&said);
+                Err(refused(Kind::SubmitRejected, said).remedy(remedy).into())
+            }
             Outcome::Limit { said } => {
                 let failure = refused(Kind::LimitReached, said).remedy("end other jobs of yours, then repeat the call");
                 Err(failure.into())
@@ -255,7 +258,7 @@ impl Acquire<'_> {
                     // Asking again would be refused again.
                     Some(said) => {
                         let what = format!("acquiring lease {}: sbatch refused the job, none was submitted", record.lease_id());
-                        Err(Failure::new(Kind::SubmitRejected, what).cause(said).into())
+                        Err(Failure::new(Kind::SubmitRejected, what).remedy(sbatch::remedy(said)).cause(said).into())
                     }
                     None => Ok(Step::Again(String::new())),
                 }
@@ -317,6 +320,9 @@ impl Acquire<'_> {
             _ => return error,
         };
         match release::release(&self.store, &found, Instant::now() + release::BOUND, "rolled back") {
+            Ok(_) if failure.kind == Kind::JobEnded => {
+                failure.remedy("nothing of it is left; mend what its output tells, then acquire again").into()
+            }
             Ok(_) => failure.into(),
             Err(problem) => failure.and_then(&failure::of(&problem)).into(),
         }

@@ -37,7 +37,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         let mut learned = record.clone();
         allocation::learn(&mut learned, &inventory.view(record), now());
         let reason = match (&learned.ended, learned.phase) {
-            (Some(ended), _) => format!("its job ended ({} {})", ended.state, ended.reason).replace(" )", ")"),
+            (Some(ended), _) => format!("its job ended ({})", format!("{} {}", ended.state, ended.reason).trim_end()),
             (None, Phase::Prepared) if now() - record.created > ORPHAN_AGE_SECONDS => "nothing was ever submitted for it".to_owned(),
             _ => continue,
         };

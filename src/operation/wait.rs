@@ -97,7 +97,14 @@ impl<'a> Wait<'a> {
                 }
             }
             if Instant::now() >= self.deadline {
+                // The last word of Slurm belongs into the message, and may be that the job has ended.
+                if self.asked.is_none_or(|at| at.elapsed() >= LAST_WORD_AGE.max(self.options.poll_interval)) {
+                    view = Some(self.ask(&mut record)?);
+                }
                 return Err(self.timed_out(&record, view.as_ref()).into());
+            }
+            if let Some(view) = &view {
+                self.report(&record, view);
             }
             let left = self.deadline.saturating_duration_since(Instant::now());
             std::thread::sleep(look_interval(self.started.elapsed()).min(left));
@@ -135,7 +142,8 @@ impl<'a> Wait<'a> {
     fn ask_is_due(&self, eager: bool) -> bool {
         let floor = self.options.poll_interval;
         match self.asked {
-            None => eager || self.started.elapsed() >= ask_after(None).max(floor),
+            // A resolve is often about a job that has ended, which is an error at once.
+            None => eager || self.doing == "resolving" || self.started.elapsed() >= ask_after(None).max(floor),
             Some(last) => {
                 let due = if eager { EAGER_INTERVAL } else { ask_after(Some(last - self.started)) };
                 let due = match self.ask_at {
@@ -177,7 +185,6 @@ impl<'a> Wait<'a> {
             }
             Verdict::Running | Verdict::Suspended | Verdict::Unknown(_) => {}
         }
-        self.report(record, &view);
         Ok(view)
     }
 
@@ -373,6 +380,9 @@ pub fn failure_of_end(doing: &str, record: &Record, ended: &Ended, exchange: &Ex
         None => failure,
     }
 }
+
+/// An answer of Slurm younger than this still tells how a job stands.
+const LAST_WORD_AGE: Duration = Duration::from_secs(2);
 
 /// Between two questions while a file of the runner waits to be used.
 const EAGER_INTERVAL: Duration = Duration::from_millis(500);

@@ -78,6 +78,29 @@ const REJECTIONS: &[&str] = &[
     "Requested partition configuration not available",
 ];
 
+/// What to change about a refused submission, by what sbatch complains of.
+const REMEDIES: &[(&str, &str)] = &[
+    ("partition", "correct partition; `sinfo --summarize` lists them"),
+    ("account", "correct account; `sacctmgr show associations user=$USER` lists yours"),
+    ("qos", "correct qos; `sacctmgr show associations user=$USER format=account,qos` lists yours"),
+    ("reservation", "correct reservation; `scontrol show reservation` lists them"),
+    ("feature", "correct constraint; `sinfo --format='%n %f'` lists the nodes' features"),
+    ("generic resource", "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have"),
+    ("gres", "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have"),
+    ("time limit", "lower timeLimit; `sinfo --format='%P %l'` lists the partitions' limits"),
+    ("Memory", "lower mem; `sinfo --format='%n %m'` lists what nodes have"),
+    ("node configuration", "ask for less, or for another partition: no node has all that is asked for"),
+    ("cluster", "correct clusters; `sacctmgr show clusters` lists them"),
+    ("runner", "correct the runner script"),
+    ("batch script", "correct the runner script"),
+];
+
+/// What to change after a refusal.
+pub fn remedy(said: &str) -> &'static str {
+    let hit = REMEDIES.iter().find(|(word, _)| said.contains(word));
+    hit.map_or("correct what sbatch names in external.config", |(_, remedy)| remedy)
+}
+
 /// Texts of a refusal that time heals.
 const LIMITS: &[&str] = &["MaxSubmitJob", "temporarily", "Too many jobs", "queue full", "MaxJobCount"];
 
