@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use crate::endpoint;
 use crate::failure::{Failure, Kind, one_line};
-use crate::files::Dir;
+use crate::files::{Dir, random_hex};
 use crate::lease::record::Record;
 use crate::lease::{LeaseId, Nonce};
 use crate::slurm::job::JobId;
@@ -72,7 +72,7 @@ impl Exchange {
             let lease = Dir::private_root(&self.root)?.make_subdir(self.lease.as_str())?;
             let attempt = lease.make_subdir(self.nonce.as_str())?;
             attempt.make_subdir("jobs")?.make_subdir(self.lease.as_str())?;
-            attempt.write("authorized_keys", public_key)?;
+            attempt.put("authorized_keys", public_key)?;
             lease.write("permit", format!("{}\n", self.nonce).as_bytes())
         };
         grant().map_err(|error| {
@@ -86,7 +86,7 @@ impl Exchange {
     /// Takes the permit away: jobs of this lease end by themselves, whenever they start.
     pub fn revoke(&self) -> Result<()> {
         if let Some(lease) = self.lease_dir()? {
-            lease.unlink("permit").context("removing the permit")?;
+            lease.unlink("permit").and_then(|_| lease.sync()).context("removing the permit")?;
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ impl Exchange {
 
     fn put(&self, name: &str, text: &str) -> Result<()> {
         let attempt = self.attempt_dir()?.with_context(|| format!("the directory {} is gone", self.attempt_path().display()))?;
-        attempt.write(name, text.as_bytes()).with_context(|| format!("writing {name}"))
+        attempt.put(name, text.as_bytes()).with_context(|| format!("writing {name}"))
     }
 
     /// Whether a marker is there.
@@ -183,13 +183,30 @@ impl Exchange {
         self.attempt_dir().ok().flatten().is_some_and(|dir| dir.modified(name).is_some())
     }
 
-    /// Removes all that is shared of this lease; only once its jobs have ended, or they would run into a void.
+    /// Removes all that is shared of this lease; only once its jobs have ended, or they would run into a void. What a
+    /// file system does not let go yet (NFS keeps open files as `.nfs…`) is moved aside for [`sweep`].
     pub fn remove(&self) -> Result<()> {
-        match Dir::open_root(&self.root) {
-            Ok(root) => root.remove_tree(self.lease.as_str()).context("removing the lease's shared files"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("opening the shared dir {}", self.root.display())),
+        let root = match Dir::open_root(&self.root) {
+            Ok(root) => root,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error).with_context(|| format!("opening the shared dir {}", self.root.display())),
+        };
+        if root.remove_tree(self.lease.as_str()).is_err() {
+            let aside = format!("{ASIDE}{}-{}", self.lease, random_hex(4)?);
+            root.rename(self.lease.as_str(), &root, &aside).context("removing the lease's shared files")?;
         }
+        Ok(())
+    }
+}
+
+/// Starts the names of what could not be removed yet.
+const ASIDE: &str = ".gone-";
+
+/// Removes what earlier removals had to leave.
+pub fn sweep(root: &Path) {
+    let Ok(root) = Dir::open_root(root) else { return };
+    for name in root.names().unwrap_or_default().iter().filter(|name| name.starts_with(ASIDE)) {
+        root.remove_tree(name).ok();
     }
 }
 

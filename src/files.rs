@@ -79,9 +79,11 @@ impl Dir {
 
     /// A directory below, made with mode 0700 when it is missing.
     pub fn make_subdir(&self, name: &str) -> io::Result<Dir> {
+        if let Some(dir) = self.subdir(name)? {
+            return Ok(dir);
+        }
         match mkdirat(&self.fd, name, DIR_MODE) {
-            Ok(()) => self.sync()?,
-            Err(Errno::EEXIST) => {}
+            Ok(()) | Err(Errno::EEXIST) => {}
             Err(error) => return Err(error.into()),
         }
         self.subdir(name)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
@@ -141,17 +143,27 @@ impl Dir {
 
     /// Writes a file so that a crash leaves the old content or the new, and a later crash not the old one.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.write_new_then(name, bytes)?;
+        self.write_part(name, bytes)?;
         self.sync()
     }
 
-    fn write_new_then(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    /// Like [`Self::write`], durable once the directory is synced: for one of several files.
+    pub fn write_part(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.replace(name, bytes, File::sync_all)
+    }
+
+    /// Writes a file so that readers see the old content or the new; a crash may lose it.
+    pub fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.replace(name, bytes, |_| Ok(()))
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8], secure: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
         let temp = format!(".{name}.{}", random_hex(8)?);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&self.fd, temp.as_str(), flags, FILE_MODE)?);
         let written = file
             .write_all(bytes)
-            .and_then(|()| file.sync_all())
+            .and_then(|()| secure(&file))
             .and_then(|()| renameat(&self.fd, temp.as_str(), &self.fd, name).map_err(io::Error::from));
         if written.is_err() {
             let _ = unlinkat(&self.fd, temp.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -167,20 +179,18 @@ impl Dir {
         file.write_all(format!("{line}\n").as_bytes())
     }
 
-    /// Removes a file; whether there was one.
+    /// Removes a file; whether there was one. Durable once the directory is synced.
     pub fn unlink(&self, name: &str) -> io::Result<bool> {
         match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) => self.sync().map(|()| true),
+            Ok(()) => Ok(true),
             Err(Errno::ENOENT) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Moves an entry; the target must not exist, or be an empty directory.
+    /// Moves an entry; the target must not exist, or be an empty directory. Durable once the directories are synced.
     pub fn rename(&self, name: &str, target: &Dir, target_name: &str) -> io::Result<()> {
-        renameat(&self.fd, name, &target.fd, target_name)?;
-        self.sync()?;
-        target.sync()
+        Ok(renameat(&self.fd, name, &target.fd, target_name)?)
     }
 
     /// Makes a symbolic link.

@@ -3,7 +3,7 @@
 //! ```text
 //! <state-dir>/ 0700
 //!   format                  version of this tree; a newer one is read, never written
-//!   instance                names this tree in the comments of its jobs
+//!   instance lock           names this tree in the comments of its jobs; held while the name is given
 //!   leases/<leaseId>/       lock identity.json record.json id_<type>[.pub] known_hosts events.jsonl
 //!   trash/                  what is being made or removed; never looked at
 //! ```
@@ -67,6 +67,8 @@ impl Store {
         }
         let root = Dir::private_root(path).map_err(|error| storage("opening").cause(error.to_string()))?;
         let open = || -> io::Result<Store> {
+            let leases = root.make_subdir("leases")?;
+            let instance = instance(&root)?;
             let format = match root.read("format", 16)? {
                 Some(bytes) => String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(u32::MAX),
                 None => {
@@ -74,9 +76,6 @@ impl Store {
                     TREE_FORMAT
                 }
             };
-            let leases = root.make_subdir("leases")?;
-            root.make_subdir("trash")?;
-            let instance = instance(&root)?;
             Ok(Store { leases, instance, writable: format <= TREE_FORMAT, root })
         };
         open().map_err(|error| storage("reading").cause(error.to_string()).into())
@@ -121,10 +120,10 @@ impl Store {
         let make = || -> Result<bool> {
             let dir = trash.make_subdir(&name).context("making a directory")?;
             let record = fill(&dir, &self.leases.path().join(id))?;
-            dir.write("identity.json", &serde_json::to_vec(identity)?).context("writing identity.json")?;
+            dir.write_part("identity.json", &serde_json::to_vec(identity)?).context("writing identity.json")?;
             dir.write("record.json", &serde_json::to_vec_pretty(&record)?).context("writing record.json")?;
             match trash.rename(&name, &self.leases, id) {
-                Ok(()) => Ok(true),
+                Ok(()) => self.leases.sync().map(|()| true).context("making the lease durable"),
                 Err(error) if taken(&error) => Ok(false),
                 Err(error) => Err(error).context("moving the lease into place"),
             }
@@ -162,7 +161,8 @@ impl Store {
         let trash = self.trash()?;
         let id = guard.lease.id.as_str();
         let name = format!("old-{id}-{}", random_hex(4).context("reading random bits")?);
-        self.leases.rename(id, &trash, &name).with_context(|| format!("removing lease {id}"))?;
+        let moved = self.leases.rename(id, &trash, &name).and_then(|()| self.leases.sync());
+        moved.with_context(|| format!("removing lease {id}"))?;
         trash.remove_tree(&name).with_context(|| format!("removing the files of lease {id}"))
     }
 
@@ -175,12 +175,18 @@ fn taken(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
 }
 
+/// Reads this tree's name, or gives it one; of two first calls only one may.
 fn instance(root: &Dir) -> io::Result<String> {
-    if let Some(bytes) = root.read("instance", 64)? {
-        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-        if text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Ok(text);
-        }
+    let read = || -> io::Result<Option<String>> {
+        let text = root.read("instance", 64)?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        Ok(text.filter(|text| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit())))
+    };
+    if let Some(text) = read()? {
+        return Ok(text);
+    }
+    let _lock = root.lock("lock", Duration::from_secs(5))?;
+    if let Some(text) = read()? {
+        return Ok(text);
     }
     let text = random_hex(4)?;
     root.write("instance", text.as_bytes())?;
@@ -284,7 +290,7 @@ impl Guard<'_> {
 
     /// Pins the host keys where the client looks for them: beside the key.
     pub fn write_known_hosts(&self, text: &str) -> Result<()> {
-        self.lease.dir.write("known_hosts", text.as_bytes()).context("writing known_hosts")
+        self.lease.dir.write_part("known_hosts", text.as_bytes()).context("writing known_hosts")
     }
 
     /// Keeps a damaged record for later inspection.

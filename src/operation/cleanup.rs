@@ -1,11 +1,14 @@
 //! cleanup: removes leases whose jobs are gone, finishes releases, and ends orphans: jobs that carry our comment but
 //! belong to no lease any more. It ends only what is provably ours and was never handed out.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use super::inventory::Inventory;
 use super::{Found, Options, load, now, progress, release, uid};
 use crate::allocation;
+use crate::exchange;
 use crate::files::Dir;
 use crate::lease::LeaseId;
 use crate::lease::record::{Phase, comment};
@@ -30,6 +33,10 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             lines.push(format!("finished {finished} release(s)"));
         }
         store.empty_trash(now())?;
+        let shared = inventory.leases.iter().filter_map(Found::record).map(|record| record.shared_dir.clone());
+        for root in shared.chain([store.path().join("shared")]).collect::<BTreeSet<_>>() {
+            exchange::sweep(&root);
+        }
     }
     let verb = if request.dry_run { "would remove" } else { "removed" };
     for found in &inventory.leases {

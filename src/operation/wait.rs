@@ -47,6 +47,8 @@ pub struct Wait<'a> {
     ask_at: Option<Instant>,
     hopeless: bool,
     said: String,
+    /// Since when the shared dir or the endpoint file could not be used.
+    trouble: Option<Instant>,
     first_refusal: Option<Instant>,
     probe_at: Option<Instant>,
     refusals: u32,
@@ -65,6 +67,7 @@ impl<'a> Wait<'a> {
             ask_at: None,
             hopeless: false,
             said: String::new(),
+            trouble: None,
             first_refusal: None,
             probe_at: None,
             refusals: 0,
@@ -73,9 +76,10 @@ impl<'a> Wait<'a> {
 
     /// Waits until the lease can be handed out, or cannot.
     pub fn until_ready(&mut self) -> Result<Lease> {
-        let mut record = self.record()?;
         let mut view = None;
         loop {
+            // Another call may have released the lease, or pinned its endpoint.
+            let mut record = self.record()?;
             let look = if record.endpoint.is_none() { self.look(&record)? } else { Look::Nothing };
             let eager = record.endpoint.is_some() || look != Look::Nothing;
             if self.ask_is_due(eager && self.usable(&record, view.as_ref()).is_none()) {
@@ -88,7 +92,11 @@ impl<'a> Wait<'a> {
                 if let Look::Endpoint(found) = look
                     && record.endpoint.is_none()
                 {
-                    record = self.pin(&record, &node, found)?;
+                    match self.pin(&record, &node, found) {
+                        Ok(pinned) => record = pinned,
+                        Err(_) if self.bear_trouble() => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 if record.endpoint.is_some()
                     && let Some(lease) = self.prove(&mut record, view)?
@@ -124,19 +132,34 @@ impl<'a> Wait<'a> {
                 let gone = !self.dir.path().exists();
                 let what = format!("{} lease {}: {}", self.doing, self.dir.id, if gone { "it was released meanwhile" } else { "its record is damaged" });
                 let kind = if gone { Kind::NotFound } else { Kind::Storage };
-                let failure = Failure::new(kind, what).remedy("release the lease and acquire it anew");
-                Err(if gone { failure } else { failure.cause(why) }.into())
+                let failure = Failure::new(kind, what);
+                Err(if gone {
+                    failure.remedy("acquire it anew if it is still wanted")
+                } else {
+                    failure.remedy("release the lease, its job is found by name; then acquire it anew").cause(why)
+                }
+                .into())
             }
         }
     }
 
-    fn look(&self, record: &Record) -> Result<Look> {
-        Exchange::of(record).look().map_err(|error| {
-            Failure::new(Kind::Storage, format!("{} {}: the shared dir cannot be read", self.doing, record.shown()))
-                .remedy("something replaced the lease's shared directory; release the lease and acquire a new one")
-                .cause(format!("{error:#}"))
-                .into()
-        })
+    fn look(&mut self, record: &Record) -> Result<Look> {
+        match Exchange::of(record).look() {
+            Ok(look) => Ok(look),
+            Err(_) if self.bear_trouble() => Ok(Look::Nothing),
+            Err(error) => {
+                let what = format!("{} {}: the shared dir cannot be read", self.doing, record.shown());
+                Err(Failure::new(Kind::Storage, what)
+                    .remedy("check the file system; if something replaced the lease's directory, release the lease")
+                    .cause(format!("{error:#}"))
+                    .into())
+            }
+        }
+    }
+
+    /// Whether trouble with the shared dir may still pass: network file systems show files late and in parts.
+    fn bear_trouble(&mut self) -> bool {
+        self.trouble.get_or_insert_with(Instant::now).elapsed() < TROUBLE_PATIENCE && Instant::now() < self.deadline
     }
 
     fn ask_is_due(&self, eager: bool) -> bool {
@@ -288,7 +311,9 @@ impl<'a> Wait<'a> {
         let guard = self.lock()?;
         *record = self.record()?;
         let exchange = Exchange::of(record);
-        if record.phase != Phase::Answered || !exchange.has("answered") {
+        let marked = exchange.has("answered") || exchange.mark("answered", now()).is_ok();
+        // Of a lease that was answered before, sandboxed code may have removed the directory; its sshd works.
+        if !marked && record.phase != Phase::Answered {
             exchange.mark("answered", now())?;
         }
         if record.phase != Phase::Answered {
@@ -380,6 +405,9 @@ pub fn failure_of_end(doing: &str, record: &Record, ended: &Ended, exchange: &Ex
         None => failure,
     }
 }
+
+/// How long the shared dir may be unreadable or the endpoint file strange before that is believed.
+const TROUBLE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// An answer of Slurm younger than this still tells how a job stands.
 const LAST_WORD_AGE: Duration = Duration::from_secs(2);

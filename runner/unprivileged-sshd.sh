@@ -1,0 +1,735 @@
+#!/bin/bash
+# slurm-sandbox runner contract: 1
+#
+# The batch script of a slurm-sandbox lease: it turns a Slurm allocation into one SSH endpoint and ends with it.
+#
+# What it does    starts the system's OpenSSH sshd as the job's own user, on one port, for one public key; publishes
+#                 where that is; then watches, and ends the job when nobody is entitled to it or uses it any more.
+# What it owns    a private directory on node-local space (host key, sshd_config), the work directory
+#                 $CBX_WORK_ROOT/$CBX_LEASE_ID, and the files named "written" below. It removes what it made.
+# What it needs   bash 4.2, coreutils, /proc, OpenSSH's sshd and ssh-keygen. No root, no daemon, nothing installed.
+# What it limits  key login only, this user only, no agent, X11, tunnel or remote forwarding; local forwarding only to
+#                 the node's own loopback; every process of the job is ended with it, and none that is not of the job.
+#
+# Environment (the job is submitted with --export=ALL, from an environment that slurm-sandbox builds)
+#   CBX_LEASE_ID CBX_NONCE      the lease, and this attempt at it
+#   CBX_STATE_DIR               the attempt's directory, on the shared file system
+#   CBX_PERMIT_FILE             must hold exactly the nonce: at the start, and for as long as the job is to live
+#   CBX_WORK_ROOT               the work directory is made in it
+#   CBX_SSH_PUBLIC_KEY_FILE     who may log in
+#   CBX_SSH_USER                empty, or the job's user
+#   CBX_READY_CHECK             the client's probe: a session that runs just this (or `true`, `exit 0`) is no use
+#   CBX_SSHD CBX_SSH_PORT       optional: path of sshd; a port, or a range such as 20000-20999
+#   CBX_BIND_ADDRESS            optional: listen here; else on the address that the node's name has, else on all
+#   CBX_TAKEN_GRACE_SECONDS     300    end if no session begins within it
+#   CBX_IDLE_TIMEOUT_SECONDS    1800   end after this long without a command or a busy process     (0: never)
+#   CBX_TTL_SECONDS             0      end this long after the start                               (0: wall time only)
+#   CBX_PREAMBLE                bash lines sourced first, such as `module load cuda`; sessions get their environment
+#   CBX_LAUNCHER                words put before each session's bash, such as `apptainer exec --nv image.sif`;
+#                               file transfer by sftp runs outside it, because images rarely have an sftp-server
+#
+# Files in CBX_STATE_DIR. Code in the sandbox can write there too, so they are compared or parsed, never sourced.
+#   written   endpoint.json  taken  warning  ending.json  sshd.log  preamble.log
+#   read      answered (handed out)  kept (left queued on purpose)  deadline (lines ttl=EPOCH idle=SECONDS state=WORD)
+#
+# Exit status: 0 when the job ended as intended, 1 when it could not do its work. ending.json and the last line of
+# the job's output say why.
+
+# A signal may come with the very first line: with a short time limit Slurm sends USR1 at once.
+trap 'asked_to_end=yes' TERM INT HUP
+trap 'told_of_wall_time=yes' USR1
+
+# ---------------------------------------------------------------- small helpers
+
+say() { printf 'slurm-sandbox: %s\n' "$*"; }
+
+# fail REASON DETAIL: an ending that is nobody's intention.
+fail() { finish "$1" "$2" 1; }
+
+# members NAME VALUE...: leaves them in REPLY as members of a JSON object, all strings.
+members() {
+  local i
+  REPLY=
+  while (($#)); do
+    REPLY+=${REPLY:+,}\"$1\":\"
+    for ((i = 0; i < ${#2}; i++)); do
+      case ${2:i:1} in
+        '"' | \\) REPLY+=\\${2:i:1} ;;
+        $'\n') REPLY+='\n' ;;
+        $'\t') REPLY+='\t' ;;
+        [[:cntrl:]]) REPLY+=' ' ;;
+        *) REPLY+=${2:i:1} ;;
+      esac
+    done
+    REPLY+=\"
+    shift 2
+  done
+}
+
+# publish FILE TEXT: the file appears whole or not at all. The temporary one must be new and the last step is a rename,
+# so that nothing which lies there is followed or waited for.
+publish() {
+  local temp=${1%/*}/.${1##*/}.$RANDOM$RANDOM
+  printf '%s\n' "$2" | dd of="$temp" conv=excl,fsync 2>/dev/null && mv -fT -- "$temp" "$1" 2>/dev/null
+}
+
+# Two clocks: one that nobody sets, for spans, and the time of day, for what Slurm and the adapter say.
+read_clocks() {
+  read -r uptime _ </proc/uptime
+  uptime=${uptime%.*}
+  printf -v epoch '%(%s)T' -1
+}
+
+# pause SECONDS: without a process for it. A session that begins ends the pause early.
+# No IFS= here: a trap runs inside the read, and would inherit it.
+pause() { read -r -t "$1" -n 16 said <&"$events" || said=; }
+
+# ---------------------------------------------------------------- the permit
+
+# look_for_permit: leaves in permit: ours, other, gone (the directory is readable and does not have it), or unknown.
+look_for_permit() {
+  local text='' names
+  permit=unknown
+  if [[ -f $CBX_PERMIT_FILE ]]; then
+    { IFS= read -r -d '' -n 32 text <"$CBX_PERMIT_FILE"; } 2>/dev/null
+    if [[ $text == "$CBX_NONCE"$'\n' ]]; then permit=ours
+    elif [[ $text || ! -s $CBX_PERMIT_FILE ]]; then permit=other
+    fi
+  elif [[ -e $CBX_PERMIT_FILE ]]; then permit=other
+  elif names=$(ls -A -- "${CBX_PERMIT_FILE%/*}" 2>/dev/null); then
+    # A listing asks the file server; a name that was missing a moment ago may only be missing from a cache.
+    [[ $'\n'$names$'\n' == *$'\n'"${CBX_PERMIT_FILE##*/}"$'\n'* ]] || permit=gone
+  fi
+}
+
+require_permit() {
+  look_for_permit
+  if [[ $permit != ours ]]; then
+    sleep 1
+    look_for_permit
+  fi
+  case $permit in
+    ours) ;;
+    other) finish permit-missing "the permit names another attempt" ;;
+    *) finish permit-missing "no permit at $CBX_PERMIT_FILE" ;;
+  esac
+}
+
+# ---------------------------------------------------------------- places
+
+# make_private_dir: node-local if possible. Its path goes into sshd_config and through any login shell, so only a
+# path that needs no quoting will do.
+make_private_dir() {
+  local place
+  for place in "${TMPDIR:-}" /tmp "${XDG_RUNTIME_DIR:-}" "$CBX_STATE_DIR"; do
+    [[ $place =~ ^/[A-Za-z0-9/._+,@:=-]*$ ]] || continue
+    private=$(mktemp -d -- "$place/slurm-sandbox.XXXXXXXX" 2>/dev/null) || continue
+    { mkdir -- "$private/home" && mkfifo -- "$private/events" && exec {events}<>"$private/events"; } 2>/dev/null && return
+    rm -rf -- "$private"
+    private=
+  done
+  fail no-private-dir "none of TMPDIR, /tmp, XDG_RUNTIME_DIR and the lease's directory can be written on $node: free some space there"
+}
+
+make_work_dir() {
+  mkdir -p -- "$CBX_WORK_ROOT" 2>/dev/null
+  mkdir -- "$work" 2>/dev/null || [[ -d $work && ! -L $work && -O $work ]] \
+    || fail no-work-dir "cannot make $work on this node: choose a workRoot that is writable there"
+  work_made=yes
+}
+
+# copy_public_key: to the private directory, and only plain keys: a line with options could run commands of its own.
+copy_public_key() {
+  local line keys=0
+  [[ -f $CBX_SSH_PUBLIC_KEY_FILE && -O $CBX_SSH_PUBLIC_KEY_FILE ]] \
+    && while IFS= read -r -n 16384 line; do
+      [[ $line =~ ^(ssh|ecdsa|sk)-[A-Za-z0-9@.-]+\ [A-Za-z0-9+/=]+(\ |$) ]] || continue
+      printf '%s\n' "$line" && keys=$((keys + 1))
+    done <"$CBX_SSH_PUBLIC_KEY_FILE" >"$private/authorized_keys"
+  ((keys)) || fail key-missing "no public key of yours at $CBX_SSH_PUBLIC_KEY_FILE"
+}
+
+# ---------------------------------------------------------------- what sessions get
+
+# prepare: a bash of its own sources the preamble, so that nothing in it can change this script, and writes down what
+# there is then, as bash can read it back: quotes, newlines, exported functions, umask and limits survive. Left out is
+# what belongs to this process alone, and BASH_ENV, which could print into sessions.
+prepare() {
+  local log=$CBX_STATE_DIR/preamble.log pid status
+  [[ ${CBX_PREAMBLE:-} ]] || log=$private/prepare.log
+  printf '%s\n' "${CBX_PREAMBLE:-:}" >"$private/preamble"
+  printf '_cbx=%q\n' "$private" >"$private/prepare"
+  cat >>"$private/prepare" <<'PREPARE'
+. "$_cbx/preamble"
+_cbx_status=$?
+set +efnuvx
+((_cbx_status == 0)) || exit "$_cbx_status"
+{
+  eval "_cbx_launcher=(${CBX_LAUNCHER:-})" 2>/dev/null || _cbx_launcher=("$CBX_LAUNCHER")
+  if ((${#_cbx_launcher[@]})); then
+    type -P "${_cbx_launcher[0]}" >/dev/null || printf '%s\n' "${_cbx_launcher[0]}" >"$_cbx/no_launcher"
+    printf '_cbx_launcher=('
+    printf ' %q' "${_cbx_launcher[@]}"
+    printf ' )\n'
+  fi
+  printf '_cbx_umask=%s\n' "$(umask)"
+} >"$_cbx/settings"
+type -P sshd >"$_cbx/sshd_on_path"
+{
+  for _cbx_name in module ml _module_raw; do
+    declare -F "$_cbx_name" >/dev/null && export -f "${_cbx_name?}"
+  done
+  for _cbx_name in "${!CBX_@}" "${!SSH_@}" PWD OLDPWD SHLVL TERM BASH_ENV ENV; do
+    case $_cbx_name in
+      CBX_LEASE_ID | CBX_SLUG | CBX_NAME | CBX_NONCE | CBX_WORK_ROOT) ;;
+      *) unset "$_cbx_name" ;;
+    esac
+  done
+  export -p
+  declare -fx -p
+  ulimit -S -a | while IFS= read -r _cbx_line; do
+    [[ ! $_cbx_line =~ -([a-zA-Z])\)\ +([a-z0-9]+)$ || ${BASH_REMATCH[1]} == p ]] || printf 'ulimit -S -%s %s\n' "${BASH_REMATCH[@]:1:2}"
+  done
+} >"$_cbx/environment" 2>/dev/null
+: >"$_cbx/prepared"
+PREPARE
+  (umask "$session_umask" && exec "$BASH" "$private/prepare") >"$log" 2>&1 {events}>&- &
+  pid=$!
+  while wait "$pid"; status=$?; kill -0 "$pid" 2>/dev/null; do :; done    # a signal ends a wait, not the preamble
+  [[ -e $private/prepared ]] || fail preamble-failed "the preamble failed, or called exit, with status $status: $(tail -c 300 -- "$log" 2>/dev/null)"
+  [[ ! -e $private/no_launcher ]] || fail launcher-missing "the launcher's command is not on $node: $(<"$private/no_launcher")"
+}
+
+# write_session_wrapper: sshd runs it for every session. It says that a session began, restores the environment, and
+# becomes the command. It prints nothing.
+write_session_wrapper() {
+  {
+    printf '_cbx_%s=%q\n' private "$private" sftp "$sftp_server" ready_check "${CBX_READY_CHECK:-}" home "$HOME" bash "$BASH"
+    cat <<'WRAPPER'
+_cbx_command=${SSH_ORIGINAL_COMMAND-} _cbx_shell=$SHELL
+unset SSH_ORIGINAL_COMMAND ZDOTDIR
+. "$_cbx_private/settings"
+umask "$_cbx_umask"
+case ${_cbx_command:-shell} in
+  'exit 0' | true | "$_cbx_ready_check") ;;
+  *) { printf 'begin\n' 1<>"$_cbx_private/events"; } 2>/dev/null ;;
+esac
+export HOME=$_cbx_home
+[[ $_cbx_command != "$_cbx_sftp" || ! $_cbx_sftp ]] || exec "$_cbx_sftp"
+. "$_cbx_private/environment" 2>/dev/null
+export SHELL=$_cbx_shell
+set -- bash
+if [[ ! ${_cbx_launcher[0]+set} ]]; then
+  set -- "$_cbx_bash"
+  [[ $_cbx_command || ! ${SSH_TTY-} || ! -x $_cbx_shell ]] || set -- "$_cbx_shell"
+fi
+[[ ! $_cbx_command ]] || set -- "$@" -c "$_cbx_command"
+exec ${_cbx_launcher[0]+"${_cbx_launcher[@]}"} "$@"
+WRAPPER
+  } >"$private/session"
+}
+
+# ---------------------------------------------------------------- sshd
+
+find_sshd() {
+  local path
+  for path in "${CBX_SSHD:-}" "$(<"$private/sshd_on_path")" {/usr,/usr/local,}/sbin/sshd /usr/lib{,/openssh,/ssh}/sshd; do
+    [[ $path == /* && -f $path && -x $path ]] && sshd=$path && break
+    [[ ! ${CBX_SSHD:-} ]] || break
+  done
+  [[ $sshd ]] || fail sshd-not-found "no sshd at ${CBX_SSHD:-the usual places or on PATH}: install openssh-server on ${node}, or set CBX_SSHD"
+  for path in /usr/lib/openssh /usr/libexec/openssh /usr/libexec /usr/lib/ssh /usr/lib64/ssh /usr/local/libexec "${sshd%/*/*}/libexec"; do
+    [[ -x $path/sftp-server ]] && sftp_server=$path/sftp-server && break
+  done
+}
+
+make_host_key() {
+  local kind
+  for kind in ed25519 ecdsa 'rsa -b 3072'; do    # a FIPS policy refuses the first
+    # shellcheck disable=SC2086 # The last kind is three words.
+    ssh-keygen -q -N '' -C '' -t $kind -f "$private/host_key" </dev/null >"$private/keygen.log" 2>&1 && break
+    rm -f -- "$private"/host_key*
+  done
+  read -r -a host_key 2>/dev/null <"$private/host_key.pub" \
+    || fail sshd-failed "ssh-keygen makes no host key: $(tail -n 1 "$private/keygen.log" 2>/dev/null)"
+}
+
+# choose_addresses: the client connects to the node's name, so what that name means here is where to listen, unless
+# it means only loopback. getent belongs to the C library; without it, or without an answer, all addresses.
+choose_addresses() {
+  local address _
+  addresses=()
+  if [[ ${CBX_BIND_ADDRESS:-} ]]; then
+    [[ $CBX_BIND_ADDRESS =~ ^[A-Za-z0-9.:_%-]+$ ]] || fail sshd-failed "CBX_BIND_ADDRESS is not an address: $CBX_BIND_ADDRESS"
+    addresses=("$CBX_BIND_ADDRESS")
+    return
+  fi
+  while read -r address _; do
+    [[ $address == 127.* || $address == ::1 || $address == fe80:* || " ${addresses[*]} " == *" $address "* ]] || addresses+=("$address")
+  done < <(timeout 5 getent ahosts "$node" 2>/dev/null)
+  ((${#addresses[@]})) || addresses=(0.0.0.0 ::)
+}
+
+# choose_port: the site's, or one below those that the kernel gives to outgoing connections.
+choose_port() {
+  local low=${CBX_SSH_PORT%-*} high=${CBX_SSH_PORT#*-} outgoing=0
+  if [[ ! $low ]]; then
+    low=20000 high=60999
+    { read -r outgoing _ </proc/sys/net/ipv4/ip_local_port_range; } 2>/dev/null
+    ((outgoing < 21000 || outgoing > high)) || high=$((outgoing - 1))
+  fi
+  port=$((low + (RANDOM * 32768 + RANDOM) % (high - low + 1)))
+  one_port=$((low == high))
+}
+
+# Options that an older sshd may not know; what is refused is left out. HOME leads the login shell, which sshd always
+# starts, away from the user's start-up files, SHLVL keeps bash from them: what they print would end up in a transfer.
+newer_options=(
+  'PerSourcePenalties no'
+  'PermitListen none'
+  'PermitUserRC no'
+  'SetEnv SHLVL=1 HOME=%home ZDOTDIR=%home'
+)
+
+write_sshd_config() {
+  local user=${user//[^A-Za-z0-9._-]/?}    # @ would mean a host, and nobody else could log in here anyway
+  {
+    printf 'ListenAddress %s\n' "${addresses[@]}"
+    cat <<CONFIG
+HostKey $private/host_key
+AuthorizedKeysFile $private/authorized_keys
+AllowUsers $user
+PermitRootLogin $( ((UID)) && echo no || echo prohibit-password)
+AuthenticationMethods publickey
+PubkeyAuthentication yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+StrictModes no
+PermitUserEnvironment no
+AllowAgentForwarding no
+X11Forwarding no
+PermitTunnel no
+GatewayPorts no
+AllowStreamLocalForwarding no
+AllowTcpForwarding local
+PermitOpen localhost:* 127.0.0.1:* [::1]:*
+MaxStartups 200
+MaxSessions 500
+LoginGraceTime 30
+ClientAliveInterval 30
+ClientAliveCountMax 4
+UseDNS no
+PrintMotd no
+PidFile none
+LogLevel INFO
+ForceCommand exec $BASH $private/session
+CONFIG
+    [[ ! $sftp_server ]] || printf 'Subsystem sftp %s\n' "$sftp_server"
+    ((${#newer_options[@]} == 0)) || printf '%s\n' "${newer_options[@]//%home/$private/home}"
+  } >"$private/sshd_config"
+}
+
+# start_sshd: sshd cannot say which port is free, so it is started on one and asked.
+start_sshd() {
+  local tries option known
+  choose_addresses
+  for ((tries = 0; tries < 40; tries++)); do
+    choose_port
+    write_sshd_config
+    rm -f -- "$sshd_log"
+    "$sshd" -D -f "$private/sshd_config" -p "$port" -E "$sshd_log" </dev/null >/dev/null 2>&1 {events}>&- &
+    sshd_pid=$!
+    await_sshd && return
+    case $sshd_said in
+      *'already in use'*) ((one_port == 0)) || break ;;
+      *'assign requested address'*)
+        [[ ! ${CBX_BIND_ADDRESS:-} && ${addresses[0]} != 0.0.0.0 ]] || break
+        addresses=(0.0.0.0 ::)
+        ;;
+      *'Bad configuration option: '*)
+        known=()
+        for option in "${newer_options[@]}"; do
+          [[ $sshd_said == *"Bad configuration option: ${option%% *}"* ]] || known+=("$option")
+        done
+        ((${#known[@]} < ${#newer_options[@]})) || break
+        newer_options=(${known[@]+"${known[@]}"})
+        ;;
+      *) break ;;
+    esac
+  done
+  [[ $sshd_said != *'already in use'* ]] \
+    || fail no-free-port "no free port for sshd on $node (last tried: $port): set CBX_SSH_PORT to another port or to a range"
+  sshd_said=${sshd_said%%$'\n'*}
+  fail sshd-failed "$sshd does not start: ${sshd_said:-it wrote nothing}"
+}
+
+# await_sshd: until our own sshd listens and answers, or has died. Another one on the port would answer too, so its log
+# must say that it got the port, on every address; it answers only after it has tried them all.
+await_sshd() {
+  local i alive
+  for ((i = 0; i < 1000; i++)); do
+    alive=no
+    ! kill -0 "$sshd_pid" 2>/dev/null || alive=yes
+    read_sshd_log
+    [[ $alive == yes ]] || return 1
+    if [[ $sshd_said == *'Server listening on '* ]] && answers_as_ssh; then
+      read_sshd_log
+      [[ $sshd_said == *'already in use'* ]] || return 0
+    fi
+    [[ $sshd_said != *'already in use'* ]] || break
+    pause 0.005
+  done
+  kill -KILL "$sshd_pid" 2>/dev/null
+  return 1
+}
+
+read_sshd_log() {
+  sshd_said=
+  { IFS= read -r -d '' -n 4096 sshd_said <"$sshd_log"; } 2>/dev/null
+}
+
+answers_as_ssh() {
+  local to=${sshd_said#*Server listening on } fd line=
+  to=${to%% *}
+  case $to in
+    0.0.0.0) to=127.0.0.1 ;;
+    ::) to=::1 ;;
+  esac
+  { exec {fd}<>"/dev/tcp/$to/$port" && IFS= read -r -t 5 -n 8 line <&"$fd"; } 2>/dev/null
+  [[ ! $fd ]] || { exec {fd}>&-; } 2>/dev/null
+  [[ $line == SSH-2.0-* ]]
+}
+
+publish_endpoint() {
+  local host=$node full
+  full=$(timeout 2 hostname -f 2>/dev/null) && [[ $full == *[!0-9.]* && $full != localhost* ]] && host=$full
+  [[ ! ${CBX_BIND_ADDRESS:-} || $CBX_BIND_ADDRESS == 0.0.0.0 || $CBX_BIND_ADDRESS == :: ]] || host=$CBX_BIND_ADDRESS
+  members nonce "$CBX_NONCE" jobId "${SLURM_JOB_ID:-}" node "$node" host "$host" port "$port" user "$user" readyCheck "${CBX_READY_CHECK:-}"
+  publish "$CBX_STATE_DIR/endpoint.json" "{\"format\":1,$REPLY,\"hostKeys\":[\"${host_key[0]} ${host_key[1]}\"]}" \
+    || fail state-dir-unwritable "cannot write in $CBX_STATE_DIR: is the disk full, or over quota?"
+}
+
+# ---------------------------------------------------------------- the job's processes
+
+# survey: reads /proc once and leaves in kind[pid] what each process of this job is:
+#   transport  sshd itself below our listener     command  anything else below it     detached  the rest of the job
+# Of the job is what descends from this script, carries the attempt's nonce in its environment (a daemon that left
+# the tree), or was of the job the last time. The ancestors of this script never are, nor is any other user's process.
+survey() {
+  local IFS=$' \t\n' dir pid up line field still_foreign=()
+  parent=() name=() group=() tty=() front=() cpu=() birth=() kind=()
+  for dir in /proc/[0-9]*; do
+    [[ -O $dir ]] || continue
+    pid=${dir#/proc/} line=
+    { IFS= read -r -d '' line <"$dir/stat"; } 2>/dev/null
+    [[ $line ]] || continue
+    # shellcheck disable=SC2206 # Numbers and one letter, after a name that may hold anything.
+    field=(${line##*)})
+    [[ ${#field[@]} -gt 20 && ${field[0]} != Z && ${field[1]}.${field[19]} =~ ^[0-9]+\.[0-9]+$ ]] || continue
+    line=${line#*(}
+    name[pid]=${line%)*} parent[pid]=${field[1]} group[pid]=${field[2]} tty[pid]=${field[4]} front[pid]=${field[5]}
+    cpu[pid]=$((field[11] + field[12] + field[13] + field[14])) birth[pid]=${field[19]}
+  done
+  for pid in "${!parent[@]}"; do
+    [[ $pid != "$$" && $pid != "$sshd_pid" && ! ${ancestor[pid]:-} ]] || continue
+    up=$pid
+    while [[ ${parent[up]:-} && $up != "$$" && $up != "$sshd_pid" ]]; do up=${parent[up]}; done
+    if [[ $up == "$sshd_pid" ]]; then
+      if [[ ${name[pid]} == sshd* ]]; then kind[pid]='transport'; else kind[pid]='command'; fi
+    elif [[ $up == "$$" || ${mine[pid]:-none} == "${birth[pid]}" ]]; then kind[pid]=detached
+    elif [[ ${foreign[pid]:-none} == "${birth[pid]}" ]]; then still_foreign[pid]=${birth[pid]}
+    elif carries_nonce "$pid"; then kind[pid]=detached
+    else still_foreign[pid]=${birth[pid]}
+    fi
+  done
+  foreign=() mine=()
+  for pid in "${!still_foreign[@]}"; do foreign[pid]=${still_foreign[pid]}; done
+  for pid in "${!kind[@]}"; do mine[pid]=${birth[pid]}; done
+}
+
+# find_ancestors: what started this script, up to the first process.
+find_ancestors() {
+  local up=$$ line field
+  while ((up)); do
+    ancestor[up]=yes line=
+    { read -r line <"/proc/$up/stat"; } 2>/dev/null
+    # shellcheck disable=SC2206 # As in survey.
+    field=(${line##*)})
+    up=$((${field[1]:-0}))
+  done
+}
+
+carries_nonce() {
+  local item
+  while IFS= read -r -d '' item; do
+    [[ $item != "CBX_NONCE=$CBX_NONCE" ]] || return 0
+  done <"/proc/$1/environ"
+  return 1
+} 2>/dev/null
+
+# look: anybody at work? Then the idle clock starts anew. Work is
+#   a session's command, silent or not, that was there at the last look too; on a terminal, what runs in the foreground
+#   input at a terminal
+#   anything in the job, detached or not, that has used a hundredth of a core since the last look
+# A connection without a command is no work, nor is a shell that waits (what it runs is), a terminal multiplexer, or
+# an open sftp.
+look() {
+  local pid used=0 sessions=no at_work=no there=() terminals=() input=''
+  survey
+  for pid in "${!kind[@]}"; do
+    [[ ${kind[pid]} != transport ]] || continue
+    used=$((used + cpu[pid] - ${cpu_then[pid]:-0}))
+    [[ ${kind[pid]} == command ]] || continue
+    sessions=yes
+    ((tty[pid] == 0)) || terminals[tty[pid]]=/dev/pts/$((tty[pid] & 0xff | tty[pid] >> 12 & 0xfff00))
+    ((tty[pid] == 0 || group[pid] == front[pid])) || continue
+    [[ ! ${name[pid]} =~ ^(sftp-server|(tmux|screen).*|(ba|da|z|c|tc|k|mk|fi)?sh)$ ]] || continue
+    there[pid]=${birth[pid]}
+    [[ ${there_then[pid]:-} != "${birth[pid]}" ]] || at_work=yes
+  done
+  ((${#terminals[@]} == 0)) || input=$(stat -c %n:%X -- "${terminals[@]}" 2>/dev/null)
+  # 100 ticks a second, so one tick a second is a hundredth of a core.
+  if [[ $at_work == yes || $input != "$input_then" ]] || ((used > uptime - looked_at)) \
+    || [[ $told_state == running && $sessions == yes ]]; then
+    active_at=$uptime
+  fi
+  cpu_then=() there_then=() input_then=$input looked_at=$uptime
+  for pid in "${!kind[@]}"; do cpu_then[pid]=${cpu[pid]}; done
+  for pid in "${!there[@]}"; do there_then[pid]=${there[pid]}; done
+}
+
+# ---------------------------------------------------------------- watching
+
+# read_deadline: what the adapter asks for now. Anything that is not exactly such a line is ignored.
+read_deadline() {
+  local text='' line
+  [[ -f $CBX_STATE_DIR/deadline && ! -L $CBX_STATE_DIR/deadline ]] || return
+  { IFS= read -r -d '' -n 512 text <"$CBX_STATE_DIR/deadline"; } 2>/dev/null
+  while [[ $text == *$'\n'* ]]; do
+    line=${text%%$'\n'*} text=${text#*$'\n'}
+    if [[ $line =~ ^ttl=([0-9]{1,11})$ ]]; then ends_at=$((10#${BASH_REMATCH[1]}))
+    elif [[ $line =~ ^idle=([0-9]{1,9})$ ]]; then idle=$((10#${BASH_REMATCH[1]}))
+    elif [[ $line =~ ^state=([a-z_-]{1,32})$ ]]; then told_state=${BASH_REMATCH[1]}
+    fi
+  done
+}
+
+# read_markers: a lease that is handed out, or handed out again, gets its grace anew.
+read_markers() {
+  local time
+  [[ ! -e $CBX_STATE_DIR/kept ]] || kept=yes
+  if [[ $taken == no && -e $CBX_STATE_DIR/answered ]] && time=$(stat -c %Y -- "$CBX_STATE_DIR/answered" 2>/dev/null) && [[ $time != "$answered" ]]; then
+    answered=$time offered_at=$uptime active_at=$uptime
+  fi
+}
+
+session_began() {
+  active_at=$uptime
+  [[ $taken == no ]] || return
+  taken=yes
+  publish "$CBX_STATE_DIR/taken" "$epoch"
+}
+
+# Slurm sends USR1 some minutes before the wall time; newer versions also say when that is.
+wall_time_is_near() {
+  [[ ! $warned ]] || return
+  read_clocks
+  warned=$epoch
+  wall_time=${end_time:-$((epoch + 300))}
+  [[ $phase != serving ]] || announce_wall_time
+}
+
+announce_wall_time() {
+  local text="$wall_time the allocation's time limit is near: the job and its work directory end then"
+  publish "$CBX_STATE_DIR/warning" "$text"
+  publish "$work/.slurm-sandbox-ending" "$text"
+}
+
+told_to_end() {
+  read_clocks
+  if [[ $warned ]] && ((epoch >= wall_time - 60)); then finish walltime "the allocation reached its time limit"; fi
+  finish cancelled "the job was told to end: scancel, preemption or a limit"
+}
+
+supervise() {
+  local began gone_since='' lost_since='' previous=$uptime interval=0.5 every
+  began=$uptime offered_at=$uptime active_at=$uptime looked_at=$uptime next_look=$((uptime + 1)) trimmed_at=$uptime
+  while :; do
+    pause "$interval"
+    read_clocks
+    [[ $said != begin ]] || session_began
+    ((uptime - began < 60)) || interval=2
+
+    # A job that stood still for a while (suspended) was not idle in that time.
+    if ((uptime - previous > 30)); then
+      active_at=$((active_at + uptime - previous)) offered_at=$((offered_at + uptime - previous))
+    fi
+    previous=$uptime
+
+    look_for_permit
+    case $permit in
+      ours) gone_since= ;;
+      other | gone)
+        gone_since=${gone_since:-$uptime}
+        ((uptime - gone_since < 2)) || finish permit-removed "this attempt has lost its permit"
+        ;;
+    esac
+    if ! kill -0 "$sshd_pid" 2>/dev/null; then
+      pause 1    # scancel's TERM reaches sshd too; then that is the reason, and its trap runs here.
+      fail sshd-failed "sshd ended by itself: see sshd.log"
+    fi
+    if ((uptime >= next_look)); then
+      read_deadline
+      read_markers
+      look
+      every=10
+      ((grace == 0 || grace / 4 >= every)) || every=$((grace / 4))
+      ((idle == 0 || idle / 4 >= every)) || every=$((idle / 4))
+      next_look=$((uptime + every + (every == 0)))
+      if [[ -d $CBX_STATE_DIR ]]; then lost_since=; else lost_since=${lost_since:-$uptime}; fi
+      [[ ! $lost_since ]] || ((uptime - lost_since < 60)) || finish state-dir-gone "$CBX_STATE_DIR is gone"
+      ((uptime - trimmed_at < 60)) || trim_log
+    fi
+
+    ((ends_at == 0 || epoch < ends_at)) || finish ttl "the lease's time to live is over"
+    [[ ! $end_time ]] || ((epoch < end_time - 300)) || wall_time_is_near
+    if [[ $taken == no && $kept == no ]] && ((grace)); then
+      ((uptime - offered_at < grace)) || read_markers
+      [[ $kept == yes ]] || ((uptime - offered_at < grace)) || finish untaken "no session began within $grace s"
+    elif ((idle && uptime - active_at >= idle)); then
+      look    # the last word has the newest look
+      ((uptime - active_at < idle)) || finish idle "no command and no busy process for $idle s"
+    fi
+  done
+}
+
+# trim_log: sshd appends a few lines for each connection.
+trim_log() {
+  local text=
+  trimmed_at=$uptime
+  [[ -f $sshd_log && ! -L $sshd_log ]] || return
+  { IFS= read -r -d '' -n 262144 text <"$sshd_log"; } 2>/dev/null
+  ((${#text} < 262144)) || : >"$sshd_log"
+}
+
+# ---------------------------------------------------------------- the end
+
+# finish REASON DETAIL [STATUS]: the only way out; the first reason wins. The commands go before sshd: without it they
+# would run on, where nobody finds them. Slurm kills what is left after KillWait, so nothing here takes long.
+finish() {
+  local LC_ALL=C IFS=$' \t\n'
+  local reason=$1 detail=${2//[^[:print:]]/ } status=${3:-0} trash
+  trap '' TERM INT HUP USR1
+  trap - EXIT
+  say "ending: $reason: $detail"
+  umask 077
+  [[ ! $private ]] || stop_processes
+  [[ ! $private ]] || rm -rf -- "$private"
+  [[ $phase != serving && $reason != requeued ]] || rm -f -- "$CBX_STATE_DIR/endpoint.json"
+  trash=$CBX_WORK_ROOT/.$CBX_LEASE_ID.$CBX_NONCE
+  [[ ! $work_made ]] || mv -fT -- "$work" "$trash" 2>/dev/null || trash=$work
+  read_clocks
+  members nonce "$CBX_NONCE" jobId "${SLURM_JOB_ID:-}" reason "$reason" detail "${detail:0:500}" at "$epoch"
+  [[ $reason == requeued && -e $CBX_STATE_DIR/ending.json ]] || publish "$CBX_STATE_DIR/ending.json" "{\"format\":1,$REPLY}"
+  [[ ! $work_made ]] || remove_work_dir "$trash"
+  exit "$status"
+}
+
+# remove_work_dir PATH: rm does not follow a link, neither PATH itself nor one in it. Some tools write-protect their
+# caches, so that a second try may be needed.
+remove_work_dir() {
+  timeout -s KILL 600 rm -rf -- "$1" 2>/dev/null
+  [[ -d $1 && ! -L $1 ]] || return
+  chmod -R u+rwx -- "$1" 2>/dev/null
+  timeout -s KILL 600 rm -rf -- "$1" 2>/dev/null || say "left behind: $1"
+}
+
+# stop_processes: TERM, and after a second and a half KILL, until nothing of the job is left but sshd.
+stop_processes() {
+  local pid round left
+  [[ ! $sshd_pid ]] || kill -STOP "$sshd_pid" 2>/dev/null    # no new logins
+  foreign=()
+  for ((round = 0; round < 60; round++)); do
+    survey
+    left=
+    for pid in "${!kind[@]}"; do
+      [[ ${kind[pid]} != transport ]] || continue
+      left=yes
+      if ((round > 30)); then kill -KILL "$pid"
+      elif ((round == 0)); then
+        # A shell at its prompt takes no notice of TERM; what it ought to get is HUP.
+        ((tty[pid] == 0 || front[pid] != group[pid])) || kill -HUP "$pid"
+        kill -TERM "$pid"
+      fi
+    done 2>/dev/null
+    [[ $left ]] || break
+    pause 0.04
+  done
+  for pid in "${!kind[@]}" $sshd_pid; do kill -KILL "$pid"; done 2>/dev/null
+  [[ ! $sshd_pid ]] || wait "$sshd_pid" 2>/dev/null
+}
+
+left_unexpectedly() { fail runner-failed "the runner ended in the middle (status $?)"; }
+
+set_traps() {
+  trap told_to_end TERM INT HUP
+  trap wall_time_is_near USR1
+  trap left_unexpectedly EXIT
+}
+
+# ---------------------------------------------------------------- the course of the job
+
+phase=starting private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' events=''
+taken=no kept=no answered='' told_state='' input_then='' mine=() foreign=() cpu_then=() there_then=() ancestor=()
+reject() {
+  say "bad-request: $1: this script is submitted by slurm-sandbox"
+  exit 1
+}
+for name in 'CBX_LEASE_ID:cbx_[0-9a-f]{12}' 'CBX_NONCE:[0-9a-f]{16}' CBX_{STATE_DIR,PERMIT_FILE,WORK_ROOT,SSH_PUBLIC_KEY_FILE}:/.+; do
+  pattern="^${name#*:}$" name=${name%%:*}
+  [[ ${!name:-} =~ $pattern ]] || reject "$name is missing or malformed"
+done
+for name in CBX_TAKEN_GRACE_SECONDS CBX_IDLE_TIMEOUT_SECONDS CBX_TTL_SECONDS SLURM_RESTART_COUNT; do
+  [[ ${!name:-0} =~ ^[0-9]{1,10}$ ]] || reject "$name is not a number"
+done
+[[ ${CBX_SSH_PORT:-1} =~ ^([1-9][0-9]{0,4})(-([1-9][0-9]{0,4}))?$ && ${BASH_REMATCH[3]:-65535} -ge ${BASH_REMATCH[1]} ]] \
+  || reject "CBX_SSH_PORT is neither a port nor a range of them"
+grace=$((10#${CBX_TAKEN_GRACE_SECONDS:-300})) idle=$((10#${CBX_IDLE_TIMEOUT_SECONDS:-1800})) ends_at=0
+[[ ${SLURM_JOB_END_TIME:-} =~ ^([0-9]{9,11})$ ]]
+end_time=${BASH_REMATCH[1]:-}
+work=${CBX_WORK_ROOT%/}/$CBX_LEASE_ID
+sshd_log=$CBX_STATE_DIR/sshd.log
+node=${SLURMD_NODENAME:-$HOSTNAME}
+set_traps
+[[ ! ${asked_to_end:-} ]] || told_to_end
+[[ ! ${told_of_wall_time:-} ]] || wall_time_is_near
+
+((10#${SLURM_RESTART_COUNT:-0} == 0)) || finish requeued "the job was requeued: a lease does not move"
+require_permit
+find_ancestors
+read_clocks
+((10#${CBX_TTL_SECONDS:-0} == 0)) || ends_at=$((epoch + 10#$CBX_TTL_SECONDS))
+: "${HOME:=~}"
+session_umask=$(umask)
+umask 077
+make_private_dir
+prepare
+
+export LC_ALL=C
+user=$(id -un) || fail no-user "this node does not know the user with uid $UID"
+[[ ${CBX_SSH_USER:-$user} == "$user" ]] || fail wrong-user "the lease asks for the user $CBX_SSH_USER, but the job runs as $user"
+((UID)) || mkdir -p /run/sshd
+make_work_dir
+copy_public_key
+find_sshd
+make_host_key
+write_session_wrapper
+start_sshd
+phase=serving
+publish_endpoint
+say "serving $CBX_LEASE_ID as $user on $node port $port"
+[[ ! $warned ]] || announce_wall_time
+
+read_clocks
+supervise

@@ -1,0 +1,255 @@
+//! Whether the keys that say how a client connects fit together.
+//!
+//! What a single key may hold is checked with the config; here is what is valid by itself and still does not do what
+//! its writer meant. Nothing here runs anything.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::finding::{Category, Finding};
+use crate::config::connection::Connection;
+use crate::config::{EndpointHost, Settings};
+
+const CONNECTION: &str = "connection";
+const ENDPOINT: &str = "endpoint";
+
+/// Looks at `sshMode`, `loginHost`, `loginUser` and `proxyCommand` together.
+pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
+    let set = |key: &str| !matches!(config.get(key), None | Some(Value::Null)) && config[key] != "";
+    let warn = |seen: &str, remedy: &str| Finding::warning(CONNECTION, seen, remedy);
+    let mut findings = Vec::new();
+    let (template, login_host, login_user) = match &settings.connection {
+        Connection::Direct => ("", "", ""),
+        Connection::Proxy {
+            template,
+            login_host,
+            login_user,
+        } => (template.as_str(), login_host.as_str(), login_user.as_str()),
+    };
+    let direct = settings.connection == Connection::Direct;
+    if direct && set("loginHost") {
+        findings.push(warn(
+            "loginHost is set, but the connection is direct: it is not used",
+            "set sshMode to proxy-through-login, or remove loginHost",
+        ));
+    }
+    if set("loginUser") && !set("loginHost") {
+        findings.push(warn(
+            "loginUser is set without loginHost: it is not used",
+            "set loginHost and sshMode proxy-through-login, or remove loginUser",
+        ));
+    }
+    if set("proxyCommand") {
+        if config.get("sshMode").is_some_and(|mode| mode == "direct") {
+            findings.push(warn(
+                "sshMode is direct, yet proxyCommand is set and used",
+                "remove one of the two",
+            ));
+        }
+        for (key, value) in [("loginHost", login_host), ("loginUser", login_user)] {
+            if !value.is_empty() && !template.contains(&format!("{{{key}}}")) {
+                findings.push(warn(
+                    &format!("{key} is set, but proxyCommand has no {{{key}}}: it is not used"),
+                    &format!("put {{{key}}} into proxyCommand, or remove {key}"),
+                ));
+            }
+        }
+        if !template.contains("{host}") && !template.contains("%h") {
+            findings.push(warn(
+                "proxyCommand names no node: neither {host} nor %h is in it",
+                "put %h and %p (or {host} and {port}) into proxyCommand",
+            ));
+        } else if !template.contains("{port}") && !template.contains("%p") {
+            findings.push(warn(
+                "proxyCommand names no port: neither {port} nor %p is in it, and each lease has its own",
+                "put %p or {port} into proxyCommand",
+            ));
+        }
+    }
+    findings.push(match settings.connection.proxy_command(&example(settings)) {
+        None => Finding::ok(CONNECTION, "direct: this host must reach the nodes' ports").fact("connection", "direct"),
+        Some(command) => Finding::ok(
+            CONNECTION,
+            format!("through a proxy command, here for port 4022 of NODE: {command}"),
+        )
+        .fact("connection", "proxy"),
+    });
+    findings
+}
+
+/// Values of a lease that does not exist, to show what a template becomes.
+fn example(settings: &Settings) -> BTreeMap<&'static str, String> {
+    let user = settings.ssh_user.clone().unwrap_or_else(|| "USER".to_owned());
+    [
+        ("host", "NODE"),
+        ("port", "4022"),
+        ("user", &user),
+        ("leaseId", "LEASE"),
+        ("slug", "SLUG"),
+        ("name", "NAME"),
+        ("jobId", "JOB"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into()
+}
+
+/// Looks at what decides which host and user the client is given.
+pub fn endpoint(
+    settings: &Settings,
+    own_user: Option<&str>,
+    ours: bool,
+    here_is_a_node: impl FnOnce() -> Option<bool>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match (&settings.ssh_user, own_user) {
+        (None, None) => {
+            let seen = "the name of this user is not known";
+            findings.push(Finding::red(
+                ENDPOINT,
+                Category::Config,
+                seen,
+                "set sshUser in external.config",
+            ));
+        }
+        (Some(wanted), Some(own)) if ours && wanted != own => {
+            let seen =
+                format!("sshUser is {wanted}, but jobs run as {own}, the only user that the runner's sshd lets in");
+            findings.push(Finding::red(
+                ENDPOINT,
+                Category::Config,
+                seen,
+                "remove sshUser, or run this program as that user",
+            ));
+        }
+        _ => {}
+    }
+    if let EndpointHost::Runner { pattern } = &settings.endpoint_host
+        && pattern.chars().all(|c| c == '*')
+    {
+        let seen = "endpointHost is runner: code in a lease can send the client to any host";
+        findings.push(Finding::warning(
+            ENDPOINT,
+            seen,
+            "set endpointHost to runner:PATTERN with the site's own domain, such as runner:*.cluster.example",
+        ));
+    }
+    let loopback = match settings.bind_address.as_str() {
+        "localhost" => true,
+        text => text
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback()),
+    };
+    if loopback && here_is_a_node() != Some(true) {
+        let seen = format!(
+            "bindAddress is {}: sshd can be reached from its own node only, and this host is none that Slurm knows",
+            settings.bind_address
+        );
+        findings.push(Finding::warning(
+            ENDPOINT,
+            seen,
+            "remove bindAddress, or set it to an address that clients reach",
+        ));
+    }
+    if findings.is_empty() {
+        let host = match &settings.endpoint_host {
+            EndpointHost::Template(template) => template.clone(),
+            EndpointHost::Runner { pattern } => format!("what the runner says, if it is like {pattern}"),
+        };
+        let user = settings.ssh_user.as_deref().or(own_user).unwrap_or_default();
+        findings.push(Finding::ok(ENDPOINT, format!("clients are sent to {user} at {host}")));
+    }
+    findings
+}
+
+/// What the client needs that cannot be seen from here.
+pub fn client() -> Vec<Finding> {
+    vec![Finding::ok("client config", TRUST)]
+}
+
+/// The client refuses every lease before it calls us without this (protocol.md fact 2).
+pub const TRUST: &str = "the client's user config must hold external.connection.ssh.trustProviderOutput: true, or it refuses every lease before it calls this program";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::CheckStatus::{Red, Warning};
+    use rstest::rstest;
+    use serde_json::json;
+
+    fn settings(value: &Value) -> Settings {
+        crate::config::parse(value.as_object().unwrap()).unwrap()
+    }
+
+    fn complaints(findings: &[Finding]) -> Vec<String> {
+        findings
+            .iter()
+            .filter(|f| f.is(Red) || f.is(Warning))
+            .map(|f| f.check.seen.clone())
+            .collect()
+    }
+
+    #[rstest]
+    #[case(json!({}), &[])]
+    #[case(json!({"sshMode": "proxy-through-login", "loginHost": "login", "loginUser": "bob"}), &[])]
+    #[case(json!({"loginHost": "login"}), &["loginHost is set, but the connection is direct"])]
+    #[case(json!({"loginHost": "login", "loginUser": ""}), &["loginHost is set, but the connection is direct"])]
+    #[case(json!({"loginUser": "bob"}), &["loginUser is set without loginHost"])]
+    #[case(json!({"proxyCommand": "jump %h %p", "loginHost": "login"}), &["no {loginHost}"])]
+    #[case(json!({"proxyCommand": "jump %h %p", "sshMode": "direct"}), &["sshMode is direct"])]
+    #[case(json!({"proxyCommand": "jump {jobId} {port}"}), &["names no node"])]
+    #[case(json!({"proxyCommand": "jump {host}"}), &["names no port"])]
+    #[case(json!({"proxyCommand": "ssh -W %h:%p {loginUser}@{loginHost}", "loginHost": "login", "loginUser": "bob"}), &[])]
+    fn conflicts(#[case] value: Value, #[case] expected: &[&str]) {
+        let found = complaints(&check(value.as_object().unwrap(), &settings(&value)));
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .zip(expected)
+                .all(|(found, expected)| found.contains(expected)),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn the_proxy_command_is_shown_as_it_will_be() {
+        let value = json!({"sshMode": "proxy-through-login", "loginHost": "login.example"});
+        let findings = check(value.as_object().unwrap(), &settings(&value));
+        assert!(
+            findings[0]
+                .check
+                .seen
+                .ends_with("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p login.example")
+        );
+    }
+
+    #[rstest]
+    #[case(json!({}), Some("alice"), true, Some(false), &[])]
+    #[case(json!({}), None, true, Some(false), &["not known"])]
+    #[case(json!({"sshUser": "bob"}), Some("alice"), true, Some(false), &["jobs run as alice"])]
+    #[case(json!({"sshUser": "bob"}), Some("alice"), false, Some(false), &[])]
+    #[case(json!({"endpointHost": "runner"}), Some("alice"), true, Some(false), &["any host"])]
+    #[case(json!({"endpointHost": "runner:*.example"}), Some("alice"), true, Some(false), &[])]
+    #[case(json!({"bindAddress": "127.0.0.1"}), Some("alice"), true, Some(false), &["its own node only"])]
+    #[case(json!({"bindAddress": "localhost"}), Some("alice"), true, None, &["its own node only"])]
+    #[case(json!({"bindAddress": "127.0.0.1"}), Some("alice"), true, Some(true), &[])]
+    #[case(json!({"bindAddress": "0.0.0.0"}), Some("alice"), true, None, &[])]
+    fn endpoints(
+        #[case] value: Value,
+        #[case] user: Option<&str>,
+        #[case] ours: bool,
+        #[case] node: Option<bool>,
+        #[case] expected: &[&str],
+    ) {
+        let found = complaints(&endpoint(&settings(&value), user, ours, || node));
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .zip(expected)
+                .all(|(found, expected)| found.contains(expected)),
+            "{found:?}"
+        );
+    }
+}

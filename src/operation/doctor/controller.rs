@@ -1,0 +1,207 @@
+//! Whether a controller answers, and if not, why.
+//!
+//! `scontrol ping` is the one question to which a controller that does not run is told at once; it says DOWN for
+//! everything that can be wrong, so the reason is read from what else is said (slurm-facts.md 7 D).
+
+use super::finding::{Category, Finding, tail};
+use super::gather::Clock;
+use super::slurm::scontrol;
+use crate::host::{End, Output};
+
+/// Whether a controller answers.
+pub fn check(clock: Clock) -> Vec<Finding> {
+    vec![match scontrol(clock, None).arg("ping").run() {
+        Ok(output) => judge_ping(&output),
+        // That it is missing is the finding of another check.
+        Err(error) => Finding::warning(CONTROLLER, format!("scontrol could not be started: {error}"), "").unasked(),
+    }]
+}
+
+/// Name of the check that all questions to Slurm hang on.
+pub const CONTROLLER: &str = "controller";
+
+/// Texts of authentication that failed, here or on the controller's host.
+const AUTH_TEXTS: &[&str] = &[
+    "unge",
+    "authentication",
+    "Zero Bytes were transmitted",
+    "credential",
+    "auth_g_",
+    "Rewound",
+    "Expired",
+];
+
+fn judge_ping(output: &Output) -> Finding {
+    let hosts = parse_ping(&output.stdout_text());
+    let list = |up: bool| {
+        hosts
+            .iter()
+            .filter(|(_, is)| *is == up)
+            .map(|(host, _)| host.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let (up, down) = (list(true), list(false));
+    let said = output.stderr_text();
+    let took = output.took.as_secs_f32();
+    if !up.is_empty() {
+        if down.is_empty() {
+            return Finding::ok(CONTROLLER, format!("{up} answers in {:.0} ms", took * 1000.0))
+                .fact("controller", "up");
+        }
+        let seen = format!("{up} answers, {down} does not");
+        return Finding::warning(CONTROLLER, seen, "tell the site's admins: a controller is down")
+            .fact("controller", "backup");
+    }
+    if output.end == End::DeadlinePassed {
+        let seen =
+            format!("scontrol ping has no answer after {took:.0} s: the controller hangs, or its host is off the net");
+        return Finding::red(
+            CONTROLLER,
+            Category::Timeout,
+            seen,
+            "try again in a minute; if it stays so, tell the site's admins",
+        );
+    }
+    if said.contains("Munge encode failed") {
+        let seen = "munge on this host does not answer, so Slurm's commands cannot say who they are";
+        return Finding::red(CONTROLLER, Category::Auth, seen, "have the host's admins start munged");
+    }
+    let seen = match (down.is_empty(), said.trim().is_empty()) {
+        (false, true) => format!("scontrol ping: {down} is DOWN"),
+        (false, false) => format!("scontrol ping: {down} is DOWN; it says {}", tail(&said, 400)),
+        (true, _) => format!("scontrol ping: {}", tail(&output.said(), 400)),
+    };
+    if AUTH_TEXTS.iter().any(|text| said.contains(text)) {
+        return Finding::red(
+            CONTROLLER,
+            Category::Auth,
+            seen,
+            "munge on this host must have the cluster's key, and the clock must be right: tell the host's admins",
+        );
+    }
+    if said.contains("configuration source") || said.contains("slurm.conf") {
+        let remedy = "set SLURM_CONF to the cluster's slurm.conf, or run this on a host that Slurm is set up on";
+        return Finding::red(CONTROLLER, Category::Config, seen, remedy);
+    }
+    let remedy = "the controller does not run, or the network keeps this host from its port: tell the site's admins; is SLURM_CONF that of a cluster which lives?";
+    Finding::red(CONTROLLER, Category::Network, seen, remedy)
+}
+
+/// Hosts and whether they are up, from `Slurmctld(primary) at ctl is UP`, and from the older
+/// `Slurmctld(primary/backup) at a/b are UP/DOWN`.
+fn parse_ping(text: &str) -> Vec<(String, bool)> {
+    let mut hosts = Vec::new();
+    for line in text.lines() {
+        let Some((_, rest)) = line
+            .strip_prefix("Slurmctld(")
+            .and_then(|rest| rest.split_once(") at "))
+        else {
+            continue;
+        };
+        let Some((names, states)) = rest.split_once(" is ").or_else(|| rest.split_once(" are ")) else {
+            continue;
+        };
+        let pairs = names.split('/').zip(states.split('/'));
+        hosts.extend(pairs.map(|(name, state)| (name.trim().to_owned(), state.trim() == "UP")));
+    }
+    hosts
+}
+
+/// More about a controller that is down, from what squeue was told meanwhile.
+pub fn with_evidence(controller: &mut Finding, listing: &str) {
+    if controller.category == Category::Network && AUTH_TEXTS.iter().any(|text| listing.contains(text)) {
+        controller.category = Category::Auth;
+        controller.check.seen = format!("{}; {}", controller.check.seen, tail(listing, 300));
+        controller.check.remedy = "the controller turns our messages down: munge is down on its host, or keys or clocks differ; tell the site's admins".to_owned();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::protocol::CheckStatus::{self, Ok as Green, Red, Warning};
+
+    fn output(end: End, stdout: &str, stderr: &str) -> Output {
+        Output {
+            end,
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+            took: Duration::from_millis(30),
+        }
+    }
+
+    const MUNGE_DOWN: &str = "scontrol: error: If munged is up, restart with --num-threads=10\n\
+        scontrol: error: Munge encode failed: Failed to access \"/run/munge/munge.socket.2\": No such file or directory (Did you start munged?)\n";
+
+    #[rstest]
+    #[case::up(End::Exit(0), "Slurmctld(primary) at ctl is UP\n", "", Green, Category::Provider)]
+    #[case::backup(
+        End::Exit(0),
+        "Slurmctld(primary) at a is DOWN\nSlurmctld(backup) at b is UP\n",
+        "",
+        Warning,
+        Category::Provider
+    )]
+    #[case::old_form(
+        End::Exit(0),
+        "Slurmctld(primary/backup) at a/b are UP/DOWN\n",
+        "",
+        Warning,
+        Category::Provider
+    )]
+    #[case::stopped(End::Exit(1), "Slurmctld(primary) at ctl is DOWN\n", "", Red, Category::Network)]
+    #[case::both_down(
+        End::Exit(1),
+        "Slurmctld(primary) at a is DOWN\nSlurmctld(backup) at b is DOWN\n",
+        "",
+        Red,
+        Category::Network
+    )]
+    #[case::munge(End::Exit(1), "Slurmctld(primary) at ctl is DOWN\n", MUNGE_DOWN, Red, Category::Auth)]
+    #[case::frozen(End::DeadlinePassed, "", "", Red, Category::Timeout)]
+    #[case::no_configuration(
+        End::Exit(1),
+        "",
+        "scontrol: fatal: Could not establish a configuration source",
+        Red,
+        Category::Config
+    )]
+    #[case::strange(End::Exit(1), "", "gibberish", Red, Category::Network)]
+    fn pings(
+        #[case] end: End,
+        #[case] stdout: &str,
+        #[case] stderr: &str,
+        #[case] status: CheckStatus,
+        #[case] category: Category,
+    ) {
+        let finding = judge_ping(&output(end, stdout, stderr));
+        assert_eq!(
+            (finding.check.status, finding.category),
+            (status, category),
+            "{finding:?}"
+        );
+    }
+
+    #[test]
+    fn a_refusing_controller_is_told_from_a_dead_one_by_what_squeue_is_told() {
+        let down = judge_ping(&output(End::Exit(1), "Slurmctld(primary) at ctl is DOWN\n", ""));
+        let mut refusing = down.clone();
+        with_evidence(
+            &mut refusing,
+            "squeue failed: slurm_load_jobs error: Zero Bytes were transmitted or received (exit 1)",
+        );
+        assert_eq!(refusing.category, Category::Auth);
+        assert!(refusing.check.seen.contains("Zero Bytes") && refusing.check.remedy.contains("munge"));
+        let mut dead = down.clone();
+        with_evidence(
+            &mut dead,
+            "squeue failed: Unable to contact slurm controller (connect failure) (exit 1)",
+        );
+        assert_eq!(dead, down);
+    }
+}

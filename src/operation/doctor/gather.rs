@@ -1,0 +1,166 @@
+//! Runs all checks side by side under one deadline.
+//!
+//! The client ends doctor after 10 s, and a dead controller, a hung NFS server or an unreachable login host each take
+//! longer than that to say so. A check that is not done in time is given up: its thread stays behind and ends with the
+//! process, its place in the answer says that it hangs, which is a finding too.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::finding::{Category, Finding};
+
+/// When the answer is made, whatever is missing.
+pub const LIMIT: Duration = Duration::from_secs(8);
+
+/// When every command that a check started has ended: none of them may outlive this process.
+const COMMANDS_END: Duration = Duration::from_millis(7400);
+
+/// The time that all checks share.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    pub fn start() -> Clock {
+        Clock {
+            started: Instant::now(),
+        }
+    }
+
+    /// The deadline for a command that starts now.
+    pub fn left(&self) -> Duration {
+        COMMANDS_END
+            .saturating_sub(self.started.elapsed())
+            .max(Duration::from_millis(1))
+    }
+}
+
+/// What to say of a check that hangs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// A hang here is a hang of every lease.
+    Red(&'static str),
+    Warning(&'static str),
+}
+
+/// A check that is yet to run.
+pub struct Job {
+    pub name: &'static str,
+    pub silence: Silence,
+    pub work: Box<dyn FnOnce(Clock) -> Vec<Finding> + Send>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Job({})", self.name)
+    }
+}
+
+/// Runs the jobs; what they found, in the order of the jobs.
+pub fn gather(jobs: Vec<Job>, clock: Clock, limit: Duration) -> Vec<Finding> {
+    let places: Vec<_> = jobs.iter().map(|job| (job.name, job.silence)).collect();
+    let mut found: Vec<Option<Vec<Finding>>> = places.iter().map(|_| None).collect();
+    let (sender, receiver) = channel();
+    for (index, job) in jobs.into_iter().enumerate() {
+        if let Err(error) = start(index, job, clock, sender.clone()) {
+            let name = places[index].0;
+            let seen = format!("not looked at, no thread could be started: {error}");
+            found[index] = Some(vec![Finding::warning(
+                name,
+                seen,
+                "raise the limit on processes (`ulimit -u`)",
+            )]);
+        }
+    }
+    drop(sender);
+    let broke_off = loop {
+        match receiver.recv_timeout(limit.saturating_sub(clock.started.elapsed())) {
+            Ok((index, findings)) => found[index] = Some(findings),
+            Err(RecvTimeoutError::Timeout) => break false,
+            Err(RecvTimeoutError::Disconnected) => break true,
+        }
+    };
+    let silent = |(name, silence)| match silence {
+        _ if broke_off => Finding::warning(
+            name,
+            "the check broke off: a bug of this program",
+            "report it with the text on stderr",
+        ),
+        Silence::Red(remedy) => Finding::red(name, Category::Timeout, no_answer(limit), remedy),
+        Silence::Warning(remedy) => Finding::warning(name, no_answer(limit), remedy),
+    };
+    found
+        .into_iter()
+        .zip(places)
+        .flat_map(|(found, place)| found.unwrap_or_else(|| vec![silent(place)]))
+        .collect()
+}
+
+fn no_answer(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs())
+}
+
+fn start(index: usize, job: Job, clock: Clock, sender: Sender<(usize, Vec<Finding>)>) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name(job.name.to_owned());
+    thread.spawn(move || {
+        // Nobody listens any more when the deadline has passed.
+        let _ = sender.send((index, (job.work)(clock)));
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(name: &'static str, silence: Silence, work: impl FnOnce() -> Vec<Finding> + Send + 'static) -> Job {
+        Job {
+            name,
+            silence,
+            work: Box::new(move |_| work()),
+        }
+    }
+
+    #[test]
+    fn what_hangs_is_told_and_holds_nobody_up() {
+        let clock = Clock::start();
+        let hang = || {
+            std::thread::sleep(Duration::from_secs(30));
+            vec![]
+        };
+        let jobs = vec![
+            job("disk", Silence::Red("mend it"), hang),
+            job("quick", Silence::Warning(""), || {
+                vec![Finding::ok("quick", "1"), Finding::ok("quick", "2")]
+            }),
+            job("login", Silence::Warning("look"), hang),
+        ];
+        let found = gather(jobs, clock, Duration::from_millis(300));
+        assert!(clock.started.elapsed() < Duration::from_secs(2));
+        assert_eq!(found.len(), 4);
+        assert_eq!(
+            found[0],
+            Finding::red("disk", Category::Timeout, "no answer within 0 s", "mend it")
+        );
+        assert_eq!(found[3], Finding::warning("login", "no answer within 0 s", "look"));
+    }
+
+    #[test]
+    fn a_check_that_breaks_off_is_a_finding_and_ends_the_wait() {
+        let clock = Clock::start();
+        let found = gather(
+            vec![job("bad", Silence::Red("x"), || panic!("on purpose"))],
+            clock,
+            Duration::from_secs(20),
+        );
+        assert!(clock.started.elapsed() < Duration::from_secs(5));
+        assert!(found[0].check.seen.contains("broke off"));
+    }
+
+    #[test]
+    fn commands_end_before_the_answer() {
+        assert!(Clock::start().left() < LIMIT);
+        assert!(LIMIT < Duration::from_secs(9));
+    }
+}

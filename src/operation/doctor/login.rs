@@ -1,0 +1,254 @@
+//! Whether the login host lets us in and lets a connection through, which every session of the client needs.
+
+use super::finding::{Category, Finding, tail};
+use super::gather::Clock;
+use crate::config::Settings;
+use crate::config::connection::Connection;
+use crate::host::{Command, End, Output};
+
+const LOGIN: &str = "login host";
+
+/// Logs in to the login host, then asks it for a connection to itself.
+pub fn check(clock: Clock, settings: &Settings) -> Vec<Finding> {
+    let (host, user) = match &settings.connection {
+        Connection::Proxy {
+            template,
+            login_host,
+            login_user,
+        } if template.contains("{loginHost}") => (login_host, login_user),
+        Connection::Proxy { .. } => return vec![Finding::ok(LOGIN, "not tried: proxyCommand is the site's own")],
+        Connection::Direct => return vec![Finding::ok(LOGIN, "none is used")],
+    };
+    let target = if user.is_empty() {
+        host.clone()
+    } else {
+        format!("{user}@{host}")
+    };
+    // As the proxy command does, with the user's own ssh configuration and agent.
+    let ssh = || {
+        Command::new("ssh", clock.left())
+            .pass("SSH_AUTH_SOCK")
+            .args(["-oBatchMode=yes", "-oConnectTimeout=5"])
+    };
+    let output = match ssh().args([target.as_str(), "true"]).run() {
+        Ok(output) => output,
+        // That it is missing is the finding of another check.
+        Err(error) => {
+            return vec![Finding::warning(
+                LOGIN,
+                format!("ssh could not be started: {error}"),
+                "",
+            )];
+        }
+    };
+    let login = judge_login(&target, &output);
+    if !output.success() {
+        return vec![login];
+    }
+    match ssh().args(["-W", "127.0.0.1:22", target.as_str()]).run() {
+        Ok(output) if is_prohibited(&output.stderr_text()) => {
+            let seen = format!(
+                "{target} lets us in, but forbids forwarding: {}",
+                tail(&output.said(), 200)
+            );
+            let remedy = "set proxyCommand to the way that the site has for this, or ask its admins to allow TCP forwarding to nodes";
+            vec![Finding::red(LOGIN, Category::Auth, seen, remedy)]
+        }
+        _ => vec![login],
+    }
+}
+
+/// sshd's refusals of a forwarding; a port that nobody listens on is none.
+fn is_prohibited(text: &str) -> bool {
+    text.contains("administratively prohibited") || text.contains("forwarding disabled")
+}
+
+/// Texts of ssh, the kind of trouble each means, and what to do.
+const TROUBLES: &[(&[&str], Category, &str)] = &[
+    (
+        &["IDENTIFICATION HAS CHANGED", "Host key for"],
+        Category::Auth,
+        "its host key is not the one you know: ask the site whether it changed, then `ssh-keygen -R HOST` and log in once by hand",
+    ),
+    (
+        &["Host key verification failed", "host key is known"],
+        Category::Auth,
+        "its host key is not known here: log in once by hand with `ssh HOST` and compare the fingerprint with the site's",
+    ),
+    (
+        &[
+            "Permission denied",
+            "Too many authentication failures",
+            "no mutual signature",
+            "Authentication failed",
+            "No more authentication methods",
+        ],
+        Category::Auth,
+        "make `ssh -o BatchMode=yes HOST true` work: a key in an agent or in ~/.ssh; with a second factor, a master connection that you open \
+         first (ControlMaster and ControlPath in ~/.ssh/config, then `ssh -fN HOST`); or correct loginUser",
+    ),
+    (
+        &["Could not resolve hostname", "Name or service not known"],
+        Category::Network,
+        "correct loginHost: this host's name service does not know it",
+    ),
+    (
+        &["timed out"],
+        Category::Timeout,
+        "it does not answer: correct loginHost, or connect to the site's network (VPN)",
+    ),
+    (
+        &[
+            "Connection refused",
+            "No route to host",
+            "Network is unreachable",
+            "Connection closed",
+            "Connection reset",
+            "kex_exchange",
+        ],
+        Category::Network,
+        "it cannot be reached: correct loginHost (and its port in ~/.ssh/config), or connect to the site's network (VPN)",
+    ),
+];
+
+fn judge_login(target: &str, output: &Output) -> Finding {
+    let host = target.rsplit('@').next().unwrap_or(target);
+    let text = output.stderr_text();
+    match output.end {
+        End::Exit(0) => Finding::ok(LOGIN, format!("{target} lets us in, in {} ms", output.took.as_millis())),
+        End::DeadlinePassed => {
+            let remedy = "log in by hand to see what it waits for: a password, a second factor, a slow home directory";
+            Finding::red(
+                LOGIN,
+                Category::Timeout,
+                format!(
+                    "{target} connects, but lets nobody in within {} s",
+                    output.took.as_secs()
+                ),
+                remedy,
+            )
+        }
+        End::Exit(code) if code != 255 => {
+            let seen = format!(
+                "{target} lets us in, but running `true` there fails: {}",
+                tail(&output.said(), 200)
+            );
+            Finding::warning(
+                LOGIN,
+                seen,
+                "sessions need only its forwarding; should they fail, set proxyCommand to the site's own way",
+            )
+        }
+        _ => {
+            let trouble = TROUBLES
+                .iter()
+                .find(|(texts, ..)| texts.iter().any(|known| text.contains(known)));
+            let (category, remedy) = trouble.map_or(
+                (Category::Network, "try `ssh HOST true` by hand"),
+                |(_, category, remedy)| (*category, *remedy),
+            );
+            Finding::red(
+                LOGIN,
+                category,
+                format!("{target}: {}", tail(&output.said(), 300)),
+                remedy.replace("HOST", host),
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::CheckStatus::{self, Ok as Green, Red, Warning};
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(End::Exit(0), "", Green, Category::Provider, "")]
+    #[case(
+        End::Exit(255),
+        "bob@login: Permission denied (publickey).\n",
+        Red,
+        Category::Auth,
+        "`ssh -o BatchMode=yes login true`"
+    )]
+    #[case(
+        End::Exit(255),
+        "Host key verification failed.\n",
+        Red,
+        Category::Auth,
+        "log in once by hand with `ssh login`"
+    )]
+    #[case(
+        End::Exit(255),
+        "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.\n",
+        Red,
+        Category::Auth,
+        "ssh-keygen -R login"
+    )]
+    #[case(
+        End::Exit(255),
+        "ssh: Could not resolve hostname login: Name or service not known\n",
+        Red,
+        Category::Network,
+        "correct loginHost"
+    )]
+    #[case(
+        End::Exit(255),
+        "ssh: connect to host login port 22: Connection timed out\n",
+        Red,
+        Category::Timeout,
+        "VPN"
+    )]
+    #[case(
+        End::Exit(255),
+        "ssh: connect to host login port 22: Connection refused\n",
+        Red,
+        Category::Network,
+        "VPN"
+    )]
+    #[case(End::Exit(255), "gibberish\n", Red, Category::Network, "by hand")]
+    #[case(End::DeadlinePassed, "", Red, Category::Timeout, "second factor")]
+    #[case(
+        End::Exit(1),
+        "This account is restricted.\n",
+        Warning,
+        Category::Provider,
+        "proxyCommand"
+    )]
+    fn logins(
+        #[case] end: End,
+        #[case] stderr: &str,
+        #[case] status: CheckStatus,
+        #[case] category: Category,
+        #[case] remedy: &str,
+    ) {
+        let output = Output {
+            end,
+            stdout: vec![],
+            stderr: stderr.into(),
+            took: std::time::Duration::from_secs(6),
+        };
+        let finding = judge_login("bob@login", &output);
+        assert_eq!(
+            (finding.check.status, finding.category),
+            (status, category),
+            "{finding:?}"
+        );
+        assert!(finding.check.remedy.contains(remedy), "{finding:?}");
+    }
+
+    #[rstest]
+    #[case(
+        "channel 0: open failed: administratively prohibited: open failed\nstdio forwarding failed\n",
+        true
+    )]
+    #[case(
+        "channel 0: open failed: connect failed: Connection refused\nstdio forwarding failed\n",
+        false
+    )]
+    #[case("", false)]
+    fn forwarding(#[case] text: &str, #[case] prohibited: bool) {
+        assert_eq!(is_prohibited(text), prohibited);
+    }
+}

@@ -1,0 +1,307 @@
+//! doctor: whether this site is fit for leases, told in under nine seconds even when everything hangs.
+//!
+//! It submits nothing. Every check runs by itself in a thread ([`gather`]) and tells what it saw and what to do; a
+//! check that rests on another's answer says so, and one trouble is told once: when no controller answers, what could
+//! not be asked is no trouble of its own. One file a subject; each has its decisions as functions of what was seen.
+
+mod connection;
+mod controller;
+mod filesystem;
+mod finding;
+mod gather;
+mod keys;
+mod login;
+mod partition;
+mod report;
+mod runner;
+mod slurm;
+mod storage;
+mod submission;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use serde_json::{Map, Value};
+
+use self::finding::{Category, Finding};
+use self::gather::{Clock, Job, LIMIT, Silence, gather};
+use super::{Options, own_user, shared_dir};
+use crate::allocation::Runner;
+use crate::config::{self, Settings};
+use crate::failure::Failure;
+use crate::protocol::{Answer, Check, CheckStatus, Request};
+
+/// Carries out a doctor: a message when nothing is red, an error that names all that is when something is.
+pub fn run(options: &Options, request: &Request) -> Result<Answer> {
+    let findings = findings(options, request);
+    if let Some(failure) = report::failure(&findings) {
+        return Err(failure.into());
+    }
+    let message = Some(report::message(&findings));
+    Ok(Answer {
+        message,
+        checks: Some(checks(findings)),
+        ..Answer::default()
+    })
+}
+
+/// Every check with what it saw, red ones too.
+pub fn examine(options: &Options, request: &Request) -> Vec<Check> {
+    checks(findings(options, request))
+}
+
+fn checks(findings: Vec<Finding>) -> Vec<Check> {
+    findings.into_iter().map(|finding| finding.check).collect()
+}
+
+/// What the checks look at; read by all of them at once.
+struct Site {
+    options: Options,
+    config: Map<String, Value>,
+    settings: Settings,
+}
+
+impl Site {
+    /// Where the runner is read from can hang, so it is read by whoever needs it.
+    fn runner(&self) -> Result<Runner, Failure> {
+        super::runner(&self.options, &self.settings)
+    }
+
+    fn clusters(&self) -> Vec<Option<String>> {
+        match &self.settings.clusters {
+            None => vec![None],
+            Some(names) => names
+                .split(',')
+                .filter(|name| !name.is_empty())
+                .map(|name| Some(name.to_owned()))
+                .collect(),
+        }
+    }
+}
+
+fn findings(options: &Options, request: &Request) -> Vec<Finding> {
+    let clock = Clock::start();
+    let (config, config_finding) = read_config(&request.config);
+    let mut findings = vec![config_finding];
+    if let Ok(settings) = config::parse(&config) {
+        let site = Arc::new(Site {
+            options: options.clone(),
+            config,
+            settings,
+        });
+        findings.extend(gather(jobs(&site), clock, LIMIT));
+    }
+    settle(&mut findings);
+    findings
+}
+
+/// The config, reduced to what of it can be used, and what is wrong with the rest: one mistake must not hide what
+/// the other checks have to say.
+fn read_config(config: &Map<String, Value>) -> (Map<String, Value>, Finding) {
+    const NAME: &str = "config";
+    let failure = match config::parse(config) {
+        Ok(_) => {
+            return (
+                config.clone(),
+                Finding::ok(NAME, format!("{} key(s), all good", config.len())),
+            );
+        }
+        Err(failure) => failure,
+    };
+    let mut usable = Map::new();
+    for (key, value) in config {
+        usable.insert(key.clone(), value.clone());
+        if config::parse(&usable).is_err() {
+            usable.remove(key);
+        }
+    }
+    (usable, Finding::of_failure(NAME, Category::Config, &failure))
+}
+
+/// All checks, in the order in which they are told.
+fn jobs(site: &Arc<Site>) -> Vec<Job> {
+    use Silence::{Red, Warning};
+    const BY_HAND: &str = "run Slurm's commands by hand: one of them, or the file system they are on, hangs";
+    const DISK: &str = "the file system hangs: try `ls` in it, tell the host's admins, or name another directory";
+    let mut jobs = Vec::new();
+    let mut add = |name: &'static str, silence: Silence, work: fn(&Site, Clock) -> Vec<Finding>| {
+        let site = Arc::clone(site);
+        jobs.push(Job {
+            name,
+            silence,
+            work: Box::new(move |clock| work(&site, clock)),
+        });
+    };
+    add("slurm commands", Warning(BY_HAND), |_, _| slurm::commands());
+    add("slurm version", Warning(BY_HAND), |_, clock| slurm::version(clock));
+    add(controller::CONTROLLER, Red(BY_HAND), |_, clock| {
+        controller::check(clock)
+    });
+    add("job listing", Warning(BY_HAND), |site, clock| {
+        each_cluster(site, |cluster| slurm::listing(clock, cluster))
+    });
+    add("slurm settings", Warning(BY_HAND), |site, clock| {
+        each_cluster(site, |cluster| slurm::settings(clock, cluster))
+    });
+    add("partition", Warning(BY_HAND), |site, clock| {
+        let asked = partition::Asked::of(&site.settings);
+        let groups = groups();
+        each_cluster(site, |cluster| partition::check(clock, cluster, &asked, &groups))
+    });
+    add("test submission", Warning(BY_HAND), |site, clock| match site.runner() {
+        Ok(runner) => submission::check(clock, &site.settings, &runner.script),
+        Err(_) => vec![Finding::warning("test submission", "not tried without a runner", "")],
+    });
+    add(storage::STATE_DIR, Red(DISK), |site, _| {
+        storage::state_dir(&site.options.state_dir)
+    });
+    add(storage::SHARED_DIR, Red(DISK), |site, clock| {
+        storage::shared_dir(&shared_dir(&site.settings, &site.options.state_dir), clock)
+    });
+    add("private keys", Warning(DISK), |site, _| {
+        let state = &site.options.state_dir;
+        storage::private_keys(state, &shared_dir(&site.settings, state))
+    });
+    add("runner", Red(DISK), |site, clock| runner::check(clock, &site.runner()));
+    add("work root", Warning(DISK), |site, _| {
+        runner::work_root(&site.settings.work_root)
+    });
+    add("ssh client", Warning(DISK), |_, clock| keys::ssh(clock));
+    add(
+        "ssh-keygen",
+        Warning("the host makes keys slowly, or its temporary directory hangs: try `ssh-keygen -t ed25519`"),
+        |_, clock| keys::keygen(clock),
+    );
+    add("ssh key", Red(DISK), |site, clock| {
+        keys::configured(clock, &site.settings)
+    });
+    add("connection", Warning(""), |site, _| {
+        connection::check(&site.config, &site.settings)
+    });
+    add(
+        "endpoint",
+        Warning("the host's user database hangs: try `id`"),
+        |site, clock| {
+            let ours = site.runner().is_ok_and(|runner| runner.keeps_contract());
+            connection::endpoint(&site.settings, own_user().as_deref(), ours, || slurm::is_node(clock))
+        },
+    );
+    add("login host", Red("try to log in to it by hand"), |site, clock| {
+        login::check(clock, &site.settings)
+    });
+    add("client config", Warning(""), |_, _| connection::client());
+    jobs
+}
+
+/// Asks about each cluster at the same time; with several, each finding names its own.
+fn each_cluster(site: &Site, ask: impl Fn(Option<&str>) -> Vec<Finding> + Sync) -> Vec<Finding> {
+    let clusters = site.clusters();
+    if let [only] = &clusters[..] {
+        return ask(only.as_deref());
+    }
+    let ask = &ask;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = clusters
+            .iter()
+            .map(|cluster| (cluster, scope.spawn(move || ask(cluster.as_deref()))))
+            .collect();
+        let named = running.into_iter().flat_map(|(cluster, thread)| {
+            let mut findings = thread.join().unwrap_or_default();
+            for finding in &mut findings {
+                finding.check.seen = format!("{}: {}", cluster.as_deref().unwrap_or_default(), finding.check.seen);
+            }
+            findings
+        });
+        named.collect()
+    })
+}
+
+/// The names of this user's groups, as this host knows them.
+fn groups() -> Vec<String> {
+    use nix::unistd::{Group, getgid, getgroups};
+    let mut ids = getgroups().unwrap_or_default();
+    ids.push(getgid());
+    ids.into_iter()
+        .filter_map(|id| Group::from_gid(id).ok().flatten())
+        .map(|group| group.name)
+        .collect()
+}
+
+/// Leaves one finding for one trouble: what Slurm did not answer follows from a controller that is down, from its
+/// commands that are not there, and from nothing else.
+fn settle(findings: &mut [Finding]) {
+    let listing = findings
+        .iter()
+        .find(|finding| finding.check.name == "job listing" && finding.unasked);
+    let said = listing.map(|finding| finding.check.seen.clone()).unwrap_or_default();
+    let mut cause = None;
+    for finding in findings.iter_mut().filter(|finding| finding.is(CheckStatus::Red)) {
+        match finding.check.name.as_str() {
+            controller::CONTROLLER => {
+                controller::with_evidence(finding, &said);
+                cause = cause.or(Some("not asked: no controller answers"));
+            }
+            "slurm commands" => cause = Some("not asked: Slurm's commands are not there"),
+            _ => {}
+        }
+    }
+    let Some(cause) = cause else { return };
+    for finding in findings
+        .iter_mut()
+        .filter(|finding| finding.unasked && finding.check.name != "slurm version")
+    {
+        finding.check.status = CheckStatus::Warning;
+        finding.check.seen = cause.to_owned();
+        finding.check.remedy.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn one_mistake_leaves_the_other_keys_usable() {
+        let value = json!({"partition": "a b", "loginHost": "login", "sshMode": "proxy-through-login", "cpuz": 1, "account": "lab"});
+        let (usable, finding) = read_config(value.as_object().unwrap());
+        assert_eq!(usable.keys().collect::<Vec<_>>(), ["account", "loginHost", "sshMode"]);
+        assert!(finding.is(CheckStatus::Red));
+        assert!(
+            finding.check.seen.contains("cpuz") && finding.check.seen.contains("\"partition\""),
+            "{finding:?}"
+        );
+        assert!(config::parse(&usable).is_ok());
+    }
+
+    #[test]
+    fn one_trouble_is_told_once() {
+        let mut findings = vec![
+            Finding::red(controller::CONTROLLER, Category::Network, "ctl is DOWN", "call"),
+            Finding::red(
+                "job listing",
+                Category::Provider,
+                "squeue failed: Zero Bytes were transmitted or received",
+                "try",
+            )
+            .unasked(),
+            Finding::warning("slurm settings", "no answer", "try").unasked(),
+            Finding::red("state dir", Category::Config, "full", "make room"),
+        ];
+        settle(&mut findings);
+        let red: Vec<_> = findings.iter().filter(|finding| finding.is(CheckStatus::Red)).collect();
+        assert_eq!(red.len(), 2);
+        assert_eq!(red[0].category, Category::Auth);
+        assert!(findings[1].check.remedy.is_empty() && findings[2].check.seen.starts_with("not asked"));
+    }
+
+    #[test]
+    fn a_listing_that_fails_beside_a_living_controller_stays_red() {
+        let mut findings = vec![
+            Finding::ok(controller::CONTROLLER, "up"),
+            Finding::red("job listing", Category::Provider, "squeue failed: x", "try").unasked(),
+        ];
+        settle(&mut findings);
+        assert!(findings[1].is(CheckStatus::Red));
+    }
+}

@@ -1,0 +1,350 @@
+//! Whether the partition takes what is asked for, as far as Slurm tells without a job.
+//!
+//! sbatch accepts a time limit that the partition never grants, and a partition that is down: such a job waits for
+//! ever (slurm-facts.md 4.10). The partition's own record is what tells before anything is submitted.
+
+use std::collections::BTreeMap;
+
+use super::finding::{Category, Finding};
+use super::gather::Clock;
+use super::slurm::{answer, scontrol};
+use crate::config::Settings;
+
+const PARTITION: &str = "partition";
+const WALL_TIME: &str = "wall time";
+
+/// What a request asks of its partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    partitions: Vec<String>,
+    account: Option<String>,
+    qos: Option<String>,
+    /// The fewest nodes it can do with.
+    nodes: Option<u64>,
+    time: Option<String>,
+    /// Whether the runner ends a lease that nobody uses.
+    idle_ends: bool,
+}
+
+impl Asked {
+    /// The options are looked at as sbatch will get them.
+    pub fn of(settings: &Settings) -> Asked {
+        let option = |name: &str| {
+            let value = |option: &String| {
+                option
+                    .strip_prefix("--")?
+                    .strip_prefix(name)?
+                    .strip_prefix('=')
+                    .map(str::to_owned)
+            };
+            settings.resources.options.iter().find_map(value)
+        };
+        Asked {
+            partitions: option("partition")
+                .map(|names| names.split(',').map(str::to_owned).collect())
+                .unwrap_or_default(),
+            account: option("account"),
+            qos: option("qos"),
+            nodes: option("nodes").and_then(|text| text.split('-').next()?.parse().ok()),
+            time: option("time"),
+            idle_ends: settings.idle_timeout > 0,
+        }
+    }
+}
+
+/// Looks at the partitions that a job may go to.
+pub fn check(clock: Clock, cluster: Option<&str>, asked: &Asked, groups: &[String]) -> Vec<Finding> {
+    // --all: partitions that are hidden from this user are named too.
+    match answer(&scontrol(clock, cluster).args(["--all", "--oneliner", "show", "partition"])) {
+        Ok(output) => judge(&parse(&output.stdout_text()), asked, groups),
+        Err(said) => {
+            let remedy =
+                "run `scontrol show partition` by hand; without it doctor cannot tell whether the partition fits";
+            vec![Finding::warning(PARTITION, format!("scontrol show partition: {said}"), remedy).unasked()]
+        }
+    }
+}
+
+type Record = BTreeMap<String, String>;
+
+/// One record a line, `Key=Value` words.
+fn parse(text: &str) -> Vec<Record> {
+    let lines = text.lines().filter(|line| line.starts_with("PartitionName="));
+    let record = |line: &str| {
+        let pairs = line.split_whitespace().filter_map(|word| word.split_once('='));
+        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    };
+    lines.map(record).collect()
+}
+
+fn get<'a>(record: &'a Record, key: &str) -> &'a str {
+    record.get(key).map_or("", String::as_str)
+}
+
+fn judge(records: &[Record], asked: &Asked, groups: &[String]) -> Vec<Finding> {
+    let name = |record: &Record| get(record, "PartitionName").to_owned();
+    let all = || records.iter().map(name).collect::<Vec<_>>().join(", ");
+    let mut wanted = Vec::new();
+    if asked.partitions.is_empty() {
+        match records.iter().find(|record| get(record, "Default") == "YES") {
+            Some(record) => wanted.push(record),
+            None => {
+                let seen = format!("none is asked for and the cluster has no default; it has {}", all());
+                return vec![Finding::red(
+                    PARTITION,
+                    Category::Config,
+                    seen,
+                    "set partition in external.config",
+                )];
+            }
+        }
+    }
+    for asked in &asked.partitions {
+        match records.iter().find(|record| get(record, "PartitionName") == asked) {
+            Some(record) => wanted.push(record),
+            None => {
+                let seen = format!("{asked} does not exist; the cluster has {}", all());
+                return vec![Finding::red(
+                    PARTITION,
+                    Category::Config,
+                    seen,
+                    "correct partition in external.config",
+                )];
+            }
+        }
+    }
+    // Of several, Slurm takes the first that lets the job start: one that fits is enough.
+    let judged: Vec<_> = wanted.iter().map(|record| judge_one(record, asked, groups)).collect();
+    let good = judged.iter().position(|findings| {
+        findings
+            .iter()
+            .all(|finding| !finding.is(crate::protocol::CheckStatus::Red))
+    });
+    judged.into_iter().nth(good.unwrap_or(0)).unwrap_or_default()
+}
+
+fn judge_one(record: &Record, asked: &Asked, groups: &[String]) -> Vec<Finding> {
+    let name = get(record, "PartitionName");
+    let state = get(record, "State");
+    let red = |category, seen: String, remedy: &str| Finding::red(PARTITION, category, seen, remedy);
+    let mut findings = Vec::new();
+    if !matches!(state, "UP" | "") {
+        let seen = format!("{name} is {state}: it starts no job");
+        findings.push(red(
+            Category::Provider,
+            seen,
+            "wait until the site's admins open it, or set another partition",
+        ));
+    }
+    for (what, value) in [("Account", &asked.account), ("Qos", &asked.qos)] {
+        if let Some(value) = value
+            && let Err(rule) = admits(record, what, value)
+        {
+            let key = what.to_lowercase();
+            let seen = format!("{name} does not admit {key} {value} ({rule})");
+            findings.push(red(
+                Category::Config,
+                seen,
+                &format!("set another {key} or another partition"),
+            ));
+        }
+    }
+    let allowed = get(record, "AllowGroups");
+    if !matches!(allowed, "" | "ALL") && !allowed.split(',').any(|group| groups.iter().any(|own| own == group)) {
+        let seen = format!("{name} admits groups {allowed}, and this user is in none of them here");
+        findings.push(Finding::warning(
+            PARTITION,
+            seen,
+            "ask the site's admins for access, or set another partition",
+        ));
+    }
+    if let (Some(nodes), Ok(most)) = (asked.nodes, get(record, "MaxNodes").parse::<u64>())
+        && nodes > most
+    {
+        let seen = format!("{nodes} nodes are asked for, {name} gives {most} at most");
+        findings.push(red(
+            Category::Config,
+            seen,
+            "set nodes to less, or set another partition",
+        ));
+    }
+    if findings.is_empty() {
+        let default = if asked.partitions.is_empty() {
+            ", the default"
+        } else {
+            ""
+        };
+        let size = format!(
+            "{} node(s), {} CPUs",
+            get(record, "TotalNodes"),
+            get(record, "TotalCPUs")
+        );
+        findings.push(Finding::ok(PARTITION, format!("{name}{default}: {state}, {size}")).fact("partition", name));
+    }
+    findings.push(judge_time(record, asked));
+    findings
+}
+
+/// `AllowX` and `DenyX` of a partition; the rule that keeps the value out.
+fn admits(record: &Record, what: &str, value: &str) -> Result<(), String> {
+    let names = |list: &str| list.split(',').any(|name| name.eq_ignore_ascii_case(value));
+    let (allow, deny) = (
+        get(record, &format!("Allow{what}s")),
+        get(record, &format!("Deny{what}s")),
+    );
+    // The keys read AllowAccounts, but AllowQos.
+    let (allow, deny) = match what {
+        "Qos" => (get(record, "AllowQos"), get(record, "DenyQos")),
+        _ => (allow, deny),
+    };
+    if !matches!(allow, "" | "ALL") && !names(allow) {
+        return Err(format!("it admits {allow}"));
+    }
+    if names(deny) {
+        Err(format!("it denies {deny}"))
+    } else {
+        Ok(())
+    }
+}
+
+fn judge_time(record: &Record, asked: &Asked) -> Finding {
+    let name = get(record, "PartitionName");
+    let most = get(record, "MaxTime");
+    let shown = format!(
+        "{name} gives {}",
+        if most.is_empty() { "no word of its limit" } else { most }
+    );
+    match (&asked.time, minutes(most)) {
+        (Some(time), Some(Some(limit))) if minutes(time).flatten().is_some_and(|asked| asked > limit) => {
+            let seen = format!("{time} is asked for, {shown} at most: the job would wait for ever");
+            match &asked.qos {
+                // A QOS may have a limit that overrides the partition's.
+                Some(qos) => Finding::warning(
+                    WALL_TIME,
+                    seen,
+                    format!("shorten timeLimit, unless QOS {qos} allows more"),
+                ),
+                None => Finding::red(
+                    WALL_TIME,
+                    Category::Config,
+                    seen,
+                    "shorten timeLimit, or set another partition",
+                ),
+            }
+        }
+        (Some(time), _) => Finding::ok(WALL_TIME, format!("{time} is asked for, {shown} at most")).fact("wall", time),
+        (None, limit) => {
+            let usual = get(record, "DefaultTime");
+            let unlimited = matches!(usual, "NONE" | "" | "UNLIMITED") && limit == Some(None);
+            if unlimited && !asked.idle_ends {
+                let seen =
+                    format!("no timeLimit, no idleTimeoutSeconds, {shown}: nothing ends a lease that is forgotten");
+                return Finding::warning(
+                    WALL_TIME,
+                    seen,
+                    "set timeLimit, or leave idleTimeoutSeconds at its default",
+                );
+            }
+            let usual = if matches!(usual, "NONE" | "") { most } else { usual };
+            Finding::ok(WALL_TIME, format!("none is asked for, so {usual}; {shown} at most"))
+        }
+    }
+}
+
+/// A time of Slurm in minutes, rounded up as Slurm does; `Some(None)` is unlimited, `None` cannot be read. The forms
+/// are minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM and D-HH:MM:SS.
+fn minutes(text: &str) -> Option<Option<u64>> {
+    if matches!(text, "UNLIMITED" | "INFINITE") {
+        return Some(None);
+    }
+    let (days, clock) = match text.split_once('-') {
+        Some((days, clock)) => (Some(days.parse::<u64>().ok()?), clock),
+        None => (None, text),
+    };
+    let parts = clock
+        .split(':')
+        .map(|part| part.parse::<u64>().ok())
+        .collect::<Option<Vec<_>>>()?;
+    let (hours, minutes, seconds) = match (days, &parts[..]) {
+        (Some(_), [hours]) => (*hours, 0, 0),
+        (Some(_), [hours, minutes]) => (*hours, *minutes, 0),
+        (None, [minutes]) => (0, *minutes, 0),
+        (None, [minutes, seconds]) => (0, *minutes, *seconds),
+        (_, [hours, minutes, seconds]) => (*hours, *minutes, *seconds),
+        _ => return None,
+    };
+    let total = days
+        .unwrap_or(0)
+        .checked_mul(24)?
+        .checked_add(hours)?
+        .checked_mul(60)?
+        .checked_add(minutes)?;
+    Some(Some(total.checked_add(seconds.div_ceil(60))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::CheckStatus::{self, Ok as Green, Red, Warning};
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    #[rstest]
+    #[case("120", Some(Some(120)))]
+    #[case("1:30", Some(Some(2)))]
+    #[case("02:00:00", Some(Some(120)))]
+    #[case("1-0", Some(Some(1440)))]
+    #[case("1-12:30", Some(Some(2190)))]
+    #[case("2-00:00:01", Some(Some(2881)))]
+    #[case("UNLIMITED", Some(None))]
+    #[case("NONE", None)]
+    #[case("", None)]
+    #[case("99999999999999999999", None)]
+    #[case("9999999999999999999-0", None)]
+    fn times(#[case] text: &str, #[case] expected: Option<Option<u64>>) {
+        assert_eq!(minutes(text), expected);
+    }
+
+    const SITE: &str = "PartitionName=batch AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL Default=YES DefaultTime=00:30:00 MaxNodes=UNLIMITED MaxTime=02:00:00 State=UP TotalCPUs=128 TotalNodes=2\n\
+        PartitionName=short AllowGroups=ALL AllowAccounts=lab,other DenyQos=long DefaultTime=NONE MaxNodes=1 MaxTime=00:01:00 State=UP TotalCPUs=128 TotalNodes=2\n\
+        PartitionName=open AllowGroups=wheel,staff AllowAccounts=ALL DenyAccounts=lab AllowQos=normal DefaultTime=NONE MaxNodes=UNLIMITED MaxTime=UNLIMITED State=UP TotalCPUs=1 TotalNodes=1\n\
+        PartitionName=closed AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL DefaultTime=NONE MaxNodes=UNLIMITED MaxTime=UNLIMITED State=DOWN TotalCPUs=1 TotalNodes=1\n";
+
+    fn asked(value: &Value) -> Asked {
+        Asked::of(&crate::config::parse(value.as_object().unwrap()).unwrap())
+    }
+
+    #[rstest]
+    #[case(json!({}), &[Green, Green], "none is asked for, so 00:30:00")]
+    #[case(json!({"partition": "batch", "timeLimit": "2:00:00"}), &[Green, Green], "batch gives 02:00:00")]
+    #[case(json!({"partition": "batch", "timeLimit": "2:00:01"}), &[Green, Red], "would wait for ever")]
+    #[case(json!({"partition": "batch", "timeLimit": "3:00:00", "qos": "long"}), &[Green, Warning], "would wait for ever")]
+    #[case(json!({"partition": "nosuch"}), &[Red], "the cluster has batch, short, open, closed")]
+    #[case(json!({"partition": "short", "account": "Lab"}), &[Green, Green], "")]
+    #[case(json!({"partition": "short", "account": "guest"}), &[Red, Green], "it admits lab,other")]
+    #[case(json!({"partition": "short", "qos": "long"}), &[Red, Green], "it denies long")]
+    #[case(json!({"partition": "short", "nodes": "2-4"}), &[Red, Green], "gives 1 at most")]
+    #[case(json!({"partition": "short,batch", "nodes": 2}), &[Green, Green], "batch: UP")]
+    #[case(json!({"partition": "open", "account": "lab", "qos": "high"}), &[Red, Red, Warning, Green], "it admits normal")]
+    #[case(json!({"partition": "open", "idleTimeoutSeconds": 0}), &[Warning, Warning], "nothing ends a lease")]
+    #[case(json!({"partition": "closed"}), &[Red, Green], "closed is DOWN")]
+    fn partitions(#[case] value: Value, #[case] expected: &[CheckStatus], #[case] text: &str) {
+        let findings = judge(&parse(SITE), &asked(&value), &["users".into()]);
+        assert_eq!(
+            findings.iter().map(|finding| finding.check.status).collect::<Vec<_>>(),
+            expected,
+            "{findings:#?}"
+        );
+        assert!(
+            findings.iter().any(|finding| finding.check.seen.contains(text)),
+            "{findings:#?}"
+        );
+    }
+
+    #[test]
+    fn a_cluster_without_a_default_needs_one_named() {
+        let text = SITE.replace("Default=YES ", "Default=NO ");
+        let findings = judge(&parse(&text), &asked(&json!({})), &[]);
+        assert!(findings[0].is(Red) && findings[0].check.seen.contains("no default"));
+    }
+}

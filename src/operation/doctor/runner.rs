@@ -1,0 +1,166 @@
+//! Whether the runner can be submitted, and what its contract promises.
+
+use std::path::Path;
+
+use super::filesystem::{FileSystem, Reach, nearest_existing};
+use super::finding::{Category, Finding, tail};
+use super::gather::Clock;
+use crate::allocation::Runner;
+use crate::failure::Failure;
+use crate::host::Command;
+
+const RUNNER: &str = "runner";
+
+/// Slurm refuses a batch script that is longer (slurm.conf, max_script_size).
+const MAX_SCRIPT_BYTES: usize = 4 << 20;
+
+/// Looks at the runner that would be submitted.
+pub fn check(clock: Clock, runner: &Result<Runner, Failure>) -> Vec<Finding> {
+    let runner = match runner {
+        Ok(runner) => runner,
+        Err(failure) => return vec![Finding::of_failure(RUNNER, Category::Config, failure)],
+    };
+    vec![syntax(clock, runner), contract(runner)]
+}
+
+fn shown(runner: &Runner) -> String {
+    runner
+        .path
+        .as_deref()
+        .map_or_else(|| "built in".to_owned(), |path| path.display().to_string())
+}
+
+fn syntax(clock: Clock, runner: &Runner) -> Finding {
+    let shown = shown(runner);
+    let fact = runner
+        .path
+        .as_deref()
+        .map_or("built-in", |path| path.to_str().unwrap_or("own"));
+    let red = |seen: String, remedy: &str| Finding::red(RUNNER, Category::Config, seen, remedy);
+    if runner.script.len() > MAX_SCRIPT_BYTES {
+        return red(
+            format!("{shown} is {} bytes long, Slurm takes 4 MiB", runner.script.len()),
+            "set runnerScript to a shorter one",
+        );
+    }
+    if !is_for_bash(&runner.script) {
+        return Finding::ok(
+            RUNNER,
+            format!("{shown}; not a bash script, so its syntax was not looked at"),
+        )
+        .fact("runner", fact);
+    }
+    match Command::new("bash", clock.left())
+        .arg("-n")
+        .input(runner.script.clone())
+        .run()
+    {
+        Err(error) => red(
+            format!("bash could not be started: {error}"),
+            "install bash: runner and sandbox need it, on the nodes too",
+        ),
+        Ok(output) if !output.success() => red(
+            format!("{shown}: bash -n says {}", tail(&output.said(), 300)),
+            "correct the script, or remove runnerScript to use the built-in one",
+        ),
+        Ok(_) => Finding::ok(RUNNER, format!("{shown}; bash -n is content")).fact("runner", fact),
+    }
+}
+
+/// Whether the first line names bash or the plain shell.
+fn is_for_bash(script: &[u8]) -> bool {
+    let line = String::from_utf8_lossy(script.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
+    let words = line.trim_start_matches("#!").split_whitespace();
+    words
+        .filter_map(|word| Path::new(word).file_name())
+        .any(|name| name == "bash" || name == "sh")
+}
+
+fn contract(runner: &Runner) -> Finding {
+    const NAME: &str = "runner contract";
+    if runner.keeps_contract() {
+        return Finding::ok(
+            NAME,
+            "checks its permit, ends by itself, publishes its host key, cleans up",
+        );
+    }
+    let seen = format!(
+        "{} has no line `# slurm-sandbox runner contract: 1`, so these are not promised: that a job which starts late or twice finds its \
+         permit gone and ends, that a lease which is idle, past its time or never taken ends, that the host key is pinned before the first \
+         login, that the job's files and processes go with it",
+        shown(runner)
+    );
+    Finding::warning(
+        NAME,
+        seen,
+        "use the built-in runner, or bring yours to its contract (docs/slurm-sandbox.md)",
+    )
+}
+
+/// Where the work directories of leases are made, as far as it shows from this host.
+pub fn work_root(path: &Path) -> Vec<Finding> {
+    const NAME: &str = "work root";
+    let there = nearest_existing(path);
+    let shown = path.display();
+    let advice = format!("{shown}; set the client's external.workRoot to it, so that its files go with the lease");
+    let Ok(system) = FileSystem::of(&there) else {
+        return vec![Finding::ok(NAME, format!("{advice}; it cannot be looked at from here"))];
+    };
+    let writable = nix::unistd::access(&there, nix::unistd::AccessFlags::W_OK).is_ok();
+    let elsewhere = there == Path::new("/") || there.components().count() <= 2;
+    vec![match (system.reach, writable) {
+        (Reach::Network, false) if !elsewhere => {
+            let seen = format!(
+                "{shown}: {} is on {} and you cannot write to it",
+                there.display(),
+                system.name
+            );
+            Finding::warning(
+                NAME,
+                seen,
+                "set runnerWorkRoot to a directory that you can write to on the nodes",
+            )
+        }
+        (_, false) => Finding::ok(
+            NAME,
+            format!("{advice}; it does not exist here and has to be one that you can make on the nodes"),
+        ),
+        (_, true) => Finding::ok(NAME, advice),
+    }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gather::Clock;
+    use super::*;
+    use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
+    use rstest::rstest;
+
+    fn runner(script: &str) -> Runner {
+        Runner {
+            path: Some("/opt/r.sh".into()),
+            script: script.into(),
+        }
+    }
+
+    #[test]
+    fn ours_is_green() {
+        let findings = check(Clock::start(), &Ok(Runner::ours()));
+        assert!(findings.iter().all(|finding| finding.is(Green)), "{findings:?}");
+        assert_eq!(findings[0].facts, [("runner", "built-in".to_owned())]);
+    }
+
+    #[rstest]
+    #[case("#!/bin/bash\nif\n", Red, "bash -n says")]
+    #[case("#!/usr/bin/env bash\ntrue\n", Green, "content")]
+    #[case("#!/bin/bash -l\nif\n", Red, "bash -n says")]
+    #[case("#!/usr/bin/python3\nif\n", Green, "not a bash script")]
+    fn syntaxes(#[case] script: &str, #[case] status: crate::protocol::CheckStatus, #[case] text: &str) {
+        let findings = check(Clock::start(), &Ok(runner(script)));
+        assert!(
+            findings[0].is(status) && findings[0].check.seen.contains(text),
+            "{findings:?}"
+        );
+        assert!(findings[1].is(Warning));
+    }
+}

@@ -1,0 +1,274 @@
+//! Whether Slurm can be talked to, and what its settings mean for leases.
+//!
+//! With the controller gone Slurm's commands take 9 to 44 s to say so (slurm-facts.md 4.9), so they end by our deadline;
+//! what they could not ask is marked as such, and the check of the controller tells why.
+
+use std::collections::BTreeMap;
+
+use super::finding::{Category, Finding, cut};
+use super::gather::Clock;
+use crate::host::{Command, Output};
+use crate::slurm::squeue;
+
+/// Commands without which there is no lease.
+const NEEDED: &[&str] = &["sbatch", "squeue", "scancel", "scontrol"];
+
+/// First version with all that we use; older ones were never tried.
+const OLDEST: (u32, u32) = (20, 2);
+
+/// An ended job stays known for this long at least, or a look may come too late for its reason.
+const LEAST_MIN_JOB_AGE_SECONDS: u64 = 20;
+
+/// A question to scontrol, of one cluster.
+pub fn scontrol(clock: Clock, cluster: Option<&str>) -> Command {
+    let command = Command::new("scontrol", clock.left()).env("LC_ALL", "C");
+    match cluster {
+        Some(cluster) => command.arg(format!("--clusters={cluster}")),
+        None => command,
+    }
+}
+
+/// What a command answered, or why it did not.
+pub fn answer(command: &Command) -> Result<Output, String> {
+    match command.run() {
+        Ok(output) if output.success() => Ok(output),
+        Ok(output) => Err(output.said()),
+        Err(error) => Err(format!("could not be started: {error}")),
+    }
+}
+
+/// Slurm's commands, looked up as they will be run.
+pub fn commands() -> Vec<Finding> {
+    let find = |name: &str| which::which(name).ok();
+    let missing: Vec<_> = NEEDED.iter().filter(|name| find(name).is_none()).copied().collect();
+    let search_path = std::env::var("PATH").unwrap_or_default();
+    if !missing.is_empty() {
+        let seen = format!(
+            "{} not found in $PATH, which is {}",
+            missing.join(", "),
+            cut(&search_path, 200)
+        );
+        let remedy = "run this on a host with Slurm's client commands, and put their directory on the PATH of whatever starts this program";
+        return vec![Finding::red("slurm commands", Category::Tool, seen, remedy)];
+    }
+    let all: Vec<_> = NEEDED
+        .iter()
+        .filter_map(|name| find(name))
+        .map(|path| path.display().to_string())
+        .collect();
+    match find("sacct") {
+        Some(path) => vec![Finding::ok(
+            "slurm commands",
+            format!("{}, {}", all.join(", "), path.display()),
+        )],
+        None => vec![Finding::warning(
+            "slurm commands",
+            format!("{}; sacct is not on PATH", all.join(", ")),
+            "install sacct where there is accounting: without it the end of a job that Slurm has forgotten stays unexplained",
+        )],
+    }
+}
+
+/// Slurm's version, as sbatch tells it.
+pub fn version(clock: Clock) -> Vec<Finding> {
+    const NAME: &str = "slurm version";
+    let text = match answer(&Command::new("sbatch", clock.left()).env("LC_ALL", "C").arg("--version")) {
+        Ok(output) => output.stdout_text(),
+        Err(said) => {
+            let remedy = "run `sbatch --version` by hand; where it says that it has no configuration, set SLURM_CONF";
+            return vec![Finding::warning(NAME, format!("sbatch --version: {said}"), remedy).unasked()];
+        }
+    };
+    vec![match parse_version(&text) {
+        None => Finding::warning(
+            NAME,
+            format!("sbatch --version says {}", cut(text.trim(), 80)),
+            "expected is a version such as 23.02.7",
+        ),
+        Some((version, number)) if number < OLDEST => {
+            let seen = format!("{version}, older than {}.{:02}", OLDEST.0, OLDEST.1);
+            Finding::warning(NAME, seen, "expect failures: this was never tried with so old a Slurm")
+                .fact("slurm", version)
+        }
+        Some((version, _)) => Finding::ok(NAME, &version).fact("slurm", version),
+    }]
+}
+
+/// The version in text such as `slurm-wlm 22.05.8`, whole and as year and month.
+fn parse_version(text: &str) -> Option<(String, (u32, u32))> {
+    text.split_whitespace().find_map(|word| {
+        let mut numbers = word.split(['.', '-']).map(str::parse::<u32>);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(year)), Some(Ok(month))) => Some((word.to_owned(), (year, month))),
+            _ => None,
+        }
+    })
+}
+
+/// Whether our jobs can be listed, and whether the list can be trusted.
+pub fn listing(clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
+    const NAME: &str = "job listing";
+    let of = cluster.map(|name| format!(" of cluster {name}")).unwrap_or_default();
+    vec![
+        match squeue::list_user(crate::operation::uid(), cluster, clock.left()) {
+            Err(unasked) => {
+                let remedy = "run `squeue --me` by hand; until it works no lease can be listed, watched or released";
+                let category = if unasked.0.contains("no answer within") {
+                    Category::Timeout
+                } else {
+                    Category::Provider
+                };
+                Finding::red(NAME, category, format!("{}{of}", unasked.0), remedy).unasked()
+            }
+            Ok(listing) if !listing.complete => Finding::warning(
+                NAME,
+                format!("squeue{of} says more than the list: a job missing from it is not proof that it ended"),
+                "find what prints beside squeue's own output (a wrapper, a plugin, a warning on stderr) and quieten it",
+            ),
+            Ok(listing) => Finding::ok(NAME, format!("{} job(s) of this user{of}", listing.rows.len())),
+        },
+    ]
+}
+
+/// What the site's settings mean for leases.
+pub fn settings(clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
+    match answer(&scontrol(clock, cluster).args(["show", "config"])) {
+        Ok(output) => judge_settings(&parse_settings(&output.stdout_text())),
+        Err(said) => {
+            let remedy = "run `scontrol show config` by hand; without it doctor cannot tell how jobs are tracked";
+            vec![Finding::warning(SETTINGS, format!("scontrol show config: {said}"), remedy).unasked()]
+        }
+    }
+}
+
+const SETTINGS: &str = "slurm settings";
+
+/// `Key = Value` lines of `scontrol show config`.
+fn parse_settings(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    pairs
+        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+fn judge_settings(settings: &BTreeMap<String, String>) -> Vec<Finding> {
+    let get = |key: &str| settings.get(key).map_or("", String::as_str);
+    let seconds = |key: &str| {
+        get(key)
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse::<u64>().ok())
+    };
+    let tracking = match get("ProctrackType").trim_start_matches("proctrack/") {
+        "" => Finding::warning(
+            "process tracking",
+            "scontrol show config names no ProctrackType",
+            "ask the site's admins what it is",
+        ),
+        kind @ ("linuxproc" | "pgid") => Finding::warning(
+            "process tracking",
+            format!("ProctrackType is {kind}: a process that detaches itself may outlive its lease"),
+            "have the site's admins set ProctrackType to proctrack/cgroup; until then the runner ends what it can find",
+        )
+        .fact("tracking", kind),
+        kind => Finding::ok(
+            "process tracking",
+            format!("ProctrackType is {kind}: Slurm ends all processes of a job"),
+        )
+        .fact("tracking", kind),
+    };
+    let wait = seconds("KillWait")
+        .map(|wait| format!("; a job that ignores its end takes KillWait, {wait} s, to release"))
+        .unwrap_or_default();
+    let memory = match seconds("MinJobAge") {
+        None => Finding::ok(SETTINGS, format!("MinJobAge is not told{wait}")),
+        // 0 keeps ended jobs for ever.
+        Some(age) if age > 0 && age < LEAST_MIN_JOB_AGE_SECONDS => Finding::warning(
+            SETTINGS,
+            format!("MinJobAge is {age} s: Slurm forgets an ended job before anybody asks{wait}"),
+            format!(
+                "have it set to {LEAST_MIN_JOB_AGE_SECONDS} or more (300 is the default), or reasons of failures get lost"
+            ),
+        ),
+        Some(age) => Finding::ok(SETTINGS, format!("MinJobAge is {age} s{wait}")),
+    };
+    let accounting = match get("AccountingStorageType").trim_start_matches("accounting_storage/") {
+        "" | "none" | "(null)" => {
+            "off: account and QOS are not checked by Slurm, ends of forgotten jobs stay unexplained".to_owned()
+        }
+        kind => format!(
+            "{kind}, enforcing {}",
+            if get("AccountingStorageEnforce").is_empty() {
+                "none"
+            } else {
+                get("AccountingStorageEnforce")
+            }
+        ),
+    };
+    vec![tracking, memory, Finding::ok("accounting", accounting)]
+}
+
+/// Whether this host is a node of the cluster; `None` when Slurm did not say.
+pub fn is_node(clock: Clock) -> Option<bool> {
+    let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+    let short = name
+        .split('.')
+        .next()
+        .filter(|name| crate::config::value::is_word(name, "-_"))?;
+    let output = scontrol(clock, None)
+        .args(["--oneliner", "show", "node", short])
+        .run()
+        .ok()?;
+    if output.success() && output.stdout_text().contains("NodeName=") {
+        return Some(true);
+    }
+    let denied = |text: String| text.contains("not found");
+    (denied(output.stdout_text()) || denied(output.stderr_text())).then_some(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::protocol::CheckStatus::{self, Ok as Green, Warning};
+
+    #[rstest]
+    #[case("slurm-wlm 22.05.8\n", Some(("22.05.8", (22, 5))))]
+    #[case("slurm 23.11.4\n", Some(("23.11.4", (23, 11))))]
+    #[case("slurm 21.08.8-2\n", Some(("21.08.8-2", (21, 8))))]
+    #[case("slurm 19.05.5\n", Some(("19.05.5", (19, 5))))]
+    #[case("Welcome to the cluster\nslurm 24.05.0-0rc1\n", Some(("24.05.0-0rc1", (24, 5))))]
+    #[case("sbatch: not here\n", None)]
+    fn versions(#[case] text: &str, #[case] expected: Option<(&str, (u32, u32))>) {
+        assert_eq!(
+            parse_version(text),
+            expected.map(|(text, number)| (text.to_owned(), number))
+        );
+    }
+
+    #[rstest]
+    #[case("ProctrackType           = proctrack/cgroup\nMinJobAge = 300 sec\nKillWait                = 30 sec\n", [Green, Green, Green])]
+    #[case("ProctrackType = proctrack/linuxproc\nMinJobAge = 2 sec\nAccountingStorageType = accounting_storage/none\n", [Warning, Warning, Green])]
+    #[case("ProctrackType = proctrack/pgid\nMinJobAge = 0 sec\nAccountingStorageType = accounting_storage/slurmdbd\n", [Warning, Green, Green])]
+    #[case("", [Warning, Green, Green])]
+    fn site_settings(#[case] text: &str, #[case] expected: [CheckStatus; 3]) {
+        let findings = judge_settings(&parse_settings(text));
+        assert_eq!(
+            findings.iter().map(|finding| finding.check.status).collect::<Vec<_>>(),
+            expected
+        );
+    }
+
+    #[test]
+    fn settings_are_told_in_words() {
+        let text = "Configuration data as of 2026-11-22T03:46:07\nAccountingStorageEnforce = associations,limits\n\
+            AccountingStorageType   = accounting_storage/slurmdbd\nKillWait                = 30 sec\nMinJobAge               = 300 sec\n";
+        let findings = judge_settings(&parse_settings(text));
+        assert_eq!(
+            findings[1].check.seen,
+            "MinJobAge is 300 s; a job that ignores its end takes KillWait, 30 s, to release"
+        );
+        assert_eq!(findings[2].check.seen, "slurmdbd, enforcing associations,limits");
+    }
+}

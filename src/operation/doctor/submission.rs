@@ -1,0 +1,118 @@
+//! What sbatch itself thinks of the options, without submitting anything.
+//!
+//! `--test-only` is only ever a hint: it calls a time limit that never fits and a closed partition good, with an
+//! estimated start (slurm-facts.md 4.10), and some sites' plugins answer it otherwise than a submission.
+
+use super::finding::{Finding, cut, tail};
+use super::gather::Clock;
+use crate::config::Settings;
+use crate::host::{Command, End, Output};
+
+const NAME: &str = "test submission";
+
+/// Asks sbatch about the options of a lease's job.
+pub fn check(clock: Clock, settings: &Settings, script: &[u8]) -> Vec<Finding> {
+    // Those of a submission, but for the names and directories of a lease, which there is none of.
+    let mut command = Command::new("sbatch", clock.left())
+        .args([
+            "--test-only",
+            "--job-name=cbx-doctor",
+            "--no-requeue",
+            "--dependency=singleton",
+        ])
+        .args(["--signal=B:USR1@300", "--export=ALL"])
+        .env("LC_ALL", "C");
+    if let Some(clusters) = &settings.clusters {
+        command = command.arg(format!("--clusters={clusters}"));
+    }
+    let command = command.args(&settings.resources.options).input(script.to_vec());
+    vec![match command.run() {
+        Ok(output) => judge(&output),
+        Err(error) => Finding::warning(NAME, format!("sbatch could not be started: {error}"), "").unasked(),
+    }]
+}
+
+/// Texts of an answer that is none.
+const SILENCE: &[&str] = &[
+    "Unable to contact",
+    "Socket timed out",
+    "Zero Bytes",
+    "Munge",
+    "configuration source",
+    "send failure",
+    "receive failure",
+];
+
+fn judge(output: &Output) -> Finding {
+    let text = output.stderr_text();
+    if output.end == End::DeadlinePassed || SILENCE.iter().any(|silence| text.contains(silence)) {
+        let seen = format!("sbatch --test-only: {}", tail(&output.said(), 300));
+        return Finding::warning(NAME, seen, "run doctor again when Slurm answers").unasked();
+    }
+    if output.success() {
+        let line = text
+            .lines()
+            .rev()
+            .find_map(|line| line.split_once("to start at "))
+            .map(|(_, rest)| rest.trim());
+        let estimate = line
+            .map(|rest| format!("; estimated start {}", cut(rest, 120)))
+            .unwrap_or_default();
+        return Finding::ok(NAME, format!("sbatch --test-only accepts the options{estimate}"));
+    }
+    let seen = format!("sbatch --test-only refuses the options: {}", tail(&output.said(), 400));
+    Finding::warning(
+        NAME,
+        seen,
+        "correct account, partition, qos or the resources in external.config; an acquire would most likely be refused alike",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::CheckStatus::{self, Ok as Green, Warning};
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        End::Exit(0),
+        "sbatch: Job 15 to start at 2026-11-22T04:40:43 using 1 processors on nodes n1 in partition batch\n",
+        Green,
+        false,
+        "2026-11-22T04:40:43 using"
+    )]
+    #[case(End::Exit(0), "", Green, false, "accepts the options")]
+    #[case(
+        End::Exit(1),
+        "allocation failure: Requested node configuration is not available\n",
+        Warning,
+        false,
+        "node configuration"
+    )]
+    #[case(
+        End::Exit(1),
+        "allocation failure: Unable to contact slurm controller (connect failure)\n",
+        Warning,
+        true,
+        "connect failure"
+    )]
+    #[case(End::DeadlinePassed, "", Warning, true, "no answer within")]
+    fn never_red(
+        #[case] end: End,
+        #[case] stderr: &str,
+        #[case] status: CheckStatus,
+        #[case] unasked: bool,
+        #[case] text: &str,
+    ) {
+        let output = Output {
+            end,
+            stdout: vec![],
+            stderr: stderr.into(),
+            took: std::time::Duration::from_secs(7),
+        };
+        let finding = judge(&output);
+        assert_eq!((finding.check.status, finding.unasked), (status, unasked));
+        assert!(finding.check.seen.contains(text), "{finding:?}");
+    }
+}
