@@ -53,7 +53,11 @@ pub struct Ending {
 
 impl Exchange {
     pub fn of(record: &Record) -> Exchange {
-        Exchange { root: record.shared_dir.clone(), lease: record.lease_id().clone(), nonce: record.attempt.nonce.clone() }
+        Exchange {
+            root: record.shared_dir.clone(),
+            lease: record.lease_id().clone(),
+            nonce: record.attempt.nonce.clone(),
+        }
     }
 
     /// The attempt's directory, as the job is told it.
@@ -76,17 +80,29 @@ impl Exchange {
             lease.write("permit", format!("{}\n", self.nonce).as_bytes())
         };
         grant().map_err(|error| {
-            Failure::new(Kind::Storage, format!("preparing the shared dir {} for lease {}", self.root.display(), self.lease))
-                .remedy("it must be a directory of your own with mode 0700, with space left, visible on login host and nodes")
-                .cause(error.to_string())
-                .into()
+            Failure::new(
+                Kind::Storage,
+                format!(
+                    "preparing the shared dir {} for lease {}",
+                    self.root.display(),
+                    self.lease
+                ),
+            )
+            .remedy(
+                "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes",
+            )
+            .cause(error.to_string())
+            .into()
         })
     }
 
     /// Takes the permit away: jobs of this lease end by themselves, whenever they start.
     pub fn revoke(&self) -> Result<()> {
         if let Some(lease) = self.lease_dir()? {
-            lease.unlink("permit").and_then(|_| lease.sync()).context("removing the permit")?;
+            lease
+                .unlink("permit")
+                .and_then(|_| lease.sync())
+                .context("removing the permit")?;
         }
         Ok(())
     }
@@ -109,7 +125,9 @@ impl Exchange {
     /// Looks for an endpoint by reading the directory, never by opening a name that may be missing: NFS remembers
     /// for half a minute that a file was not there (hazards.md D1).
     pub fn look(&self) -> Result<Look> {
-        let Some(attempt) = self.attempt_dir()? else { return Ok(Look::Nothing) };
+        let Some(attempt) = self.attempt_dir()? else {
+            return Ok(Look::Nothing);
+        };
         let names = attempt.names()?;
         let has = |name: &str| names.iter().any(|found| found == name);
         if has(endpoint::FILE) {
@@ -135,10 +153,17 @@ impl Exchange {
             #[serde(default)]
             detail: String,
         }
-        let bytes = self.attempt_dir().ok()??.read("ending.json", endpoint::MAX_BYTES).ok()??;
+        let bytes = self
+            .attempt_dir()
+            .ok()??
+            .read("ending.json", endpoint::MAX_BYTES)
+            .ok()??;
         let note: Note = serde_json::from_slice(&bytes).ok()?;
         let clean = |text: String| one_line(&text).chars().take(300).collect::<String>();
-        Some(Ending { reason: clean(note.reason), detail: clean(note.detail) })
+        Some(Ending {
+            reason: clean(note.reason),
+            detail: clean(note.detail),
+        })
     }
 
     /// The last lines of the job's output.
@@ -174,13 +199,20 @@ impl Exchange {
     }
 
     fn put(&self, name: &str, text: &str) -> Result<()> {
-        let attempt = self.attempt_dir()?.with_context(|| format!("the directory {} is gone", self.attempt_path().display()))?;
-        attempt.put(name, text.as_bytes()).with_context(|| format!("writing {name}"))
+        let attempt = self
+            .attempt_dir()?
+            .with_context(|| format!("the directory {} is gone", self.attempt_path().display()))?;
+        attempt
+            .put(name, text.as_bytes())
+            .with_context(|| format!("writing {name}"))
     }
 
     /// Whether a marker is there.
     pub fn has(&self, name: &str) -> bool {
-        self.attempt_dir().ok().flatten().is_some_and(|dir| dir.modified(name).is_some())
+        self.attempt_dir()
+            .ok()
+            .flatten()
+            .is_some_and(|dir| dir.modified(name).is_some())
     }
 
     /// Removes all that is shared of this lease; only once its jobs have ended, or they would run into a void. What a
@@ -193,7 +225,8 @@ impl Exchange {
         };
         if root.remove_tree(self.lease.as_str()).is_err() {
             let aside = format!("{ASIDE}{}-{}", self.lease, random_hex(4)?);
-            root.rename(self.lease.as_str(), &root, &aside).context("removing the lease's shared files")?;
+            root.rename(self.lease.as_str(), &root, &aside)
+                .context("removing the lease's shared files")?;
         }
         Ok(())
     }
@@ -205,7 +238,12 @@ const ASIDE: &str = ".gone-";
 /// Removes what earlier removals had to leave.
 pub fn sweep(root: &Path) {
     let Ok(root) = Dir::open_root(root) else { return };
-    for name in root.names().unwrap_or_default().iter().filter(|name| name.starts_with(ASIDE)) {
+    for name in root
+        .names()
+        .unwrap_or_default()
+        .iter()
+        .filter(|name| name.starts_with(ASIDE))
+    {
         root.remove_tree(name).ok();
     }
 }
@@ -220,7 +258,12 @@ fn read(dir: &Dir) -> Result<Vec<u8>, String> {
 
 /// The permit that a shared dir holds for a lease, for a lease whose record is lost.
 pub fn permitted(root: &Path, lease: &LeaseId) -> Option<Nonce> {
-    let bytes = Dir::open_root(root).ok()?.subdir(lease.as_str()).ok()??.read("permit", 64).ok()??;
+    let bytes = Dir::open_root(root)
+        .ok()?
+        .subdir(lease.as_str())
+        .ok()??
+        .read("permit", 64)
+        .ok()??;
     Nonce::parse(String::from_utf8_lossy(&bytes).trim())
 }
 
@@ -231,7 +274,10 @@ mod tests {
 
     fn exchange() -> (tempfile::TempDir, Exchange) {
         let temp = tempfile::tempdir().unwrap();
-        let record = Record { shared_dir: temp.path().join("shared"), ..record() };
+        let record = Record {
+            shared_dir: temp.path().join("shared"),
+            ..record()
+        };
         (temp, Exchange::of(&record))
     }
 
@@ -240,7 +286,10 @@ mod tests {
         let (_temp, exchange) = exchange();
         exchange.revoke().unwrap();
         exchange.grant(b"ssh-ed25519 AAAA").unwrap();
-        assert_eq!(std::fs::read_to_string(exchange.permit_path()).unwrap(), "00112233445566ff\n");
+        assert_eq!(
+            std::fs::read_to_string(exchange.permit_path()).unwrap(),
+            "00112233445566ff\n"
+        );
         assert_eq!(permitted(&exchange.root, &exchange.lease), Some(exchange.nonce.clone()));
         assert_eq!(exchange.look().unwrap(), Look::Nothing);
         let reference = exchange.attempt_path().join("jobs").join(exchange.lease.as_str());
@@ -249,7 +298,10 @@ mod tests {
         exchange.mark("answered", 5).unwrap();
         assert!(exchange.has("answered") && !exchange.has("kept"));
         exchange.set_deadline(Some(9), Some(0), "running").unwrap();
-        assert_eq!(std::fs::read_to_string(exchange.attempt_path().join("deadline")).unwrap(), "ttl=9\nidle=0\nstate=running\n");
+        assert_eq!(
+            std::fs::read_to_string(exchange.attempt_path().join("deadline")).unwrap(),
+            "ttl=9\nidle=0\nstate=running\n"
+        );
         exchange.revoke().unwrap();
         assert!(!exchange.permit_path().exists());
         exchange.remove().unwrap();
@@ -278,6 +330,12 @@ mod tests {
         let text = r#"{"reason":"idle\u001b[31m","detail":"no use\nfor 1800 s"}"#;
         std::fs::write(exchange.attempt_path().join("ending.json"), text).unwrap();
         assert_eq!(exchange.look().unwrap(), Look::Ending);
-        assert_eq!(exchange.ending(), Some(Ending { reason: "idle[31m".into(), detail: "no use / for 1800 s".into() }));
+        assert_eq!(
+            exchange.ending(),
+            Some(Ending {
+                reason: "idle[31m".into(),
+                detail: "no use / for 1800 s".into()
+            })
+        );
     }
 }

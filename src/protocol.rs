@@ -47,8 +47,7 @@ impl Operation {
 }
 
 /// The identity that a client wants or has.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Default)]
 pub struct Desired {
     pub lease_id: String,
     pub slug: String,
@@ -56,8 +55,7 @@ pub struct Desired {
 }
 
 /// What the caller believes of a lease; a constraint, never a way to find one.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Default)]
 pub struct Expected {
     pub lease_id: String,
     pub attempt_lease_id: String,
@@ -66,8 +64,7 @@ pub struct Expected {
 }
 
 /// The lease as the client sends it back.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Default)]
 pub struct SentLease {
     pub lease_id: String,
     pub slug: String,
@@ -109,27 +106,104 @@ impl Request {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawRequest {
-    #[serde(default)]
-    config: Option<Map<String, Value>>,
-    #[serde(default)]
-    desired: Option<Desired>,
-    #[serde(default)]
-    lease: Option<SentLease>,
-    #[serde(default)]
-    expected: Option<Expected>,
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    state: Option<String>,
-    #[serde(default)]
-    keep: Option<bool>,
-    #[serde(default)]
-    release_only: Option<bool>,
-    #[serde(default)]
-    dry_run: Option<bool>,
+/// The fields of an object of the request; its path names them in messages.
+struct Fields<'a> {
+    path: &'a str,
+    object: &'a Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    /// A field that is there and not null, as `read` takes it.
+    fn field<T>(&self, name: &str, wanted: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, Failure> {
+        match self.object.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(value).map(Some).ok_or_else(|| {
+                let what = format!(
+                    "field \"{}{name}\" is {}; {wanted} is expected",
+                    self.path,
+                    shown(value)
+                );
+                Failure::new(Kind::BadRequest, what)
+            }),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<String, Failure> {
+        Ok(self
+            .field(name, "a string", Value::as_str)?
+            .unwrap_or_default()
+            .to_owned())
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, Failure> {
+        Ok(self.field(name, "true or false", Value::as_bool)?.unwrap_or_default())
+    }
+
+    fn object(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, Failure> {
+        self.field(name, "an object", Value::as_object)
+    }
+
+    fn read(object: &'a Map<String, Value>, operation: Operation) -> Result<Request, Failure> {
+        let top = Fields { path: "", object };
+        let desired = top.object("desired")?.map(|object| Fields {
+            path: "desired.",
+            object,
+        });
+        let expected = top.object("expected")?.map(|object| Fields {
+            path: "expected.",
+            object,
+        });
+        let lease = top.object("lease")?.map(|object| Fields { path: "lease.", object });
+        Ok(Request {
+            operation,
+            config: top.object("config")?.cloned().unwrap_or_default(),
+            desired: desired.map(|fields| fields.desired()).transpose()?,
+            lease: lease.map(|fields| fields.sent_lease()).transpose()?,
+            expected: expected.map(|fields| fields.expected()).transpose()?,
+            id: top.text("id")?,
+            state: top.text("state")?,
+            keep: top.flag("keep")?,
+            release_only: top.flag("releaseOnly")?,
+            dry_run: top.flag("dryRun")?,
+        })
+    }
+
+    fn desired(&self) -> Result<Desired, Failure> {
+        Ok(Desired {
+            lease_id: self.text("leaseId")?,
+            slug: self.text("slug")?,
+            name: self.text("name")?,
+        })
+    }
+
+    fn expected(&self) -> Result<Expected, Failure> {
+        Ok(Expected {
+            lease_id: self.text("leaseId")?,
+            attempt_lease_id: self.text("attemptLeaseId")?,
+            slug: self.text("slug")?,
+            cloud_id: self.text("cloudId")?,
+        })
+    }
+
+    fn sent_lease(&self) -> Result<SentLease, Failure> {
+        let mut labels = BTreeMap::new();
+        if let Some(object) = self.object("labels")? {
+            let fields = Fields {
+                path: "lease.labels.",
+                object,
+            };
+            for name in object.keys() {
+                labels.insert(name.clone(), fields.text(name)?);
+            }
+        }
+        Ok(SentLease {
+            lease_id: self.text("leaseId")?,
+            slug: self.text("slug")?,
+            name: self.text("name")?,
+            cloud_id: self.text("cloudId")?,
+            labels,
+        })
+    }
 }
 
 /// Reads one request; more than [`MAX_BYTES`], a second value or text around it is refused.
@@ -149,37 +223,36 @@ pub fn read(input: impl Read) -> Result<Request, Failure> {
     }
     let value: Value =
         serde_json::from_slice(&bytes).map_err(|e| bad("request is not one JSON value".into()).cause(e.to_string()))?;
-    if !value.is_object() {
-        return Err(bad("request is not a JSON object".into()));
-    }
+    let object = value
+        .as_object()
+        .ok_or_else(|| bad("request is not a JSON object".into()))?;
     match value.get("protocolVersion") {
         Some(version) if version.as_f64() == Some(VERSION as f64) => {}
         Some(version) => {
-            return Err(bad(format!("protocolVersion {} is not supported, only {VERSION}", shown(version))));
+            return Err(bad(format!(
+                "protocolVersion {} is not supported, only {VERSION}",
+                shown(version)
+            )));
         }
         None => return Err(bad(format!("protocolVersion is missing; {VERSION} is expected"))),
     }
     let verbs = "doctor, acquire, resolve, list, release, touch or cleanup";
     let operation = match value.get("operation") {
-        Some(Value::String(word)) => Operation::parse(word)
-            .ok_or_else(|| bad(format!("operation {} is unknown; it is one of {verbs}", shown(&value["operation"]))))?,
-        Some(other) => return Err(bad(format!("operation {} is not a string; it is one of {verbs}", shown(other)))),
+        Some(Value::String(word)) => Operation::parse(word).ok_or_else(|| {
+            bad(format!(
+                "operation {} is unknown; it is one of {verbs}",
+                shown(&value["operation"])
+            ))
+        })?,
+        Some(other) => {
+            return Err(bad(format!(
+                "operation {} is not a string; it is one of {verbs}",
+                shown(other)
+            )));
+        }
         None => return Err(bad(format!("operation is missing; it is one of {verbs}"))),
     };
-    let raw: RawRequest =
-        serde_json::from_value(value).map_err(|e| bad("request has a field of a wrong type".into()).cause(e.to_string()))?;
-    Ok(Request {
-        operation,
-        config: raw.config.unwrap_or_default(),
-        desired: raw.desired,
-        lease: raw.lease,
-        expected: raw.expected,
-        id: raw.id.unwrap_or_default(),
-        state: raw.state.unwrap_or_default(),
-        keep: raw.keep.unwrap_or_default(),
-        release_only: raw.release_only.unwrap_or_default(),
-        dry_run: raw.dry_run.unwrap_or_default(),
-    })
+    Fields::read(object, operation)
 }
 
 /// A value in a message: its JSON, cut to a length that fits a line.
@@ -289,7 +362,10 @@ struct Refusal<'a> {
 pub fn render(result: &Result<Answer, Failure>) -> Vec<u8> {
     let failure = match result {
         Ok(answer) => {
-            let full = line(&Success { protocol_version: VERSION, answer });
+            let full = line(&Success {
+                protocol_version: VERSION,
+                answer,
+            });
             if full.len() <= MAX_BYTES {
                 return full;
             }
@@ -299,12 +375,18 @@ pub fn render(result: &Result<Answer, Failure>) -> Vec<u8> {
                 row.labels.clear();
                 row.ssh = None;
             }
-            let shrunk = line(&Success { protocol_version: VERSION, answer: &small });
+            let shrunk = line(&Success {
+                protocol_version: VERSION,
+                answer: &small,
+            });
             if shrunk.len() <= MAX_BYTES {
                 return shrunk;
             }
-            &Failure::new(Kind::LimitReached, format!("the answer is longer than the client's {MAX_BYTES} bytes"))
-                .remedy("run `slurm-sandbox cleanup`, or give leases of other projects another --state-dir")
+            &Failure::new(
+                Kind::LimitReached,
+                format!("the answer is longer than the client's {MAX_BYTES} bytes"),
+            )
+            .remedy("run `slurm-sandbox cleanup`, or give leases of other projects another --state-dir")
         }
         Err(failure) => failure,
     };
@@ -337,13 +419,26 @@ mod tests {
     #[case("[1]", "not a JSON object")]
     #[case(r#"{"operation":"list"}"#, "protocolVersion is missing")]
     #[case(r#"{"protocolVersion":2,"operation":"list"}"#, "protocolVersion 2 is not supported")]
-    #[case(r#"{"protocolVersion":"1","operation":"list"}"#, r#"protocolVersion "1" is not supported"#)]
+    #[case(
+        r#"{"protocolVersion":"1","operation":"list"}"#,
+        r#"protocolVersion "1" is not supported"#
+    )]
     #[case(r#"{"protocolVersion":1}"#, "operation is missing")]
     #[case(r#"{"protocolVersion":1,"operation":"nuke"}"#, r#"operation "nuke" is unknown"#)]
     #[case(r#"{"protocolVersion":1,"operation":7}"#, "operation 7 is not a string")]
-    #[case(r#"{"protocolVersion":1,"operation":"list","config":[]}"#, "wrong type")]
+    #[case(
+        r#"{"protocolVersion":1,"operation":"list","config":[]}"#,
+        "field \"config\" is []; an object is expected"
+    )]
     #[case(r#"{"protocolVersion":1,"operation":"list"} {}"#, "not one JSON value")]
-    #[case(r#"{"protocolVersion":1,"operation":"acquire","desired":{"leaseId":5}}"#, "wrong type")]
+    #[case(
+        r#"{"protocolVersion":1,"operation":"acquire","desired":{"leaseId":5}}"#,
+        "field \"desired.leaseId\" is 5; a string is expected"
+    )]
+    #[case(
+        r#"{"protocolVersion":1,"operation":"touch","lease":{"labels":{"a":1}}}"#,
+        "field \"lease.labels.a\" is 1"
+    )]
     fn refuses(#[case] text: &str, #[case] expected: &str) {
         let failure = read(text.as_bytes()).unwrap_err();
         assert_eq!(failure.kind, Kind::BadRequest);
@@ -352,9 +447,15 @@ mod tests {
 
     #[test]
     fn refuses_what_is_too_large_or_too_deep() {
-        let large = format!(r#"{{"protocolVersion":1,"operation":"list","id":"{}"}}"#, "x".repeat(MAX_BYTES));
+        let large = format!(
+            r#"{{"protocolVersion":1,"operation":"list","id":"{}"}}"#,
+            "x".repeat(MAX_BYTES)
+        );
         assert!(read(large.as_bytes()).unwrap_err().to_string().contains("longer than"));
-        let deep = format!(r#"{{"protocolVersion":1,"operation":"list","config":{}"#, "[".repeat(100_000));
+        let deep = format!(
+            r#"{{"protocolVersion":1,"operation":"list","config":{}"#,
+            "[".repeat(100_000)
+        );
         assert!(read(deep.as_bytes()).unwrap_err().to_string().contains("recursion"));
     }
 
@@ -391,10 +492,16 @@ mod tests {
 
     #[test]
     fn whole_answer_of_one_lease() {
-        let answer = Answer { lease: Some(lease(1)), ..Answer::default() };
+        let answer = Answer {
+            lease: Some(lease(1)),
+            ..Answer::default()
+        };
         let mut expected = lease(1);
         expected.ssh.as_mut().unwrap().ready_check = "true".into();
-        let answer = Answer { lease: Some(expected), ..answer };
+        let answer = Answer {
+            lease: Some(expected),
+            ..answer
+        };
         assert_eq!(
             String::from_utf8(render(&Ok(answer))).unwrap(),
             r#"{"protocolVersion":1,"lease":{"leaseId":"cbx_000000000001","slug":"golden-crab","name":"crabbox-golden-crab-0011aabb","cloudId":"slurm/job/1","status":"RUNNING","serverType":"batch 2c/4G","labels":{"slurmState":"RUNNING"},"ssh":{"user":"alice","host":"n1","key":"/home/alice/key","port":"2222","fallbackPorts":[],"readyCheck":"true"}}}
@@ -405,7 +512,10 @@ mod tests {
 
     #[test]
     fn five_thousand_leases_fit_by_shrinking_and_none_is_dropped() {
-        let answer = Answer { leases: Some((0..5000).map(lease).collect()), ..Answer::default() };
+        let answer = Answer {
+            leases: Some((0..5000).map(lease).collect()),
+            ..Answer::default()
+        };
         let bytes = render(&Ok(answer));
         assert!(bytes.len() <= MAX_BYTES);
         let value: Value = serde_json::from_slice(&bytes).unwrap();
@@ -415,7 +525,10 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_an_array_and_an_error_has_its_row() {
-        let empty = Answer { leases: Some(vec![]), ..Answer::default() };
+        let empty = Answer {
+            leases: Some(vec![]),
+            ..Answer::default()
+        };
         assert_eq!(render(&Ok(empty)), b"{\"protocolVersion\":1,\"leases\":[]}\n");
         let text = String::from_utf8(render(&Err(Failure::new(Kind::Busy, "lease is busy")))).unwrap();
         assert_eq!(

@@ -41,7 +41,10 @@ pub fn make_key(dir: &Dir, comment: &str) -> Result<String> {
         dir.unlink(&format!("{name}.pub"))?;
     }
     let failure = Failure::new(Kind::Storage, "making a key pair with ssh-keygen failed for every type");
-    Err(failure.remedy("install OpenSSH's client, and let its policy allow ed25519, ecdsa or rsa").cause(said).into())
+    Err(failure
+        .remedy("install OpenSSH's client, and let its policy allow ed25519, ecdsa or rsa")
+        .cause(said)
+        .into())
 }
 
 /// Puts a configured key's place into a lease's directory: the client keeps known_hosts beside the key it is given,
@@ -49,11 +52,15 @@ pub fn make_key(dir: &Dir, comment: &str) -> Result<String> {
 pub fn link_key(dir: &Dir, key: &Path) -> Result<String> {
     const NAME: &str = "id_configured";
     let bad = |what: &str, path: &Path| {
-        Failure::new(Kind::BadConfig, format!("config key \"sshPrivateKey\": {what} {}", path.display()))
-            .remedy("name a private key that you can read, with its public half beside it")
+        Failure::new(
+            Kind::BadConfig,
+            format!("config key \"sshPrivateKey\": {what} {}", path.display()),
+        )
+        .remedy("name a private key that you can read, with its public half beside it")
     };
     let public = PathBuf::from(format!("{}.pub", key.display()));
-    let text = std::fs::read(&public).map_err(|error| bad("cannot read the public key", &public).cause(error.to_string()))?;
+    let text =
+        std::fs::read(&public).map_err(|error| bad("cannot read the public key", &public).cause(error.to_string()))?;
     std::fs::File::open(key).map_err(|error| bad("cannot read", key).cause(error.to_string()))?;
     if crate::endpoint::host_key(String::from_utf8_lossy(&text).trim_end()).is_none() {
         return Err(bad("no public key is in", &public).into());
@@ -66,7 +73,13 @@ pub fn link_key(dir: &Dir, key: &Path) -> Result<String> {
 /// The known_hosts text that pins an endpoint. Clients before 8.5 check the address as well, so it is pinned too
 /// where the name resolves here.
 pub fn known_hosts(host: &str, port: u16, keys: &[String], direct: bool) -> String {
-    let name = |host: &str| if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") };
+    let name = |host: &str| {
+        if port == 22 {
+            host.to_owned()
+        } else {
+            format!("[{host}]:{port}")
+        }
+    };
     let mut names = vec![name(host)];
     if direct && let Ok(addresses) = (host, port).to_socket_addrs() {
         for address in addresses {
@@ -100,10 +113,20 @@ pub fn command(ssh: &Ssh, deadline: Duration, strict: &str) -> Command {
         .arg(key)
         .args(["-p", ssh.port.as_str()])
         .args([
-            "-oBatchMode=yes", "-oIdentitiesOnly=yes", "-oForwardAgent=no", "-oForwardX11=no", "-oConnectTimeout=10",
-            "-oServerAliveInterval=15", "-oServerAliveCountMax=2", "-oPreferredAuthentications=publickey",
-            "-oGlobalKnownHostsFile=/dev/null", "-oUpdateHostKeys=no", "-oControlMaster=no", "-oControlPath=none",
-            "-oPermitLocalCommand=no", "-oLogLevel=ERROR",
+            "-oBatchMode=yes",
+            "-oIdentitiesOnly=yes",
+            "-oForwardAgent=no",
+            "-oForwardX11=no",
+            "-oConnectTimeout=10",
+            "-oServerAliveInterval=15",
+            "-oServerAliveCountMax=2",
+            "-oPreferredAuthentications=publickey",
+            "-oGlobalKnownHostsFile=/dev/null",
+            "-oUpdateHostKeys=no",
+            "-oControlMaster=no",
+            "-oControlPath=none",
+            "-oPermitLocalCommand=no",
+            "-oLogLevel=ERROR",
         ])
         .arg(format!("-oStrictHostKeyChecking={strict}"))
         .arg(format!("-oUserKnownHostsFile={}", known_hosts.display()));
@@ -123,7 +146,9 @@ pub fn probe(ssh: &Ssh, pinned: bool) -> Probe {
         Ok(output) => match output.end {
             End::Exit(0) => Probe::Ready,
             // ssh's own failures; a ready check that exits 255 is told by what it printed.
-            End::Exit(255) | End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput => Probe::Unreachable(output.said()),
+            End::Exit(255) | End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput => {
+                Probe::Unreachable(output.said())
+            }
             End::Exit(_) => Probe::NotReady(output.said()),
         },
     }
@@ -139,7 +164,10 @@ mod tests {
         let dir = Dir::private_root(&temp.path().join("lease")).unwrap();
         assert_eq!(make_key(&dir, "cbx_4b38f35d4e31").unwrap(), "id_ed25519");
         use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(dir.path().join("id_ed25519")).unwrap().permissions().mode();
+        let mode = std::fs::metadata(dir.path().join("id_ed25519"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         let linked = link_key(&dir, &dir.path().join("id_ed25519")).unwrap();
         assert!(dir.path().join(linked).exists());
@@ -151,6 +179,9 @@ mod tests {
         let keys = ["ssh-ed25519 AAAA".to_owned()];
         assert_eq!(known_hosts("n1", 4022, &keys, false), "[n1]:4022 ssh-ed25519 AAAA\n");
         assert_eq!(known_hosts("n1", 22, &keys, false), "n1 ssh-ed25519 AAAA\n");
-        assert_eq!(known_hosts("127.0.0.1", 4022, &keys, true), "[127.0.0.1]:4022 ssh-ed25519 AAAA\n");
+        assert_eq!(
+            known_hosts("127.0.0.1", 4022, &keys, true),
+            "[127.0.0.1]:4022 ssh-ed25519 AAAA\n"
+        );
     }
 }

@@ -9,7 +9,12 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 ///
 /// Without a verb, one request of the external-provider protocol is read from stdin as JSON and answered on stdout.
 #[derive(Debug, Parser)]
-#[command(name = "slurm-sandbox", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "slurm-sandbox",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
 pub struct Arguments {
     /// Private directory for records, keys and locks [default: $XDG_STATE_HOME/slurm-sandbox, else ~/.local/state/slurm-sandbox]
     #[arg(long, global = true, value_name = "DIR")]
@@ -51,6 +56,8 @@ pub enum Verb {
     Touch(Touch),
     /// Remove leases whose jobs have ended, finish releases, end orphaned jobs
     Cleanup(Cleanup),
+    /// Give up a lease whose end can never be proven; refused while Slurm shows its job alive
+    Forget(Forget),
     /// Show what a lease's job and sshd have written, and how it ended
     Logs(Logs),
     /// Log in to a lease, or run a command in it
@@ -161,6 +168,16 @@ pub struct Cleanup {
 }
 
 #[derive(Debug, Args)]
+pub struct Forget {
+    /// Lease id, slug, name, cloud id or job id
+    pub lease: String,
+
+    /// Why; it is written down with the lease's last record
+    #[arg(long, value_name = "TEXT")]
+    pub because: String,
+}
+
+#[derive(Debug, Args)]
 pub struct Logs {
     /// Lease id, slug, name, cloud id or job id
     pub lease: String,
@@ -196,8 +213,18 @@ mod tests {
 
     #[test]
     fn placeholders_of_the_declarative_mode_fit() {
-        let words = ["slurm-sandbox", "acquire", "--lease-id=cbx_4b38f35d4e31", "--slug=a", "--name=b", "--keep=false", "--json"];
-        let Some(Verb::Acquire(flags)) = Arguments::try_parse_from(words).unwrap().verb else { panic!("no acquire") };
+        let words = [
+            "slurm-sandbox",
+            "acquire",
+            "--lease-id=cbx_4b38f35d4e31",
+            "--slug=a",
+            "--name=b",
+            "--keep=false",
+            "--json",
+        ];
+        let Some(Verb::Acquire(flags)) = Arguments::try_parse_from(words).unwrap().verb else {
+            panic!("no acquire")
+        };
         assert!(!flags.keep);
         assert!(Arguments::try_parse_from(["slurm-sandbox", "--poll-interval", "-1"]).is_err());
         assert!(Arguments::try_parse_from(["slurm-sandbox", "--poll-interval", "nan"]).is_err());

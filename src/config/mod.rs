@@ -75,9 +75,12 @@ pub fn parse(config: &Map<String, Value>) -> Result<Settings, Failure> {
     if complaints.is_empty() {
         return Ok(settings);
     }
-    Err(Failure::new(Kind::BadConfig, format!("the configuration has {} mistake(s)", complaints.len()))
-        .remedy("correct external.config")
-        .cause(complaints.join("; ")))
+    Err(Failure::new(
+        Kind::BadConfig,
+        format!("the configuration has {} mistake(s)", complaints.len()),
+    )
+    .remedy("correct external.config")
+    .cause(complaints.join("; ")))
 }
 
 /// Wait of the reference adapter.
@@ -98,13 +101,19 @@ fn read(reader: &mut Reader<'_>) -> Settings {
     let connection = connection::read(reader);
     Settings {
         resources,
-        clusters: reader.text("clusters", "cluster names of letters, digits and _.,-", |text| is_word(text, "_.,-")),
+        clusters: reader.text("clusters", "cluster names of letters, digits and _.,-", |text| {
+            is_word(text, "_.,-")
+        }),
         comment: reader.text("comment", "one line of at most 512 bytes", |text| is_line(text, 512)),
         connection,
-        ssh_user: reader.text("sshUser", "a user name of letters, digits and ._-", |text| is_word(text, "._-")),
+        ssh_user: reader.text("sshUser", "a user name of letters, digits and ._-", |text| {
+            is_word(text, "._-")
+        }),
         ssh_private_key: reader.path("sshPrivateKey"),
         ready_check: reader
-            .text("readyCheck", "one line of shell without single quotes", |text| is_line(text, 4096) && !text.contains('\''))
+            .text("readyCheck", "one line of shell without single quotes", |text| {
+                is_line(text, 4096) && !text.contains('\'')
+            })
             .unwrap_or_else(|| DEFAULT_READY_CHECK.to_owned()),
         endpoint_host: endpoint_host(reader),
         bind_address: reader
@@ -114,16 +123,28 @@ fn read(reader: &mut Reader<'_>) -> Settings {
             .unwrap_or_default(),
         preamble: preamble(reader),
         launcher: reader
-            .text("launcher", "one line: a command prefix such as apptainer exec image.sif", |text| is_line(text, 4096))
+            .text(
+                "launcher",
+                "one line: a command prefix such as apptainer exec image.sif",
+                |text| is_line(text, 4096),
+            )
             .unwrap_or_default(),
         work_root: work_root(reader),
         runner_script: reader.path("runnerScript"),
         shared_dir: reader.path("sharedDir"),
-        acquire_timeout: reader.number("acquireTimeoutSeconds", 1, MOST_SECONDS).unwrap_or(ACQUIRE_TIMEOUT_SECONDS),
-        resolve_wait: reader.number("resolveWaitSeconds", 0, MOST_SECONDS).unwrap_or(RESOLVE_WAIT_SECONDS),
-        idle_timeout: reader.number("idleTimeoutSeconds", 0, MOST_SECONDS).unwrap_or(IDLE_TIMEOUT_SECONDS),
+        acquire_timeout: reader
+            .number("acquireTimeoutSeconds", 1, MOST_SECONDS)
+            .unwrap_or(ACQUIRE_TIMEOUT_SECONDS),
+        resolve_wait: reader
+            .number("resolveWaitSeconds", 0, MOST_SECONDS)
+            .unwrap_or(RESOLVE_WAIT_SECONDS),
+        idle_timeout: reader
+            .number("idleTimeoutSeconds", 0, MOST_SECONDS)
+            .unwrap_or(IDLE_TIMEOUT_SECONDS),
         ttl: reader.number("ttlSeconds", 0, MOST_SECONDS).unwrap_or(0),
-        taken_grace: reader.number("takenGraceSeconds", 0, MOST_SECONDS).unwrap_or(TAKEN_GRACE_SECONDS),
+        taken_grace: reader
+            .number("takenGraceSeconds", 0, MOST_SECONDS)
+            .unwrap_or(TAKEN_GRACE_SECONDS),
         max_leases: reader.number("maxLeases", 1, 1_000_000),
     }
 }
@@ -132,14 +153,18 @@ fn endpoint_host(reader: &mut Reader<'_>) -> EndpointHost {
     let allowed = "slurm, a template with {node} such as {node}.cluster.example, runner, or runner:PATTERN with * for any characters";
     let text = reader.text("endpointHost", allowed, |text| {
         matches!(text, "slurm" | "runner")
-            || text.strip_prefix("runner:").is_some_and(|pattern| is_word(pattern, "*._:-"))
+            || text
+                .strip_prefix("runner:")
+                .is_some_and(|pattern| is_word(pattern, "*._:-"))
             || (text.matches("{node}").count() == 1 && connection::is_host(&text.replace("{node}", "n")))
     });
     match text.as_deref() {
         None | Some("slurm") => EndpointHost::Template("{node}".into()),
         Some("runner") => EndpointHost::Runner { pattern: "*".into() },
         Some(text) => match text.strip_prefix("runner:") {
-            Some(pattern) => EndpointHost::Runner { pattern: pattern.to_owned() },
+            Some(pattern) => EndpointHost::Runner {
+                pattern: pattern.to_owned(),
+            },
             None => EndpointHost::Template(text.to_owned()),
         },
     }
@@ -147,16 +172,26 @@ fn endpoint_host(reader: &mut Reader<'_>) -> EndpointHost {
 
 fn preamble(reader: &mut Reader<'_>) -> String {
     const KEY: &str = "preamble";
-    let Some(value) = reader.raw(KEY) else { return String::new() };
+    let Some(value) = reader.raw(KEY) else {
+        return String::new();
+    };
     let text = match value {
         Value::String(text) => Some(text.clone()),
-        Value::Array(lines) => lines.iter().map(Value::as_str).collect::<Option<Vec<_>>>().map(|lines| lines.join("\n")),
+        Value::Array(lines) => lines
+            .iter()
+            .map(Value::as_str)
+            .collect::<Option<Vec<_>>>()
+            .map(|lines| lines.join("\n")),
         _ => None,
     };
     match text {
         Some(text) if text.len() <= PREAMBLE_BYTES && !text.contains('\0') => text,
         _ => {
-            reader.complain(KEY, value, "bash lines as a string or an array of strings, 64 KiB at most");
+            reader.complain(
+                KEY,
+                value,
+                "bash lines as a string or an array of strings, 64 KiB at most",
+            );
             String::new()
         }
     }
@@ -164,19 +199,27 @@ fn preamble(reader: &mut Reader<'_>) -> String {
 
 /// The client refuses the same roots for its own work root (protocol.md 4.8); the runner removes a directory there.
 fn work_root(reader: &mut Reader<'_>) -> PathBuf {
-    const SHARED_ROOTS: &[&str] = &["/", "/home", "/root", "/tmp", "/opt", "/usr", "/var", "/etc", "/dev", "/proc", "/sys", "/run", "/bin", "/lib", "/sbin"];
+    const SHARED_ROOTS: &[&str] = &[
+        "/", "/home", "/root", "/tmp", "/opt", "/usr", "/var", "/etc", "/dev", "/proc", "/sys", "/run", "/bin", "/lib",
+        "/sbin",
+    ];
     let path = reader.path("runnerWorkRoot");
     if let Some(path) = &path {
         let text = path.to_string_lossy();
         let text = text.trim_end_matches('/');
         let home = value::expand_home("~").unwrap_or_default();
-        if text.is_empty() || SHARED_ROOTS.contains(&text) || text == home || text.strip_prefix("/home/").is_some_and(|rest| !rest.contains('/')) {
+        if text.is_empty()
+            || SHARED_ROOTS.contains(&text)
+            || text == home
+            || text.strip_prefix("/home/").is_some_and(|rest| !rest.contains('/'))
+        {
             reader.complain_all(format!(
                 "config key \"runnerWorkRoot\" is {text:?}; allowed is a directory of its own below a home or scratch directory"
             ));
         }
     }
-    path.or_else(|| value::expand_home("~/crabbox-slurm-work").map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("/tmp/crabbox-slurm-work"))
+    path.or_else(|| value::expand_home("~/crabbox-slurm-work").map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from("/tmp/crabbox-slurm-work"))
 }
 
 #[cfg(test)]
@@ -226,8 +269,16 @@ mod tests {
     fn endpoint_hosts() {
         let of = |text: &str| settings(&json!({"endpointHost": text})).unwrap().endpoint_host;
         assert_eq!(of("slurm"), EndpointHost::Template("{node}".into()));
-        assert_eq!(of("{node}-ib.example"), EndpointHost::Template("{node}-ib.example".into()));
-        assert_eq!(of("runner:*.example"), EndpointHost::Runner { pattern: "*.example".into() });
+        assert_eq!(
+            of("{node}-ib.example"),
+            EndpointHost::Template("{node}-ib.example".into())
+        );
+        assert_eq!(
+            of("runner:*.example"),
+            EndpointHost::Runner {
+                pattern: "*.example".into()
+            }
+        );
     }
 
     #[test]

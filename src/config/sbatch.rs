@@ -20,16 +20,57 @@ pub struct Resources {
 /// Options that may be given in `extraSbatchArgs`: they shape the allocation and nothing else. Left out on purpose
 /// is all that changes identity, output, environment, the number of jobs, or whether and when sbatch answers.
 const EXTRA_OPTIONS: &[&str] = &[
-    "acctg-freq", "bb", "cluster-constraint", "core-spec", "cores-per-socket", "cpu-freq", "cpus-per-gpu", "deadline",
-    "delay-boot", "distribution", "extra-node-info", "gpu-bind", "gpu-freq", "gpus-per-node", "gpus-per-socket",
-    "gpus-per-task", "hint", "mail-type", "mail-user", "mem-bind", "mem-per-cpu", "mem-per-gpu", "mincpus", "network",
-    "nice", "ntasks", "ntasks-per-core", "ntasks-per-gpu", "ntasks-per-node", "ntasks-per-socket", "prefer", "profile",
-    "propagate", "sockets-per-node", "switches", "thread-spec", "threads-per-core", "time-min", "tres-per-task",
+    "acctg-freq",
+    "bb",
+    "cluster-constraint",
+    "core-spec",
+    "cores-per-socket",
+    "cpu-freq",
+    "cpus-per-gpu",
+    "deadline",
+    "delay-boot",
+    "distribution",
+    "extra-node-info",
+    "gpu-bind",
+    "gpu-freq",
+    "gpus-per-node",
+    "gpus-per-socket",
+    "gpus-per-task",
+    "hint",
+    "mail-type",
+    "mail-user",
+    "mem-bind",
+    "mem-per-cpu",
+    "mem-per-gpu",
+    "mincpus",
+    "network",
+    "nice",
+    "ntasks",
+    "ntasks-per-core",
+    "ntasks-per-gpu",
+    "ntasks-per-node",
+    "ntasks-per-socket",
+    "prefer",
+    "profile",
+    "propagate",
+    "sockets-per-node",
+    "switches",
+    "thread-spec",
+    "threads-per-core",
+    "time-min",
+    "tres-per-task",
     "wckey",
 ];
 
 /// Options without a value that may be given.
-const EXTRA_FLAGS: &[&str] = &["contiguous", "disable-stdout-job-summary", "oversubscribe", "overcommit", "spread-job", "use-min-nodes"];
+const EXTRA_FLAGS: &[&str] = &[
+    "contiguous",
+    "disable-stdout-job-summary",
+    "oversubscribe",
+    "overcommit",
+    "spread-job",
+    "use-min-nodes",
+];
 
 /// Options that have a config key of their own; the table doubles as the list of plain word keys.
 const WORD_KEYS: &[(&str, &str, &str)] = &[
@@ -62,7 +103,11 @@ pub fn read(reader: &mut Reader<'_>) -> Resources {
     let mem = reader.text("mem", size, is_size);
     options.extend(mem.as_ref().map(|text| format!("--mem={text}")));
     options.extend(reader.text("tmp", size, is_size).map(|text| format!("--tmp={text}")));
-    let time = reader.text("timeLimit", "Slurm's time: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS, not 0", is_time);
+    let time = reader.text(
+        "timeLimit",
+        "Slurm's time: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS, not 0",
+        is_time,
+    );
     options.extend(time.map(|text| format!("--time={text}")));
     let nodes = reader.text("nodes", "a number of nodes such as 1 or 1-2", is_node_count);
     options.extend(nodes.map(|text| format!("--nodes={text}")));
@@ -71,7 +116,10 @@ pub fn read(reader: &mut Reader<'_>) -> Resources {
     if words.contains_key("gpus") && words.get("gres").is_some_and(|gres| gres.contains("gpu")) {
         reader.complain_all("config keys \"gpus\" and \"gres\" both ask for GPUs; use one of them");
     }
-    Resources { summary: summary(&words, cpus, mem.as_deref()), options }
+    Resources {
+        summary: summary(&words, cpus, mem.as_deref()),
+        options,
+    }
 }
 
 fn summary(words: &std::collections::BTreeMap<&str, String>, cpus: Option<u64>, mem: Option<&str>) -> String {
@@ -81,7 +129,11 @@ fn summary(words: &std::collections::BTreeMap<&str, String>, cpus: Option<u64>, 
     parts.extend(words.get("gres").cloned());
     parts.extend(words.get("gpus").map(|gpus| format!("gpu:{gpus}")));
     let partition = words.get("partition").map_or("slurm", String::as_str);
-    if parts.is_empty() { partition.to_owned() } else { format!("{partition} {}", parts.join("/")) }
+    if parts.is_empty() {
+        partition.to_owned()
+    } else {
+        format!("{partition} {}", parts.join("/"))
+    }
 }
 
 fn exclusive(reader: &mut Reader<'_>) -> Option<String> {
@@ -103,7 +155,9 @@ fn exclusive(reader: &mut Reader<'_>) -> Option<String> {
 
 fn extra_arguments(reader: &mut Reader<'_>) -> Vec<String> {
     const KEY: &str = "extraSbatchArgs";
-    let Some(value) = reader.raw(KEY) else { return Vec::new() };
+    let Some(value) = reader.raw(KEY) else {
+        return Vec::new();
+    };
     let Value::Array(items) = value else {
         reader.complain(KEY, value, "an array of strings of the form --name=value");
         return Vec::new();
@@ -120,12 +174,17 @@ fn extra_arguments(reader: &mut Reader<'_>) -> Vec<String> {
 }
 
 fn extra_argument(text: &str) -> Result<String, String> {
-    let body = text.strip_prefix("--").ok_or("the form --name=value only, no short options and no separate values")?;
+    let body = text
+        .strip_prefix("--")
+        .ok_or("the form --name=value only, no short options and no separate values")?;
     let (name, value) = match body.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (body, None),
     };
-    let key = WORD_KEYS.iter().find(|(_, option, _)| *option == name).map(|(key, _, _)| *key);
+    let key = WORD_KEYS
+        .iter()
+        .find(|(_, option, _)| *option == name)
+        .map(|(key, _, _)| *key);
     let key = key.or(match name {
         "cpus-per-task" => Some("cpus"),
         "mem" => Some("mem"),
@@ -142,12 +201,20 @@ fn extra_argument(text: &str) -> Result<String, String> {
     }
     match value {
         Some(value) if EXTRA_OPTIONS.contains(&name) => {
-            if is_line(value, 1024) && value.trim() == value { Ok(text.to_owned()) } else { Err("one line of text as its value".into()) }
+            if is_line(value, 1024) && value.trim() == value {
+                Ok(text.to_owned())
+            } else {
+                Err("one line of text as its value".into())
+            }
         }
         None if EXTRA_FLAGS.contains(&name) => Ok(text.to_owned()),
         None if EXTRA_OPTIONS.contains(&name) => Err(format!("--{name}=VALUE in one string")),
         Some(_) if EXTRA_FLAGS.contains(&name) => Err(format!("--{name} without a value")),
-        _ => Err(format!("one of the full names {} (=VALUE), {}", EXTRA_OPTIONS.join(", "), EXTRA_FLAGS.join(", "))),
+        _ => Err(format!(
+            "one of the full names {} (=VALUE), {}",
+            EXTRA_OPTIONS.join(", "),
+            EXTRA_FLAGS.join(", ")
+        )),
     }
 }
 
@@ -161,7 +228,9 @@ fn is_size(text: &str) -> bool {
 }
 
 fn is_node_count(text: &str) -> bool {
-    let mut counts = text.splitn(2, '-').map(|part| part.parse::<u32>().ok().filter(|n| *n > 0));
+    let mut counts = text
+        .splitn(2, '-')
+        .map(|part| part.parse::<u32>().ok().filter(|n| *n > 0));
     let (least, most) = (counts.next().flatten(), counts.next());
     match (least, most) {
         (Some(_), None) => true,
@@ -174,7 +243,11 @@ fn is_node_count(text: &str) -> bool {
 fn is_time(text: &str) -> bool {
     let numbers = |part: &str| -> Option<Vec<u64>> {
         part.split(':')
-            .map(|n| (!n.is_empty() && n.len() <= 7 && n.bytes().all(|b| b.is_ascii_digit())).then(|| n.parse().ok()).flatten())
+            .map(|n| {
+                (!n.is_empty() && n.len() <= 7 && n.bytes().all(|b| b.is_ascii_digit()))
+                    .then(|| n.parse().ok())
+                    .flatten()
+            })
             .collect()
     };
     let (days, clock) = match text.split_once('-') {
@@ -246,7 +319,16 @@ mod tests {
         assert_eq!(resources.summary, "batch 2c/4G/gpu:1");
         assert_eq!(
             resources.options,
-            ["--partition=batch", "--gres=gpu:1", "--cpus-per-task=2", "--mem=4G", "--time=1:30", "--nodes=1", "--exclusive=user", "--ntasks=1"]
+            [
+                "--partition=batch",
+                "--gres=gpu:1",
+                "--cpus-per-task=2",
+                "--mem=4G",
+                "--time=1:30",
+                "--nodes=1",
+                "--exclusive=user",
+                "--ntasks=1"
+            ]
         );
         assert_eq!(reader.finish().len(), 2);
     }

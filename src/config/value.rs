@@ -19,12 +19,17 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(map: &'a Map<String, Value>) -> Reader<'a> {
-        Reader { map, known: Vec::new(), complaints: Vec::new() }
+        Reader {
+            map,
+            known: Vec::new(),
+            complaints: Vec::new(),
+        }
     }
 
     /// Notes that `key` cannot be used; `allowed` says what can.
     pub fn complain(&mut self, key: &str, value: &Value, allowed: &str) {
-        self.complaints.push(format!("config key {key:?} is {}; allowed is {allowed}", shown(value)));
+        self.complaints
+            .push(format!("config key {key:?} is {}; allowed is {allowed}", shown(value)));
     }
 
     /// Notes a complaint about several keys together.
@@ -57,7 +62,9 @@ impl<'a> Reader<'a> {
     /// A whole number within `min..=max`.
     pub fn number(&mut self, key: &'static str, min: u64, max: u64) -> Option<u64> {
         let value = self.raw(key)?;
-        let number = scalar(value).and_then(|text| text.trim().parse().ok()).filter(|n| (min..=max).contains(n));
+        let number = scalar(value)
+            .and_then(|text| text.trim().parse().ok())
+            .filter(|n| (min..=max).contains(n));
         if number.is_none() {
             self.complain(key, value, &format!("a whole number from {min} to {max}"));
         }
@@ -68,7 +75,9 @@ impl<'a> Reader<'a> {
     /// path is used: Slurm's file name patterns, ssh's option values, rsync's remote shell.
     pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         let allowed = "an absolute path of letters, digits and ._/@+,:=- (~/ for the home directory)";
-        let text = self.text(key, allowed, |text| expand_home(text).is_some_and(|path| is_safe_path(&path)))?;
+        let text = self.text(key, allowed, |text| {
+            expand_home(text).is_some_and(|path| is_safe_path(&path))
+        })?;
         expand_home(&text).map(PathBuf::from)
     }
 
@@ -77,8 +86,15 @@ impl<'a> Reader<'a> {
         for (key, value) in self.map {
             if !self.known.contains(&key.as_str()) {
                 let near = self.known.iter().find(|known| known.eq_ignore_ascii_case(key));
-                let hint = near.map_or_else(|| "see the README's table of config keys".to_owned(), |near| format!("is {near:?} meant?"));
-                self.complaints.push(format!("config key {:?} (value {}) is unknown; {hint}", shorten(key), shown(value)));
+                let hint = near.map_or_else(
+                    || "see the README's table of config keys".to_owned(),
+                    |near| format!("is {near:?} meant?"),
+                );
+                self.complaints.push(format!(
+                    "config key {:?} (value {}) is unknown; {hint}",
+                    shorten(key),
+                    shown(value)
+                ));
             }
         }
         self.complaints
@@ -115,7 +131,9 @@ pub fn is_safe_path(text: &str) -> bool {
     text.starts_with('/')
         && text.len() <= 1024
         && !text.split('/').any(|part| part == "..")
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/@+,:=-".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._/@+,:=-".contains(&b))
 }
 
 /// Whether `text` is non-empty, made of ASCII letters, digits and `extra`, and does not start like an option.
@@ -138,7 +156,8 @@ mod tests {
 
     #[test]
     fn numbers_and_strings_stand_for_each_other_and_all_complaints_come_at_once() {
-        let value = json!({"cpus": "4", "account": 42, "mem": null, "qos": "", "nodes": "x", "cpuz": 1, "CPUS": 1, "tmp": [1]});
+        let value =
+            json!({"cpus": "4", "account": 42, "mem": null, "qos": "", "nodes": "x", "cpuz": 1, "CPUS": 1, "tmp": [1]});
         let mut reader = Reader::new(value.as_object().unwrap());
         assert_eq!(reader.number("cpus", 1, 8), Some(4));
         assert_eq!(reader.text("account", "a name", |t| is_word(t, "")), Some("42".into()));
@@ -154,7 +173,14 @@ mod tests {
 
     #[test]
     fn paths_are_absolute_and_harmless() {
-        for (text, good) in [("/scratch/a", true), ("a/b", false), ("/a/../b", false), ("/a b", false), ("/a%j", false), ("/a'b", false)] {
+        for (text, good) in [
+            ("/scratch/a", true),
+            ("a/b", false),
+            ("/a/../b", false),
+            ("/a b", false),
+            ("/a%j", false),
+            ("/a'b", false),
+        ] {
             assert_eq!(is_safe_path(text), good, "{text}");
         }
     }

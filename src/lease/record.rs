@@ -156,8 +156,14 @@ pub struct CommentWord {
 /// Reads the first word of a job's comment; what follows is the site's and never read.
 pub fn comment(text: &str) -> Option<CommentWord> {
     let parts: Vec<&str> = text.split_whitespace().next()?.split(':').collect();
-    let ["cbx", lease_id, nonce, instance] = parts[..] else { return None };
-    Some(CommentWord { lease_id: LeaseId::parse(lease_id)?, nonce: Nonce::parse(nonce)?, instance: instance.to_owned() })
+    let ["cbx", lease_id, nonce, instance] = parts[..] else {
+        return None;
+    };
+    Some(CommentWord {
+        lease_id: LeaseId::parse(lease_id)?,
+        nonce: Nonce::parse(nonce)?,
+        instance: instance.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -174,7 +180,10 @@ pub mod tests {
             keep: false,
             created: 1000,
             uid: 1001,
-            attempt: Attempt { nonce: Nonce::parse("00112233445566ff").unwrap(), sent: Some(1000) },
+            attempt: Attempt {
+                nonce: Nonce::parse("00112233445566ff").unwrap(),
+                sent: Some(1000),
+            },
             clusters: None,
             job: Some(JobId { id: 7, cluster: None }),
             submitted: Some(1001),

@@ -5,6 +5,7 @@
 //!   format                  version of this tree; a newer one is read, never written
 //!   instance lock           names this tree in the comments of its jobs; held while the name is given
 //!   leases/<leaseId>/       lock identity.json record.json id_<type>[.pub] known_hosts events.jsonl
+//!   forgotten.jsonl         leases that an operator gave up, with their reasons and last records
 //!   trash/                  what is being made or removed; never looked at
 //! ```
 //! A lease's directory appears and goes by a rename, so it is always whole. Records are written only by the holder of
@@ -49,7 +50,10 @@ pub struct LeaseDir {
 pub enum Loaded {
     Whole(Box<Record>),
     /// The record cannot be used; the identity is complete all the same.
-    Damaged { identity: Identity, why: String },
+    Damaged {
+        identity: Identity,
+        why: String,
+    },
 }
 
 impl Store {
@@ -76,7 +80,12 @@ impl Store {
                     TREE_FORMAT
                 }
             };
-            Ok(Store { leases, instance, writable: format <= TREE_FORMAT, root })
+            Ok(Store {
+                leases,
+                instance,
+                writable: format <= TREE_FORMAT,
+                root,
+            })
         };
         open().map_err(|error| storage("reading").cause(error.to_string()).into())
     }
@@ -93,7 +102,10 @@ impl Store {
 
     /// All leases, sorted.
     pub fn ids(&self) -> Result<Vec<LeaseId>> {
-        let names = self.leases.names().with_context(|| format!("listing {}", self.leases.path().display()))?;
+        let names = self
+            .leases
+            .names()
+            .with_context(|| format!("listing {}", self.leases.path().display()))?;
         let mut ids: Vec<_> = names.iter().filter_map(|name| LeaseId::parse(name)).collect();
         ids.sort();
         Ok(ids)
@@ -104,24 +116,68 @@ impl Store {
         let dir = self.leases.subdir(id.as_str()).map_err(|error| {
             Failure::new(Kind::Storage, format!("opening the directory of lease {id}")).cause(error.to_string())
         })?;
-        Ok(dir.map(|dir| LeaseDir { id: id.clone(), dir, writable: self.writable }))
+        Ok(dir.map(|dir| LeaseDir {
+            id: id.clone(),
+            dir,
+            writable: self.writable,
+        }))
     }
 
     /// Makes a lease: its directory is filled by `fill` where nobody looks, and appears whole. `fill` is told where
     /// it will be. Whether it was us who made it: another call may have been faster.
-    pub fn create(&self, identity: &Identity, fill: impl FnOnce(&Dir, &Path) -> Result<Record>) -> Result<bool> {
+    pub fn create(&self, identity: &Identity, fill: impl Fn(&Dir, &Path) -> Result<Record>) -> Result<bool> {
         if !self.writable {
-            let what = format!("the state dir {} was written by a newer slurm-sandbox", self.path().display());
+            let what = format!(
+                "the state dir {} was written by a newer slurm-sandbox",
+                self.path().display()
+            );
             return Err(Failure::new(Kind::Storage, what).remedy("use that version").into());
         }
+        self.clear(&identity.lease_id)?;
+        // Another call's clearing may take a directory away in the moment before it is locked.
+        const TRIES: u32 = 3;
+        let mut made = self.make(identity, &fill);
+        for _ in 1..TRIES {
+            match &made {
+                Err(error)
+                    if error
+                        .downcast_ref::<io::Error>()
+                        .is_some_and(|e| e.kind() == io::ErrorKind::NotFound) =>
+                {
+                    made = self.make(identity, &fill);
+                }
+                _ => break,
+            }
+        }
+        made.map_err(|error| {
+            if error.chain().any(|cause| cause.is::<Failure>()) {
+                return error;
+            }
+            Failure::new(
+                Kind::Storage,
+                format!("making the record of lease {}", identity.lease_id),
+            )
+            .remedy("check space, quota and permissions of the state dir")
+            .cause(format!("{error:#}"))
+            .into()
+        })
+    }
+
+    fn make(&self, identity: &Identity, fill: &impl Fn(&Dir, &Path) -> Result<Record>) -> Result<bool> {
         let trash = self.trash()?;
         let id = identity.lease_id.as_str();
         let name = format!("new-{id}-{}", random_hex(4).context("reading random bits")?);
+        let dir = trash.make_subdir(&name).context("making a directory")?;
+        // Whoever finds this directory unlocked may clear it away. The lock moves with the directory.
+        let Some(_lock) = dir.lock("lock", Duration::ZERO)? else {
+            return Err(io::Error::from(io::ErrorKind::NotFound).into());
+        };
         let make = || -> Result<bool> {
-            let dir = trash.make_subdir(&name).context("making a directory")?;
             let record = fill(&dir, &self.leases.path().join(id))?;
-            dir.write_part("identity.json", &serde_json::to_vec(identity)?).context("writing identity.json")?;
-            dir.write("record.json", &serde_json::to_vec_pretty(&record)?).context("writing record.json")?;
+            dir.write_part("identity.json", &serde_json::to_vec(identity)?)
+                .context("writing identity.json")?;
+            dir.write("record.json", &serde_json::to_vec_pretty(&record)?)
+                .context("writing record.json")?;
             match trash.rename(&name, &self.leases, id) {
                 Ok(()) => self.leases.sync().map(|()| true).context("making the lease durable"),
                 Err(error) if taken(&error) => Ok(false),
@@ -132,26 +188,25 @@ impl Store {
         if !matches!(made, Ok(true)) {
             trash.remove_tree(&name).ok();
         }
-        made.map_err(|error| {
-            if error.chain().any(|cause| cause.is::<Failure>()) {
-                return error;
-            }
-            Failure::new(Kind::Storage, format!("making the record of lease {id}"))
-                .remedy("check space, quota and permissions of the state dir")
-                .cause(format!("{error:#}"))
-                .into()
-        })
+        made
     }
 
-    /// Removes what an earlier call left half made or half removed more than an hour ago.
-    pub fn empty_trash(&self, now: i64) -> Result<()> {
-        const OLD_SECONDS: i64 = 3600;
+    /// Removes what calls that were killed have left of a lease; what a call makes right now is locked and stays.
+    pub fn clear(&self, id: &LeaseId) -> Result<()> {
         let trash = self.trash()?;
         for name in trash.names().context("listing the trash")? {
-            let age = trash.subdir(&name).ok().flatten().and_then(|dir| dir.modified("identity.json"));
-            if age.is_none_or(|modified| now - modified > OLD_SECONDS) {
-                trash.remove_tree(&name).context("emptying the trash")?;
+            if name.starts_with(&format!("new-{id}-")) || name.starts_with(&format!("old-{id}-")) {
+                clear_entry(&trash, &name)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Removes what calls that were killed have left of any lease.
+    pub fn empty_trash(&self) -> Result<()> {
+        let trash = self.trash()?;
+        for name in trash.names().context("listing the trash")? {
+            clear_entry(&trash, &name)?;
         }
         Ok(())
     }
@@ -163,7 +218,15 @@ impl Store {
         let name = format!("old-{id}-{}", random_hex(4).context("reading random bits")?);
         let moved = self.leases.rename(id, &trash, &name).and_then(|()| self.leases.sync());
         moved.with_context(|| format!("removing lease {id}"))?;
-        trash.remove_tree(&name).with_context(|| format!("removing the files of lease {id}"))
+        trash
+            .remove_tree(&name)
+            .with_context(|| format!("removing the files of lease {id}"))?;
+        self.clear(&guard.lease.id)
+    }
+
+    /// Writes down a lease that an operator gave up, for good.
+    pub fn log_forgotten(&self, line: &str) -> io::Result<()> {
+        self.root.append_line("forgotten.jsonl", line)
     }
 
     fn trash(&self) -> Result<Dir> {
@@ -171,14 +234,37 @@ impl Store {
     }
 }
 
+/// Removes an entry of the trash unless the call that makes it is alive.
+fn clear_entry(trash: &Dir, name: &str) -> Result<()> {
+    let lock = match trash.subdir(name) {
+        Ok(Some(dir)) if name.starts_with("new-") => match dir.lock("lock", Duration::ZERO) {
+            Ok(None) => return Ok(()),
+            Ok(lock) => lock,
+            // It has just become a lease.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error).context("looking into the trash"),
+        },
+        Ok(None) => return Ok(()),
+        _ => None,
+    };
+    let removed = trash.remove_tree(name).context("emptying the trash");
+    drop(lock);
+    removed
+}
+
 fn taken(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
+    matches!(
+        error.kind(),
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+    )
 }
 
 /// Reads this tree's name, or gives it one; of two first calls only one may.
 fn instance(root: &Dir) -> io::Result<String> {
     let read = || -> io::Result<Option<String>> {
-        let text = root.read("instance", 64)?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        let text = root
+            .read("instance", 64)?
+            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
         Ok(text.filter(|text| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit())))
     };
     if let Some(text) = read()? {
@@ -210,7 +296,10 @@ impl LeaseDir {
             Ok(record) => format!("record.json is that of lease {}", record.identity.lease_id),
             Err(why) => why,
         };
-        Loaded::Damaged { identity: self.identity(), why }
+        Loaded::Damaged {
+            identity: self.identity(),
+            why,
+        }
     }
 
     /// The identity from `identity.json`, or one made up that the client accepts.
@@ -218,20 +307,26 @@ impl LeaseDir {
         let read = self.dir.read("identity.json", MAX_FILE_BYTES).ok().flatten();
         let read = read.and_then(|bytes| serde_json::from_slice::<Identity>(&bytes).ok());
         let good = read.filter(|identity| {
-            identity.lease_id == self.id
-                && Identity::parse(self.id.as_str(), &identity.slug, &identity.name).is_ok()
+            identity.lease_id == self.id && Identity::parse(self.id.as_str(), &identity.slug, &identity.name).is_ok()
         });
         good.unwrap_or_else(|| {
             let slug = format!("damaged-{}", &self.id.as_str()[4..]);
             let name = super::client_name(&self.id, &slug);
-            Identity { lease_id: self.id.clone(), slug, name }
+            Identity {
+                lease_id: self.id.clone(),
+                slug,
+                name,
+            }
         })
     }
 
     /// Takes the lease's lock; `Ok(None)` when it stayed busy, [`Kind::NotFound`] when the lease went away meanwhile.
     pub fn lock(&self, patience: Duration) -> Result<Option<Guard<'_>>> {
         match self.dir.lock("lock", patience) {
-            Ok(lock) => Ok(lock.map(|lock| Guard { lease: self, _lock: lock })),
+            Ok(lock) => Ok(lock.map(|lock| Guard {
+                lease: self,
+                _lock: lock,
+            })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Failure::new(Kind::NotFound, format!("lease {} was released meanwhile", self.id)).into())
             }
@@ -256,8 +351,15 @@ impl LeaseDir {
 
     /// The public half of the lease's key.
     pub fn public_key(&self, record: &Record) -> Result<Vec<u8>> {
-        let name = record.key.file_name().and_then(|name| name.to_str()).context("the record's key has no name")?;
-        let bytes = self.dir.read(&format!("{name}.pub"), MAX_FILE_BYTES).context("reading the public key")?;
+        let name = record
+            .key
+            .file_name()
+            .and_then(|name| name.to_str())
+            .context("the record's key has no name")?;
+        let bytes = self
+            .dir
+            .read(&format!("{name}.pub"), MAX_FILE_BYTES)
+            .context("reading the public key")?;
         bytes.context("the public key is missing")
     }
 
@@ -279,7 +381,9 @@ impl Guard<'_> {
     pub fn save(&self, record: &Record) -> Result<()> {
         let refuse = |what: &str| Failure::new(Kind::Storage, format!("{what} the record of {}", record.shown()));
         if !self.lease.writable || record.format > FORMAT {
-            return Err(refuse("leaving alone").remedy("a newer slurm-sandbox wrote it; use that version").into());
+            return Err(refuse("leaving alone")
+                .remedy("a newer slurm-sandbox wrote it; use that version")
+                .into());
         }
         let bytes = serde_json::to_vec_pretty(record)?;
         self.lease.dir.write("record.json", &bytes).map_err(|error| {
@@ -290,12 +394,18 @@ impl Guard<'_> {
 
     /// Pins the host keys where the client looks for them: beside the key.
     pub fn write_known_hosts(&self, text: &str) -> Result<()> {
-        self.lease.dir.write_part("known_hosts", text.as_bytes()).context("writing known_hosts")
+        self.lease
+            .dir
+            .write_part("known_hosts", text.as_bytes())
+            .context("writing known_hosts")
     }
 
     /// Keeps a damaged record for later inspection.
     pub fn set_aside(&self, now: i64) {
-        self.lease.dir.rename("record.json", &self.lease.dir, &format!("record.json.damaged-{now}")).ok();
+        self.lease
+            .dir
+            .rename("record.json", &self.lease.dir, &format!("record.json.damaged-{now}"))
+            .ok();
     }
 }
 
@@ -318,7 +428,9 @@ mod tests {
         assert!(!store.create(&record.identity, |_, _| Ok(record.clone())).unwrap());
         assert_eq!(store.ids().unwrap(), [record.lease_id().clone()]);
         let lease = store.lease(record.lease_id()).unwrap().unwrap();
-        let Loaded::Whole(read) = lease.load() else { panic!("damaged") };
+        let Loaded::Whole(read) = lease.load() else {
+            panic!("damaged")
+        };
         assert_eq!(*read, record);
         store.trash_lease(lease.lock(Duration::ZERO).unwrap().unwrap()).unwrap();
         assert!(store.ids().unwrap().is_empty());
@@ -335,18 +447,25 @@ mod tests {
         let lease = store.lease(record.lease_id()).unwrap().unwrap();
         for bytes in [&b"{\"format\":1"[..], b"", b"\xff\xfe"] {
             lease.dir.write("record.json", bytes).unwrap();
-            let Loaded::Damaged { identity, .. } = lease.load() else { panic!("whole") };
+            let Loaded::Damaged { identity, .. } = lease.load() else {
+                panic!("whole")
+            };
             assert_eq!(identity, record.identity);
         }
         lease.dir.write("identity.json", b"{}").unwrap();
-        let Loaded::Damaged { identity, .. } = lease.load() else { panic!("whole") };
+        let Loaded::Damaged { identity, .. } = lease.load() else {
+            panic!("whole")
+        };
         assert_eq!(identity.slug, "damaged-4b38f35d4e31");
     }
 
     #[test]
     fn a_newer_record_is_read_and_never_written() {
         let (_temp, store) = store();
-        let newer = Record { format: FORMAT + 1, ..record() };
+        let newer = Record {
+            format: FORMAT + 1,
+            ..record()
+        };
         store.create(&newer.identity, |_, _| Ok(newer.clone())).unwrap();
         let lease = store.lease(newer.lease_id()).unwrap().unwrap();
         assert!(matches!(lease.load(), Loaded::Whole(_)));

@@ -25,12 +25,22 @@ use crate::slurm::squeue;
 use crate::ssh;
 
 /// Pauses between looks for a submission whose answer was lost (hazards.md 1.2), then the last one again and again.
-const RECONCILE_PAUSES: [Duration; 5] =
-    [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(20)];
+const RECONCILE_PAUSES: [Duration; 5] = [
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+];
 
 /// Pauses between submissions that reached no controller.
-const RESEND_PAUSES: [Duration; 5] =
-    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(30)];
+const RESEND_PAUSES: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
 
 /// Carries out an acquire.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
@@ -40,17 +50,27 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let runner = runner(options, &settings)?;
     check_user(&settings)?;
     let deadline = Instant::now() + Duration::from_secs(settings.acquire_timeout);
-    let acquire = Acquire { options, settings, identity, runner, keep: request.keep, deadline, store: Store::open(&options.state_dir)? };
+    let acquire = Acquire {
+        options,
+        settings,
+        identity,
+        runner,
+        keep: request.keep,
+        deadline,
+        store: Store::open(&options.state_dir)?,
+    };
     let lease = acquire.run()?;
-    Ok(Answer { lease: Some(lease), ..Answer::default() })
+    Ok(Answer {
+        lease: Some(lease),
+        ..Answer::default()
+    })
 }
 
 /// Our runner's sshd lets in only the user that it runs as.
 fn check_user(settings: &Settings) -> Result<(), Failure> {
     match (&settings.ssh_user, own_user()) {
-        (None, None) => {
-            Err(Failure::new(Kind::BadConfig, "the name of this user is not known").remedy("set sshUser in external.config"))
-        }
+        (None, None) => Err(Failure::new(Kind::BadConfig, "the name of this user is not known")
+            .remedy("set sshUser in external.config")),
         _ => Ok(()),
     }
 }
@@ -98,7 +118,10 @@ impl Acquire<'_> {
                 keep: self.keep,
                 created: now(),
                 uid,
-                attempt: Attempt { nonce: Nonce::random()?, sent: None },
+                attempt: Attempt {
+                    nonce: Nonce::random()?,
+                    sent: None,
+                },
                 clusters: self.settings.clusters.clone(),
                 job: None,
                 submitted: None,
@@ -158,7 +181,10 @@ impl Acquire<'_> {
                 },
             };
             drop(guard);
-            let pause = pause.copied().unwrap_or(Duration::from_secs(20)).max(self.options.poll_interval);
+            let pause = pause
+                .copied()
+                .unwrap_or(Duration::from_secs(20))
+                .max(self.options.poll_interval);
             if Instant::now() + pause >= self.deadline {
                 return Err(self.not_submitted(&record, refusal).into());
             }
@@ -171,8 +197,16 @@ impl Acquire<'_> {
         let id = &self.identity.lease_id;
         match guard.lease.load() {
             Loaded::Whole(record) => {
-                let found = Found { loaded: Loaded::Whole(record.clone()), dir: self.dir(id)? };
-                Demands { slug: &self.identity.slug, name: &self.identity.name, ..Demands::default() }.check(&found)?;
+                let found = Found {
+                    loaded: Loaded::Whole(record.clone()),
+                    dir: self.dir(id)?,
+                };
+                Demands {
+                    slug: &self.identity.slug,
+                    name: &self.identity.name,
+                    ..Demands::default()
+                }
+                .check(&found)?;
                 let mut record = *record;
                 if record.uid != uid() {
                     let what = format!("{} belongs to user id {}, not to this one", record.shown(), record.uid);
@@ -184,12 +218,13 @@ impl Acquire<'_> {
                 }
                 Ok(record)
             }
-            Loaded::Damaged { why, .. } => {
-                Err(Failure::new(Kind::Storage, format!("acquiring lease {id}: its record is damaged; nothing was touched"))
-                    .remedy("release the lease, its job is found by name; then acquire it again")
-                    .cause(why)
-                    .into())
-            }
+            Loaded::Damaged { why, .. } => Err(Failure::new(
+                Kind::Storage,
+                format!("acquiring lease {id}: its record is damaged; nothing was touched"),
+            )
+            .remedy("release the lease, its job is found by name; then acquire it again")
+            .cause(why)
+            .into()),
         }
     }
 
@@ -203,12 +238,19 @@ impl Acquire<'_> {
         if let Some(most) = self.settings.max_leases
             && self.store.ids()?.len() as u64 > most
         {
-            let what = format!("acquiring lease {}: maxLeases is {most}, and as many leases exist", record.lease_id());
+            let what = format!(
+                "acquiring lease {}: maxLeases is {most}, and as many leases exist",
+                record.lease_id()
+            );
             return Err(Failure::new(Kind::LimitReached, what).into());
         }
         let id = &self.identity.lease_id;
         let refused = |kind, said: String| {
-            Failure::new(kind, format!("acquiring lease {id}: sbatch refused the job, none was submitted")).cause(said)
+            Failure::new(
+                kind,
+                format!("acquiring lease {id}: sbatch refused the job, none was submitted"),
+            )
+            .cause(said)
         };
         match allocation::submit(&self.store, guard, record, &self.settings, &self.runner, now())? {
             Outcome::Submitted(_) => Ok(Step::Done),
@@ -220,15 +262,20 @@ impl Acquire<'_> {
                 let failure = refused(Kind::LimitReached, said).remedy("end other jobs of yours, then repeat the call");
                 Err(failure.into())
             }
-            Outcome::NotSent { said } if said.contains("could not be started") => {
-                Err(Failure::new(Kind::SlurmUnavailable, format!("acquiring lease {id}: nothing was submitted"))
-                    .remedy("put Slurm's commands on PATH, or run this where they are")
-                    .cause(said)
-                    .into())
-            }
-            Outcome::NotSent { said } => Ok(Step::Again(format!("no controller was reached, the submission is repeated: {said}"))),
+            Outcome::NotSent { said } if said.contains("could not be started") => Err(Failure::new(
+                Kind::SlurmUnavailable,
+                format!("acquiring lease {id}: nothing was submitted"),
+            )
+            .remedy("put Slurm's commands on PATH, or run this where they are")
+            .cause(said)
+            .into()),
+            Outcome::NotSent { said } => Ok(Step::Again(format!(
+                "no controller was reached, the submission is repeated: {said}"
+            ))),
             Outcome::Unknown { said, refused } => {
-                progress(&format!("lease {id}: sbatch gave no clear answer, the job is looked for by name: {said}"));
+                progress(&format!(
+                    "lease {id}: sbatch gave no clear answer, the job is looked for by name: {said}"
+                ));
                 Ok(if refused { Step::Refused(said) } else { Step::Look })
             }
         }
@@ -250,15 +297,24 @@ impl Acquire<'_> {
         match open_submission(record, now()) {
             OpenSubmission::Wait => Ok(Step::Look),
             OpenSubmission::NeverSent | OpenSubmission::Resubmit | OpenSubmission::Lost => {
-                record.attempt = Attempt { nonce: Nonce::random()?, sent: None };
+                record.attempt = Attempt {
+                    nonce: Nonce::random()?,
+                    sent: None,
+                };
                 record.phase = Phase::Prepared;
                 record.denied = None;
                 guard.save(record)?;
                 match refusal {
                     // Asking again would be refused again.
                     Some(said) => {
-                        let what = format!("acquiring lease {}: sbatch refused the job, none was submitted", record.lease_id());
-                        Err(Failure::new(Kind::SubmitRejected, what).remedy(sbatch::remedy(said)).cause(said).into())
+                        let what = format!(
+                            "acquiring lease {}: sbatch refused the job, none was submitted",
+                            record.lease_id()
+                        );
+                        Err(Failure::new(Kind::SubmitRejected, what)
+                            .remedy(sbatch::remedy(said))
+                            .cause(said)
+                            .into())
                     }
                     None => Ok(Step::Again(String::new())),
                 }
@@ -277,11 +333,17 @@ impl Acquire<'_> {
         match outcome {
             Ok(Released::Gone) => Ok(()),
             Ok(Released::Ending) | Err(_) => {
-                let cause = outcome.err().map(|error| failure::of(&error).to_string()).unwrap_or_default();
-                Err(Failure::new(Kind::Releasing, format!("acquiring lease {}: it is being released", dir.id))
-                    .remedy("repeat the call when the release is through")
-                    .cause(cause)
-                    .into())
+                let cause = outcome
+                    .err()
+                    .map(|error| failure::of(&error).to_string())
+                    .unwrap_or_default();
+                Err(Failure::new(
+                    Kind::Releasing,
+                    format!("acquiring lease {}: it is being released", dir.id),
+                )
+                .remedy("repeat the call when the release is through")
+                .cause(cause)
+                .into())
             }
         }
     }
@@ -289,8 +351,14 @@ impl Acquire<'_> {
     fn not_submitted(&self, record: &Record, refusal: Option<String>) -> Failure {
         let id = record.lease_id();
         let (kind, what) = match record.phase {
-            Phase::Prepared => (Kind::SlurmUnavailable, format!("acquiring lease {id}: no controller was reached in time, nothing was submitted")),
-            _ => (Kind::SubmitUnknown, format!("acquiring lease {id}: whether its job was submitted could not be found out in time")),
+            Phase::Prepared => (
+                Kind::SlurmUnavailable,
+                format!("acquiring lease {id}: no controller was reached in time, nothing was submitted"),
+            ),
+            _ => (
+                Kind::SubmitUnknown,
+                format!("acquiring lease {id}: whether its job was submitted could not be found out in time"),
+            ),
         };
         Failure::new(kind, what).cause(refusal.unwrap_or_default())
     }
@@ -299,17 +367,28 @@ impl Acquire<'_> {
     /// use, and what belongs to somebody else.
     fn roll_back(&self, dir: &LeaseDir, error: anyhow::Error) -> anyhow::Error {
         let mut failure = failure::of(&error);
-        let Loaded::Whole(record) = dir.load() else { return error };
+        let Loaded::Whole(record) = dir.load() else {
+            return error;
+        };
         let kept = self.keep
             && record.phase != Phase::Prepared
-            && matches!(failure.kind, Kind::TimedOut | Kind::EndpointUnusable | Kind::SubmitUnknown);
-        let untouchable = matches!(failure.kind, Kind::IdentityMismatch | Kind::Busy | Kind::Releasing | Kind::NotFound);
+            && matches!(
+                failure.kind,
+                Kind::TimedOut | Kind::EndpointUnusable | Kind::SubmitUnknown
+            );
+        let untouchable = matches!(
+            failure.kind,
+            Kind::IdentityMismatch | Kind::Busy | Kind::Releasing | Kind::NotFound
+        );
         if kept {
             if failure.kind == Kind::TimedOut {
                 Exchange::of(&record).mark("kept", now()).ok();
             }
             dir.note(now(), "kept", &failure.to_string());
-            failure = failure.remedy(format!("{} is kept; acquire or resolve it again to use it, release it to end it", record.shown()));
+            failure = failure.remedy(format!(
+                "{} is kept; acquire or resolve it again to use it, release it to end it",
+                record.shown()
+            ));
             return failure.into();
         }
         if record.phase == Phase::Answered || untouchable {
@@ -320,9 +399,9 @@ impl Acquire<'_> {
             _ => return error,
         };
         match release::release(&self.store, &found, Instant::now() + release::BOUND, "rolled back") {
-            Ok(_) if failure.kind == Kind::JobEnded => {
-                failure.remedy("nothing of it is left; mend what its output tells, then acquire again").into()
-            }
+            Ok(_) if failure.kind == Kind::JobEnded => failure
+                .remedy("nothing of it is left; mend what its output tells, then acquire again")
+                .into(),
             Ok(_) => failure.into(),
             Err(problem) => failure.and_then(&failure::of(&problem)).into(),
         }

@@ -32,8 +32,12 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         if finished > 0 {
             lines.push(format!("finished {finished} release(s)"));
         }
-        store.empty_trash(now())?;
-        let shared = inventory.leases.iter().filter_map(Found::record).map(|record| record.shared_dir.clone());
+        store.empty_trash()?;
+        let shared = inventory
+            .leases
+            .iter()
+            .filter_map(Found::record)
+            .map(|record| record.shared_dir.clone());
         for root in shared.chain([store.path().join("shared")]).collect::<BTreeSet<_>>() {
             exchange::sweep(&root);
         }
@@ -44,8 +48,13 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         let mut learned = record.clone();
         allocation::learn(&mut learned, &inventory.view(record), now());
         let reason = match (&learned.ended, learned.phase) {
-            (Some(ended), _) => format!("its job ended ({})", format!("{} {}", ended.state, ended.reason).trim_end()),
-            (None, Phase::Prepared) if now() - record.created > ORPHAN_AGE_SECONDS => "nothing was ever submitted for it".to_owned(),
+            (Some(ended), _) => format!(
+                "its job ended ({})",
+                format!("{} {}", ended.state, ended.reason).trim_end()
+            ),
+            (None, Phase::Prepared) if now() - record.created > ORPHAN_AGE_SECONDS => {
+                "nothing was ever submitted for it".to_owned()
+            }
             _ => continue,
         };
         if request.dry_run || remove(&store, found)? {
@@ -57,12 +66,17 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         lines.push("nothing to clean up".to_owned());
     }
     lines.iter().for_each(|line| progress(line));
-    Ok(Answer { message: Some(lines.join("; ")), ..Answer::default() })
+    Ok(Answer {
+        message: Some(lines.join("; ")),
+        ..Answer::default()
+    })
 }
 
 /// Removes a lease whose end is on record, unless another call works on it or it changed meanwhile.
 fn remove(store: &Store, found: &Found) -> Result<bool> {
-    let Ok(Some(guard)) = found.dir.lock(std::time::Duration::ZERO) else { return Ok(false) };
+    let Ok(Some(guard)) = found.dir.lock(std::time::Duration::ZERO) else {
+        return Ok(false);
+    };
     match guard.lease.load() {
         Loaded::Whole(record) if record.ended.is_some() || record.phase == Phase::Prepared => {
             release::finish(store, guard, &record).map(|()| true)
@@ -88,7 +102,9 @@ fn end_orphans(store: &Store, inventory: &Inventory, dry_run: bool) -> Result<Ve
     let mut cancel: Vec<JobId> = Vec::new();
     for row in rows {
         let live = matches!(row.state.class(), Class::Queued | Class::Running | Class::Suspended);
-        let Some(word) = comment(&row.comment).filter(|word| live && word.instance == store.instance()) else { continue };
+        let Some(word) = comment(&row.comment).filter(|word| live && word.instance == store.instance()) else {
+            continue;
+        };
         let named_so = LeaseId::of_job_name(&row.name).as_ref() == Some(&word.lease_id);
         if row.uid != uid() || !named_so || load(store, &word.lease_id)?.is_some() {
             continue;
@@ -97,7 +113,10 @@ fn end_orphans(store: &Store, inventory: &Inventory, dry_run: bool) -> Result<Ve
         if row.submitted.is_none_or(|at| now() - at < ORPHAN_AGE_SECONDS) {
             lines.push(format!("left {shown}: it is younger than {ORPHAN_AGE_SECONDS} s"));
         } else if answered(store, &word.lease_id, word.nonce.as_str()) {
-            lines.push(format!("left {shown}: it was handed out; end it with `scancel {}`", row.job.id));
+            lines.push(format!(
+                "left {shown}: it was handed out; end it with `scancel {}`",
+                row.job.id
+            ));
         } else {
             let verb = if dry_run { "would cancel" } else { "cancelled" };
             lines.push(format!("{verb} {shown}: it was never handed out"));
@@ -117,7 +136,9 @@ fn end_orphans(store: &Store, inventory: &Inventory, dry_run: bool) -> Result<Ve
 fn answered(store: &Store, lease: &LeaseId, nonce: &str) -> bool {
     let marker = || -> std::io::Result<Option<i64>> {
         let shared = Dir::open_root(&store.path().join("shared"))?;
-        let Some(lease) = shared.subdir(lease.as_str())? else { return Ok(None) };
+        let Some(lease) = shared.subdir(lease.as_str())? else {
+            return Ok(None);
+        };
         Ok(lease.subdir(nonce)?.and_then(|attempt| attempt.modified("answered")))
     };
     marker().ok().flatten().is_some()

@@ -28,14 +28,20 @@ impl Inventory {
             leases.extend(load(store, &id)?);
         }
         let mut listings = BTreeMap::new();
-        let clusters = leases.iter().filter_map(Found::record).filter(|record| allocation::concerns_slurm(record));
+        let clusters = leases
+            .iter()
+            .filter_map(Found::record)
+            .filter(|record| allocation::concerns_slurm(record));
         let clusters = clusters.flat_map(allocation::clusters);
         for cluster in clusters.collect::<std::collections::BTreeSet<_>>() {
             let mut listing = squeue::list_user(super::uid(), cluster.as_deref(), deadline);
             if let Ok(found) = &listing
                 && found.complete
                 && found.rows.is_empty()
-                && let Some(record) = leases.iter().filter_map(Found::record).find(|r| r.job.as_ref().is_some_and(|job| job.cluster == cluster))
+                && let Some(record) = leases
+                    .iter()
+                    .filter_map(Found::record)
+                    .find(|r| r.job.as_ref().is_some_and(|job| job.cluster == cluster))
             {
                 // An empty answer is what a broken filter gives, so one job's own id confirms it.
                 listing = match allocation::ask(record, deadline).observation {
@@ -45,7 +51,10 @@ impl Inventory {
                 };
             }
             if let Err(Unasked(why)) = &listing {
-                progress(&format!("could not ask Slurm{}; leases are shown as they were last known: {why}", in_cluster(&cluster)));
+                progress(&format!(
+                    "could not ask Slurm{}; leases are shown as they were last known: {why}",
+                    in_cluster(&cluster)
+                ));
             }
             listings.insert(cluster, listing);
         }
@@ -55,9 +64,15 @@ impl Inventory {
     /// What Slurm shows of one record.
     pub fn view(&self, record: &Record) -> View {
         let clusters = allocation::clusters(record);
-        let listings: Vec<_> = clusters.iter().filter_map(|cluster| self.listings.get(cluster)).collect();
+        let listings: Vec<_> = clusters
+            .iter()
+            .filter_map(|cluster| self.listings.get(cluster))
+            .collect();
         match listings[..] {
-            [] => View { observation: Observation::Unasked("Slurm was not asked".into()), strays: vec![] },
+            [] => View {
+                observation: Observation::Unasked("Slurm was not asked".into()),
+                strays: vec![],
+            },
             [one] => allocation::view(record, one),
             _ => allocation::view(record, &allocation::merge(listings.into_iter())),
         }
@@ -112,18 +127,26 @@ impl Inventory {
                 cancel.extend(view.strays);
             }
             drop(guard);
-            settled.push(Found { loaded: Loaded::Whole(Box::new(current)), dir: found.dir });
+            settled.push(Found {
+                loaded: Loaded::Whole(Box::new(current)),
+                dir: found.dir,
+            });
         }
         self.leases = settled;
         if !cancel.is_empty()
             && let Err(why) = allocation::cancel(&cancel, Duration::from_secs(12))
         {
-            progress(&format!("ending the jobs of released leases failed, the next call repeats it: {why}"));
+            progress(&format!(
+                "ending the jobs of released leases failed, the next call repeats it: {why}"
+            ));
         }
         Ok(())
     }
 }
 
 fn in_cluster(cluster: &Option<String>) -> String {
-    cluster.as_ref().map(|name| format!(" (cluster {name})")).unwrap_or_default()
+    cluster
+        .as_ref()
+        .map(|name| format!(" (cluster {name})"))
+        .unwrap_or_default()
 }

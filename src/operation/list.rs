@@ -26,5 +26,8 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             answer::lease(record, &view, &standing, ssh)
         }
     });
-    Ok(Answer { leases: Some(rows.collect()), ..Answer::default() })
+    Ok(Answer {
+        leases: Some(rows.collect()),
+        ..Answer::default()
+    })
 }

@@ -54,17 +54,32 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let id = required_lease_id(&sent.lease_id)?;
     let store = Store::open(&options.state_dir)?;
     let Some(found) = load(&store, &id)? else {
-        return Ok(Answer { message: Some(format!("lease {id} does not exist; nothing to release")), ..Answer::default() });
+        store.clear(&id)?;
+        return Ok(Answer {
+            message: Some(format!("lease {id} does not exist; nothing to release")),
+            ..Answer::default()
+        });
     };
     if let Loaded::Whole(_) = found.loaded {
         check_expected(request.expected.as_ref(), &found)?;
-        Demands { slug: &sent.slug, name: &sent.name, cloud_id: cloud_id(&sent.cloud_id, &found), ..Demands::default() }.check(&found)?;
+        Demands {
+            slug: &sent.slug,
+            name: &sent.name,
+            cloud_id: cloud_id(&sent.cloud_id, &found),
+            ..Demands::default()
+        }
+        .check(&found)?;
     }
     let message = match release(&store, &found, Instant::now() + BOUND, "release")? {
         Released::Gone => format!("lease {id} is released; its job has ended and its files are removed"),
-        Released::Ending => format!("lease {id} is released; its job is ending and stays listed until Slurm has ended it"),
+        Released::Ending => {
+            format!("lease {id} is released; its job is ending and stays listed until Slurm has ended it")
+        }
     };
-    Ok(Answer { message: Some(message), ..Answer::default() })
+    Ok(Answer {
+        message: Some(message),
+        ..Answer::default()
+    })
 }
 
 /// The cloud id that the caller holds the lease by. Before a job id is known we answer the attempt's; a lease listed
@@ -87,7 +102,10 @@ pub fn release(store: &Store, found: &Found, deadline: Instant, why: &str) -> Re
     let guard = match found.dir.lock(patience) {
         Ok(Some(guard)) => guard,
         Ok(None) => {
-            let what = format!("releasing lease {}: another call works on it; its permit is taken away", found.dir.id);
+            let what = format!(
+                "releasing lease {}: another call works on it; its permit is taken away",
+                found.dir.id
+            );
             return Err(Failure::new(Kind::Releasing, what).into());
         }
         Err(error) if crate::failure::of(&error).kind == Kind::NotFound => return Ok(Released::Gone),
@@ -96,7 +114,10 @@ pub fn release(store: &Store, found: &Found, deadline: Instant, why: &str) -> Re
     let mut record = match guard.lease.load() {
         Loaded::Whole(record) => *record,
         Loaded::Damaged { identity, why } => {
-            progress(&format!("the record of lease {} is damaged ({why}); it is set aside and its jobs are looked for by name", identity.lease_id));
+            progress(&format!(
+                "the record of lease {} is damaged ({why}); it is set aside and its jobs are looked for by name",
+                identity.lease_id
+            ));
             guard.set_aside(now());
             recovered(store, &identity)?
         }
@@ -126,7 +147,10 @@ fn recovered(store: &Store, identity: &crate::lease::Identity) -> Result<Record>
         created: now(),
         uid: super::uid(),
         // Whether a submission is on its way is lost with the record, so one is assumed.
-        attempt: Attempt { nonce, sent: Some(now()) },
+        attempt: Attempt {
+            nonce,
+            sent: Some(now()),
+        },
         clusters: None,
         job: None,
         submitted: None,
@@ -177,10 +201,20 @@ fn settle(store: &Store, guard: Guard<'_>, mut record: Record, deadline: Instant
         let left = deadline.saturating_duration_since(Instant::now());
         let pause = pauses.next().copied().unwrap_or(Duration::from_secs(2));
         if left <= pause {
-            let mut failure = Failure::new(Kind::Releasing, format!("releasing {shown}: not proven ended; it has no permit any more and stays listed"))
-                .cause([complaint, Some(waiting)].into_iter().flatten().collect::<Vec<_>>().join("; "));
+            let mut failure = Failure::new(
+                Kind::Releasing,
+                format!("releasing {shown}: not proven ended; it has no permit any more and stays listed"),
+            )
+            .cause(
+                [complaint, Some(waiting)]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            );
             if record.job.is_none() {
-                failure = failure.remedy("repeat release, or let list or cleanup finish it; a job that appears now ends by itself");
+                failure = failure
+                    .remedy("repeat release, or let list or cleanup finish it; a job that appears now ends by itself");
             }
             return Err(failure.into());
         }
@@ -194,7 +228,8 @@ fn look(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> 
     let view = allocation::ask(record, left.min(QUERY_DEADLINE).max(Duration::from_secs(1)));
     let mut changed = allocation::learn(record, &view, now());
     let denied = crate::lease::lifecycle::judge(record, &view.observation, now()) == Verdict::Denied;
-    if denied && record.ended.is_none()
+    if denied
+        && record.ended.is_none()
         && let Some(ended) = allocation::accounted_end(record, now(), left)
     {
         record.ended = Some(ended);

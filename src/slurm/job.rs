@@ -56,13 +56,13 @@ impl State {
     pub fn class(&self) -> Class {
         // sacct adds who cancelled a job: `CANCELLED by 1001`.
         match self.0.split([' ', '+']).next().unwrap_or_default() {
-            "PENDING" | "CONFIGURING" | "REQUEUED" | "REQUEUE_HOLD" | "REQUEUE_FED" | "RESV_DEL_HOLD" | "SPECIAL_EXIT"
-            | "POWER_UP_NODE" => Class::Queued,
+            "PENDING" | "CONFIGURING" | "REQUEUED" | "REQUEUE_HOLD" | "REQUEUE_FED" | "RESV_DEL_HOLD"
+            | "SPECIAL_EXIT" | "POWER_UP_NODE" => Class::Queued,
             "RUNNING" | "RESIZING" | "SIGNALING" | "STAGE_OUT" => Class::Running,
             "SUSPENDED" | "STOPPED" => Class::Suspended,
             "COMPLETING" => Class::Ending,
-            "COMPLETED" | "FAILED" | "CANCELLED" | "TIMEOUT" | "NODE_FAIL" | "OUT_OF_MEMORY" | "BOOT_FAIL" | "DEADLINE"
-            | "PREEMPTED" | "LAUNCH_FAILED" | "RECONFIG_FAIL" | "REVOKED" => Class::Ended,
+            "COMPLETED" | "FAILED" | "CANCELLED" | "TIMEOUT" | "NODE_FAIL" | "OUT_OF_MEMORY" | "BOOT_FAIL"
+            | "DEADLINE" | "PREEMPTED" | "LAUNCH_FAILED" | "RECONFIG_FAIL" | "REVOKED" => Class::Ended,
             _ => Class::Unknown,
         }
     }
@@ -114,7 +114,14 @@ pub enum Hope {
 /// Classifies a pending reason (hazards.md 1.4). Site texts such as `Nodes required for job are DOWN, …` stand beside
 /// Slurm's own words, so spaces count as underscores and only what stands before the first comma counts.
 pub fn hope(reason: &str) -> Hope {
-    let word = reason.trim().trim_matches(['(', ')']).split(',').next().unwrap_or_default().trim().replace(' ', "_");
+    let word = reason
+        .trim()
+        .trim_matches(['(', ')'])
+        .split(',')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .replace(' ', "_");
     let word = word.as_str();
     let per_job = |word: &str| word.contains("PerJob") || word.contains("PerNode") || word.contains("MinutesPerJob");
     match word {
@@ -136,10 +143,14 @@ pub fn hope(reason: &str) -> Hope {
         }
         "RESV_DEL_HOLD" | "ReservationDeleted" => Hope::Never("correct reservation"),
         _ if word.starts_with("QOSMin") => Hope::Never("ask for at least what the QOS demands"),
-        _ if word.contains("Max") && per_job(word) => Hope::Never("ask for less, below the limit that the reason names"),
+        _ if word.contains("Max") && per_job(word) => {
+            Hope::Never("ask for less, below the limit that the reason names")
+        }
         "PartitionDown" | "PartitionInactive" | "NodeDown" | "Licenses" | "Reservation" | "JobHeldUser"
         | "QOSUsageThreshold" | "FedJobLock" => Hope::Attention,
-        _ if word.starts_with("ReqNodeNotAvail") || word.starts_with("Nodes_required_for_job_are_DOWN") => Hope::Attention,
+        _ if word.starts_with("ReqNodeNotAvail") || word.starts_with("Nodes_required_for_job_are_DOWN") => {
+            Hope::Attention
+        }
         _ if word.contains("Grp") && word.contains("Minutes") => Hope::Attention,
         _ => Hope::Normal,
     }
@@ -169,7 +180,10 @@ mod tests {
     #[case("AssocGrpCpuLimit", "normal")]
     #[case("AssocGrpCPUMinutesLimit", "attention")]
     #[case("ReqNodeNotAvail, UnavailableNodes:n1", "attention")]
-    #[case("Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions", "attention")]
+    #[case(
+        "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+        "attention"
+    )]
     #[case("PartitionTimeLimit", "never")]
     #[case("(PartitionConfig)", "never")]
     #[case("QOSMaxCpuPerJobLimit", "never")]

@@ -38,7 +38,12 @@ impl Submission<'_> {
             .arg(format!("--comment={}", self.comment))
             .arg(format!("--output={directory}/slurm-%j.out"))
             .arg(format!("--chdir={directory}"))
-            .args(["--no-requeue", "--dependency=singleton", "--signal=B:USR1@300", "--export=ALL"]);
+            .args([
+                "--no-requeue",
+                "--dependency=singleton",
+                "--signal=B:USR1@300",
+                "--export=ALL",
+            ]);
         if let Some(clusters) = self.clusters {
             command = command.arg(format!("--clusters={clusters}"));
         }
@@ -55,41 +60,103 @@ impl Submission<'_> {
 pub enum Outcome {
     Submitted(JobId),
     /// Slurm refused; no job exists.
-    Rejected { said: String },
+    Rejected {
+        said: String,
+    },
     /// Refused for now: a limit on submitted jobs, or a full queue.
-    Limit { said: String },
+    Limit {
+        said: String,
+    },
     /// Nothing reached a controller; no job exists.
-    NotSent { said: String },
+    NotSent {
+        said: String,
+    },
     /// A job may exist, now or in a moment. `refused`: it reads like a refusal in words that are not known here.
-    Unknown { said: String, refused: bool },
+    Unknown {
+        said: String,
+        refused: bool,
+    },
 }
 
 /// Texts with which a server or sbatch itself refuses before a job exists.
 const REJECTIONS: &[&str] = &[
-    "invalid partition", "Invalid partition", "Invalid account", "Invalid qos", "Invalid feature", "Invalid node name", "Invalid generic resource",
-    "Invalid gres", "reservation is invalid", "Requested reservation", "Requested time limit is invalid",
-    "Requested node configuration is not available", "Node count specification invalid", "More processors requested",
-    "Job violates accounting/QOS policy", "violates accounting", "DOS line breaks", "does not look like a batch script",
-    "I/O error writing script/environment", "Access/permission denied", "Invalid --", "Invalid numeric value",
-    "unrecognized option", "ambiguous option", "Try \"sbatch --help\"", "Memory specification can not be satisfied",
-    "Memory required by task is not available", "CPU count", "Invalid license", "No cluster '", "invalid entry for --cluster",
-    "User's group not permitted", "Required partition not available", "Job dependency problem", "Invalid wckey",
-    "Unable to open file", "Invalid TRES", "Invalid Trackable RESource",
+    "invalid partition",
+    "Invalid partition",
+    "Invalid account",
+    "Invalid qos",
+    "Invalid feature",
+    "Invalid node name",
+    "Invalid generic resource",
+    "Invalid gres",
+    "reservation is invalid",
+    "Requested reservation",
+    "Requested time limit is invalid",
+    "Requested node configuration is not available",
+    "Node count specification invalid",
+    "More processors requested",
+    "Job violates accounting/QOS policy",
+    "violates accounting",
+    "DOS line breaks",
+    "does not look like a batch script",
+    "I/O error writing script/environment",
+    "Access/permission denied",
+    "Invalid --",
+    "Invalid numeric value",
+    "unrecognized option",
+    "ambiguous option",
+    "Try \"sbatch --help\"",
+    "Memory specification can not be satisfied",
+    "Memory required by task is not available",
+    "CPU count",
+    "Invalid license",
+    "No cluster '",
+    "invalid entry for --cluster",
+    "User's group not permitted",
+    "Required partition not available",
+    "Job dependency problem",
+    "Invalid wckey",
+    "Unable to open file",
+    "Invalid TRES",
+    "Invalid Trackable RESource",
     "Requested partition configuration not available",
 ];
 
 /// What to change about a refused submission, by what sbatch complains of.
 const REMEDIES: &[(&str, &str)] = &[
     ("partition", "correct partition; `sinfo --summarize` lists them"),
-    ("account", "correct account; `sacctmgr show associations user=$USER` lists yours"),
-    ("qos", "correct qos; `sacctmgr show associations user=$USER format=account,qos` lists yours"),
-    ("reservation", "correct reservation; `scontrol show reservation` lists them"),
-    ("feature", "correct constraint; `sinfo --format='%n %f'` lists the nodes' features"),
-    ("generic resource", "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have"),
-    ("gres", "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have"),
-    ("time limit", "lower timeLimit; `sinfo --format='%P %l'` lists the partitions' limits"),
+    (
+        "account",
+        "correct account; `sacctmgr show associations user=$USER` lists yours",
+    ),
+    (
+        "qos",
+        "correct qos; `sacctmgr show associations user=$USER format=account,qos` lists yours",
+    ),
+    (
+        "reservation",
+        "correct reservation; `scontrol show reservation` lists them",
+    ),
+    (
+        "feature",
+        "correct constraint; `sinfo --format='%n %f'` lists the nodes' features",
+    ),
+    (
+        "generic resource",
+        "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have",
+    ),
+    (
+        "gres",
+        "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have",
+    ),
+    (
+        "time limit",
+        "lower timeLimit; `sinfo --format='%P %l'` lists the partitions' limits",
+    ),
     ("Memory", "lower mem; `sinfo --format='%n %m'` lists what nodes have"),
-    ("node configuration", "ask for less, or for another partition: no node has all that is asked for"),
+    (
+        "node configuration",
+        "ask for less, or for another partition: no node has all that is asked for",
+    ),
     ("cluster", "correct clusters; `sacctmgr show clusters` lists them"),
     ("runner", "correct the runner script"),
     ("batch script", "correct the runner script"),
@@ -102,19 +169,33 @@ pub fn remedy(said: &str) -> &'static str {
 }
 
 /// Texts of a refusal that time heals.
-const LIMITS: &[&str] = &["MaxSubmitJob", "temporarily", "Too many jobs", "queue full", "MaxJobCount"];
+const LIMITS: &[&str] = &[
+    "MaxSubmitJob",
+    "temporarily",
+    "Too many jobs",
+    "queue full",
+    "MaxJobCount",
+];
 
 /// Texts that say that no controller was reached: nothing was sent. Only the connection itself counts; a failure to
 /// send or receive leaves the outcome open.
 const NOT_SENT: &[&str] = &[
-    "Unable to contact slurm controller (connect failure)", "Unable to establish control machine address",
-    "Unable to establish configuration source", "Munge encode failed", "could not establish a configuration source",
+    "Unable to contact slurm controller (connect failure)",
+    "Unable to establish control machine address",
+    "Unable to establish configuration source",
+    "Munge encode failed",
+    "could not establish a configuration source",
 ];
 
 /// Texts that leave the outcome open, whatever else is said.
 const OPEN: &[&str] = &[
-    "Socket timed out", "send failure", "receive failure", "Zero Bytes were transmitted", "Unexpected message received",
-    "Connection reset", "Connection refused by peer",
+    "Socket timed out",
+    "send failure",
+    "receive failure",
+    "Zero Bytes were transmitted",
+    "Unexpected message received",
+    "Connection reset",
+    "Connection refused by peer",
 ];
 
 /// Reads sbatch's answer. With `--parsable` it is one line, `id` or `id;cluster`; wrappers and hooks may say more
@@ -167,7 +248,12 @@ mod tests {
     use rstest::rstest;
 
     fn output(end: End, stdout: &str, stderr: &str) -> Output {
-        Output { end, stdout: stdout.into(), stderr: stderr.into(), took: Duration::ZERO }
+        Output {
+            end,
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+            took: Duration::ZERO,
+        }
     }
 
     fn name(outcome: &Outcome) -> String {
@@ -189,16 +275,66 @@ mod tests {
     #[case(End::Exit(0), "Submitted batch job 13\n", "", "unknown")]
     #[case(End::Exit(0), "0\n", "", "unknown")]
     #[case(End::Exit(0), "12;$(x)\n", "", "unknown")]
-    #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: Invalid partition name specified", "rejected")]
-    #[case(End::Exit(1), "", "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid partition name specified", "rejected")]
-    #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", "rejected")]
-    #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", "unknown")]
-    #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received", "unknown")]
-    #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", "not sent")]
-    #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: Unable to contact slurm controller (send failure)", "unknown")]
-    #[case(End::Exit(1), "", "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", "limit")]
-    #[case(End::Exit(255), "", "sbatch: unrecognized option '--x'\nTry \"sbatch --help\" for more information", "rejected")]
-    #[case(End::Exit(1), "", "sbatch: error: You cannot\nsbatch: error: Batch job submission failed: Unspecified error", "unknown, refused")]
+    #[case(
+        End::Exit(1),
+        "",
+        "sbatch: error: Batch job submission failed: Invalid partition name specified",
+        "rejected"
+    )]
+    #[case(
+        End::Exit(1),
+        "",
+        "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid partition name specified",
+        "rejected"
+    )]
+    #[case(
+        End::Exit(1),
+        "",
+        "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
+        "rejected"
+    )]
+    #[case(
+        End::Exit(1),
+        "",
+        "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+        "unknown"
+    )]
+    #[case(
+        End::Exit(1),
+        "",
+        "sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received",
+        "unknown"
+    )]
+    #[case(
+        End::Exit(1),
+        "",
+        "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+        "not sent"
+    )]
+    #[case(
+        End::Exit(1),
+        "",
+        "sbatch: error: Batch job submission failed: Unable to contact slurm controller (send failure)",
+        "unknown"
+    )]
+    #[case(
+        End::Exit(1),
+        "",
+        "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+        "limit"
+    )]
+    #[case(
+        End::Exit(255),
+        "",
+        "sbatch: unrecognized option '--x'\nTry \"sbatch --help\" for more information",
+        "rejected"
+    )]
+    #[case(
+        End::Exit(1),
+        "",
+        "sbatch: error: You cannot\nsbatch: error: Batch job submission failed: Unspecified error",
+        "unknown, refused"
+    )]
     #[case(End::Exit(1), "", "gibberish", "unknown, refused")]
     #[case(End::DeadlinePassed, "", "", "unknown")]
     #[case(End::Signal(9), "12\n", "", "unknown")]

@@ -1,0 +1,57 @@
+//! forget: an operator settles a lease whose end can never be proven, for example because its cluster is gone for
+//! good. It is written down with its reason, and refused while Slurm shows a job of the lease alive.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{Options, find, now};
+use crate::allocation::{self, Farewell};
+use crate::exchange::Exchange;
+use crate::failure::{Failure, Kind};
+use crate::lease::store::{Loaded, Store};
+use crate::slurm::squeue;
+
+/// Patience for the lease's lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Forgets the lease that `word` means; what was done, in words.
+pub fn run(options: &Options, word: &str, because: &str) -> Result<String> {
+    let store = Store::open(&options.state_dir)?;
+    let Some(found) = find(&store, word)? else {
+        let what = format!("no lease answers to {}", crate::protocol::shown(&word.into()));
+        return Err(Failure::new(Kind::NotFound, what).into());
+    };
+    let id = found.dir.id.clone();
+    let Some(guard) = found.dir.lock(LOCK_PATIENCE)? else {
+        return Err(Failure::new(Kind::Busy, format!("forgetting lease {id}: another call works on it")).into());
+    };
+    let record = match guard.lease.load() {
+        Loaded::Whole(record) => Some(record),
+        Loaded::Damaged { .. } => None,
+    };
+    let job = record
+        .as_ref()
+        .and_then(|record| record.job.as_ref())
+        .map(ToString::to_string);
+    if let Some(record) = &record {
+        let view = allocation::ask(record, squeue::DEADLINE);
+        if let Farewell::Cancel(_) | Farewell::Ending = allocation::farewell(record, &view, now()) {
+            let what = format!("forgetting {}: Slurm shows its job alive", record.shown());
+            return Err(Failure::new(Kind::Releasing, what)
+                .remedy(format!("run `slurm-sandbox release {id}`"))
+                .into());
+        }
+        let exchange = Exchange::of(record);
+        exchange.revoke().and_then(|()| exchange.remove()).ok();
+    }
+    let line = serde_json::json!({"at": now(), "leaseId": id, "job": job, "because": because, "record": record});
+    store
+        .log_forgotten(&line.to_string())
+        .context("writing down what is forgotten")?;
+    store.trash_lease(guard)?;
+    let job = job.map_or_else(|| "no known job".to_owned(), |job| format!("job {job}"));
+    Ok(format!(
+        "lease {id} ({job}) is forgotten; if that job lives after all, end it with scancel"
+    ))
+}
