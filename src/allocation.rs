@@ -235,7 +235,7 @@ pub fn view(record: &Record, listing: &Result<Listing, Unasked>) -> View {
         }
     };
     let observation = match current {
-        Some(row) => Observation::Row(row.clone()),
+        Some(row) => Observation::Row(Box::new(row.clone())),
         None if listing.complete => Observation::Denied,
         None => Observation::Unasked("squeue's listing came with other text and may not be whole".to_owned()),
     };
@@ -269,7 +269,7 @@ pub fn ask(record: &Record, deadline: Duration) -> View {
     };
     if let (true, Some(job)) = (doubtful, &record.job) {
         view.observation = match squeue::find(job, deadline) {
-            Ok(Some(row)) => Observation::Row(row),
+            Ok(Some(row)) => Observation::Row(Box::new(row)),
             Ok(None) => Observation::Denied,
             Err(Unasked(why)) => Observation::Unasked(why),
         };

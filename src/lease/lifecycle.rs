@@ -15,7 +15,7 @@ pub const SUBMISSION_HORIZON_SECONDS: i64 = 900;
 /// What Slurm just said of a record's job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
-    Row(Row),
+    Row(Box<Row>),
     Denied,
     Unasked(String),
 }
@@ -98,10 +98,10 @@ mod tests {
     use rstest::rstest;
 
     fn seen(word: &str) -> Observation {
-        Observation::Row(Row {
+        Observation::Row(Box::new(Row {
             state: State::new(word),
             ..row()
-        })
+        }))
     }
 
     #[rstest]
@@ -110,7 +110,7 @@ mod tests {
     #[case(seen("SUSPENDED"), None, Verdict::Suspended)]
     #[case(seen("COMPLETING"), None, Verdict::Ending)]
     #[case(seen("TIMEOUT"), None, Verdict::Ended)]
-    #[case(Observation::Row(Row { name: "other".into(), ..row() }), None, Verdict::Gone)]
+    #[case(Observation::Row(Box::new(Row { name: "other".into(), ..row() })), None, Verdict::Gone)]
     #[case(Observation::Denied, None, Verdict::Denied)]
     #[case(Observation::Denied, Some(1995), Verdict::Denied)]
     #[case(Observation::Denied, Some(1990), Verdict::Gone)]

@@ -218,10 +218,10 @@ mod tests {
 
     fn view(word: &str) -> View {
         View {
-            observation: Observation::Row(Row {
+            observation: Observation::Row(Box::new(Row {
                 state: State::new(word),
                 ..row()
-            }),
+            })),
             strays: vec![],
         }
     }

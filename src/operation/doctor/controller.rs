@@ -3,10 +3,12 @@
 //! `scontrol ping` is the one question to which a controller that does not run is told at once; it says DOWN for
 //! everything that can be wrong, so the reason is read from what else is said (slurm-facts.md 7 D).
 
+use std::time::Duration;
+
 use super::finding::{Category, Finding, tail};
 use super::gather::Clock;
 use super::slurm::scontrol;
-use crate::host::{End, Output};
+use crate::host::{Command, End, Output};
 
 /// Whether a controller answers.
 pub fn check(clock: Clock) -> Vec<Finding> {
@@ -54,8 +56,9 @@ fn judge_ping(output: &Output) -> Finding {
             .fact("controller", "backup");
     }
     if output.end == End::DeadlinePassed {
-        let seen =
-            format!("scontrol ping has no answer after {took:.0} s: the controller hangs, or its host is off the net");
+        let seen = format!(
+            "scontrol ping has no answer after {took:.0} s: the controller or the munged beside it hangs, or its host is off the net"
+        );
         return Finding::red(
             CONTROLLER,
             Category::Timeout,
@@ -64,8 +67,8 @@ fn judge_ping(output: &Output) -> Finding {
         );
     }
     if said.contains("Munge encode failed") {
-        let seen = "munge on this host does not answer, so Slurm's commands cannot say who they are";
-        return Finding::red(CONTROLLER, Category::Auth, seen, "have the host's admins start munged");
+        let seen = "Slurm's commands cannot say who they are: munged on this host does not answer";
+        return Finding::red(CONTROLLER, Category::Auth, seen, START_MUNGE);
     }
     let seen = match (down.is_empty(), said.trim().is_empty()) {
         (false, true) => format!("scontrol ping: {down} is DOWN"),
@@ -108,19 +111,64 @@ fn parse_ping(text: &str) -> Vec<(String, bool)> {
     hosts
 }
 
-/// More about a controller that is down, from what squeue was told meanwhile.
-pub fn with_evidence(controller: &mut Finding, listing: &str) {
-    if controller.category == Category::Network && AUTH_TEXTS.iter().any(|text| listing.contains(text)) {
+/// More about a controller that is down: from what squeue was told meanwhile, and from this host's munge.
+pub fn with_evidence(controller: &mut Finding, listing: &str, munge: Option<&str>) {
+    if controller.category == Category::Auth {
+        return;
+    }
+    if let Some(seen) = munge {
+        controller.category = Category::Auth;
+        controller.check.seen = format!("Slurm's commands cannot say who they are: {seen}");
+        controller.check.remedy = START_MUNGE.to_owned();
+    } else if AUTH_TEXTS.iter().any(|text| listing.contains(text)) {
         controller.category = Category::Auth;
         controller.check.seen = format!("{}; {}", controller.check.seen, tail(listing, 300));
-        controller.check.remedy = "the controller turns our messages down: munge is down on its host, or keys or clocks differ; tell the site's admins".to_owned();
+        controller.check.remedy =
+            "the controller turns our messages down: munge is down on its host, or keys or clocks differ; tell the site's admins".to_owned();
     }
+}
+
+/// Name of the check of this host's munge.
+pub const MUNGE: &str = "munge";
+
+/// Where munged listens unless the site says otherwise.
+const MUNGE_SOCKET: &str = "/run/munge/munge.socket.2";
+
+const START_MUNGE: &str = "have the host's admins start munged";
+
+/// A munged that works answers in milliseconds.
+const MUNGE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Whether this host's munge answers. Slurm's commands retry a dead one for 50 s before they say so, if its socket is
+/// still there, which looks like a controller that hangs.
+pub fn munge(clock: Clock) -> Vec<Finding> {
+    use std::io::ErrorKind;
+    vec![match std::os::unix::net::UnixStream::connect(MUNGE_SOCKET) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Finding::ok(MUNGE, format!("no {MUNGE_SOCKET} here: the cluster may do without it"))
+        }
+        Err(error) => Finding::warning(
+            MUNGE,
+            format!("munged does not answer at {MUNGE_SOCKET}: {error}"),
+            START_MUNGE,
+        ),
+        Ok(_) => match Command::new("munge", clock.left().min(MUNGE_DEADLINE))
+            .arg("--no-input")
+            .run()
+        {
+            Ok(output) if output.success() => Finding::ok(MUNGE, "munged answers"),
+            Ok(output) => Finding::warning(
+                MUNGE,
+                format!("munge --no-input: {}", tail(&output.said(), 200)),
+                START_MUNGE,
+            ),
+            Err(_) => Finding::ok(MUNGE, format!("somebody listens at {MUNGE_SOCKET}")),
+        },
+    }]
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use rstest::rstest;
 
     use super::*;
@@ -194,6 +242,7 @@ mod tests {
         with_evidence(
             &mut refusing,
             "squeue failed: slurm_load_jobs error: Zero Bytes were transmitted or received (exit 1)",
+            None,
         );
         assert_eq!(refusing.category, Category::Auth);
         assert!(refusing.check.seen.contains("Zero Bytes") && refusing.check.remedy.contains("munge"));
@@ -201,7 +250,10 @@ mod tests {
         with_evidence(
             &mut dead,
             "squeue failed: Unable to contact slurm controller (connect failure) (exit 1)",
+            None,
         );
         assert_eq!(dead, down);
+        with_evidence(&mut dead, "", Some("munged does not answer"));
+        assert_eq!(dead.category, Category::Auth);
     }
 }

@@ -90,6 +90,9 @@ fn findings(options: &Options, request: &Request) -> Vec<Finding> {
             settings,
         });
         findings.extend(gather(jobs(&site), clock, LIMIT));
+        if shared_dir(&site.settings, &options.state_dir).starts_with(&options.state_dir) {
+            settle_nested(&mut findings);
+        }
     }
     settle(&mut findings);
     findings
@@ -137,6 +140,11 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     add(controller::CONTROLLER, Red(BY_HAND), |_, clock| {
         controller::check(clock)
     });
+    add(
+        controller::MUNGE,
+        Warning("have the host's admins look at munged: it hangs"),
+        |_, clock| controller::munge(clock),
+    );
     add("job listing", Warning(BY_HAND), |site, clock| {
         each_cluster(site, |cluster| slurm::listing(clock, cluster))
     });
@@ -234,11 +242,15 @@ fn settle(findings: &mut [Finding]) {
         .iter()
         .find(|finding| finding.check.name == "job listing" && finding.unasked);
     let said = listing.map(|finding| finding.check.seen.clone()).unwrap_or_default();
+    let munge = findings
+        .iter()
+        .find(|finding| finding.check.name == controller::MUNGE && finding.is(CheckStatus::Warning));
+    let munge = munge.map(|finding| finding.check.seen.clone());
     let mut cause = None;
     for finding in findings.iter_mut().filter(|finding| finding.is(CheckStatus::Red)) {
         match finding.check.name.as_str() {
             controller::CONTROLLER => {
-                controller::with_evidence(finding, &said);
+                controller::with_evidence(finding, &said, munge.as_deref());
                 cause = cause.or(Some("not asked: no controller answers"));
             }
             "slurm commands" => cause = Some("not asked: Slurm's commands are not there"),
@@ -253,6 +265,16 @@ fn settle(findings: &mut [Finding]) {
         finding.check.status = CheckStatus::Warning;
         finding.check.seen = cause.to_owned();
         finding.check.remedy.clear();
+    }
+}
+
+/// A shared dir inside a state dir that cannot be used has no trouble of its own.
+fn settle_nested(findings: &mut [Finding]) {
+    let red = |finding: &Finding, name| finding.check.name == name && finding.is(CheckStatus::Red);
+    if findings.iter().any(|finding| red(finding, storage::STATE_DIR)) {
+        for finding in findings.iter_mut().filter(|finding| red(finding, storage::SHARED_DIR)) {
+            *finding = Finding::warning(storage::SHARED_DIR, "it lies in the state dir", "");
+        }
     }
 }
 
