@@ -36,10 +36,7 @@ const CONTRACT_MARK: &str = "# slurm-sandbox runner contract: 1";
 impl Runner {
     /// Our own runner.
     pub fn ours() -> Runner {
-        Runner {
-            path: None,
-            script: OUR_RUNNER.to_vec(),
-        }
+        Runner { path: None, script: OUR_RUNNER.to_vec() }
     }
 
     /// Reads a site's runner; what sbatch would refuse is refused here, before anything is created.
@@ -51,17 +48,12 @@ impl Runner {
         if script.windows(2).any(|pair| pair == b"\r\n") {
             return Err("it has DOS line ends, which sbatch refuses".to_owned());
         }
-        Ok(Runner {
-            path: Some(path.to_owned()),
-            script,
-        })
+        Ok(Runner { path: Some(path.to_owned()), script })
     }
 
     /// Whether it keeps our contract, or only the reference adapter's.
     pub fn keeps_contract(&self) -> bool {
-        String::from_utf8_lossy(&self.script)
-            .lines()
-            .any(|line| line == CONTRACT_MARK)
+        String::from_utf8_lossy(&self.script).lines().any(|line| line == CONTRACT_MARK)
     }
 }
 
@@ -84,10 +76,7 @@ fn environment(record: &Record, exchange: &Exchange, settings: &Settings) -> Vec
         ("CBX_IDLE_TIMEOUT_SECONDS", settings.idle_timeout.to_string().into()),
         ("CBX_TTL_SECONDS", settings.ttl.to_string().into()),
     ];
-    for (name, value) in [
-        ("CBX_PREAMBLE", &settings.preamble),
-        ("CBX_LAUNCHER", &settings.launcher),
-    ] {
+    for (name, value) in [("CBX_PREAMBLE", &settings.preamble), ("CBX_LAUNCHER", &settings.launcher)] {
         if !value.is_empty() {
             variables.push((name, value.clone().into()));
         }
@@ -126,9 +115,7 @@ pub fn submit(
     };
     let outcome = match submission.command().run() {
         Ok(output) => sbatch::outcome(&output),
-        Err(error) => Outcome::NotSent {
-            said: format!("sbatch could not be started: {error}"),
-        },
+        Err(error) => Outcome::NotSent { said: format!("sbatch could not be started: {error}") },
     };
     match &outcome {
         Outcome::Submitted(job) => {
@@ -179,21 +166,16 @@ pub fn concerns_slurm(record: &Record) -> bool {
 pub fn clusters(record: &Record) -> Vec<Option<String>> {
     match (&record.job, &record.clusters) {
         (Some(job), _) => vec![job.cluster.clone()],
-        (None, Some(names)) => names
-            .split(',')
-            .filter(|name| !name.is_empty())
-            .map(|name| Some(name.to_owned()))
-            .collect(),
+        (None, Some(names)) => {
+            names.split(',').filter(|name| !name.is_empty()).map(|name| Some(name.to_owned())).collect()
+        }
         (None, None) => vec![None],
     }
 }
 
 /// One listing of several; as whole as all of them.
 pub fn merge<'a>(listings: impl Iterator<Item = &'a Result<Listing, Unasked>>) -> Result<Listing, Unasked> {
-    let mut merged = Listing {
-        rows: vec![],
-        complete: true,
-    };
+    let mut merged = Listing { rows: vec![], complete: true };
     let mut unasked = None;
     for listing in listings {
         match listing {
@@ -206,10 +188,7 @@ pub fn merge<'a>(listings: impl Iterator<Item = &'a Result<Listing, Unasked>>) -
     }
     match unasked {
         Some(why) if merged.rows.is_empty() => Err(why),
-        Some(_) => Ok(Listing {
-            complete: false,
-            ..merged
-        }),
+        Some(_) => Ok(Listing { complete: false, ..merged }),
         None => Ok(merged),
     }
 }
@@ -220,10 +199,7 @@ pub fn view(record: &Record, listing: &Result<Listing, Unasked>) -> View {
     let listing = match listing {
         Ok(listing) => listing,
         Err(Unasked(why)) => {
-            return View {
-                observation: Observation::Unasked(why.clone()),
-                strays: vec![],
-            };
+            return View { observation: Observation::Unasked(why.clone()), strays: vec![] };
         }
     };
     let current = match &record.job {
@@ -242,24 +218,16 @@ pub fn view(record: &Record, listing: &Result<Listing, Unasked>) -> View {
     let strays = listing.rows.iter().filter(|row| {
         record.related(row) && row.state.class() != Class::Ended && current.is_none_or(|current| current.job != row.job)
     });
-    View {
-        observation,
-        strays: strays.map(|row| row.job.clone()).collect(),
-    }
+    View { observation, strays: strays.map(|row| row.job.clone()).collect() }
 }
 
 /// Asks Slurm about one record: one listing, and where that is empty or not clean, the job's own id.
 pub fn ask(record: &Record, deadline: Duration) -> View {
     if !concerns_slurm(record) {
-        return View {
-            observation: Observation::Unasked("Slurm was not asked".to_owned()),
-            strays: vec![],
-        };
+        return View { observation: Observation::Unasked("Slurm was not asked".to_owned()), strays: vec![] };
     }
-    let listings: Vec<_> = clusters(record)
-        .iter()
-        .map(|cluster| squeue::list_user(record.uid, cluster.as_deref(), deadline))
-        .collect();
+    let listings: Vec<_> =
+        clusters(record).iter().map(|cluster| squeue::list_user(record.uid, cluster.as_deref(), deadline)).collect();
     let listing = merge(listings.iter());
     let mut view = view(record, &listing);
     let doubtful = match (&view.observation, &listing) {
@@ -277,7 +245,8 @@ pub fn ask(record: &Record, deadline: Duration) -> View {
     view
 }
 
-/// Writes into the record what a view proves: the job's id and time, its denial, its end. Whether anything changed.
+/// Writes into the record what a view proves: the job's id and time, its denial, its end with the runner's note about
+/// it. Whether anything changed.
 pub fn learn(record: &mut Record, view: &View, now: i64) -> bool {
     let before = record.clone();
     if let Observation::Row(row) = &view.observation
@@ -294,18 +263,9 @@ pub fn learn(record: &mut Record, view: &View, now: i64) -> bool {
     }
     match judge(record, &view.observation, now) {
         Verdict::Ended if record.ended.is_none() => {
-            let reason = view
-                .row()
-                .map(|row| row.reason.clone())
-                .filter(|reason| reason != "None")
-                .unwrap_or_default();
+            let reason = view.row().map(|row| row.reason.clone()).filter(|reason| reason != "None").unwrap_or_default();
             let state = view.row().map(|row| row.state.word().to_owned()).unwrap_or_default();
-            record.ended = Some(Ended {
-                state,
-                reason,
-                exit: None,
-                at: now,
-            });
+            record.ended = Some(Ended { state, reason, exit: None, runner: None, at: now });
         }
         Verdict::Denied if record.denied.is_none_or(|first| first > now) => record.denied = Some(now),
         Verdict::Gone if record.job.is_some() && record.ended.is_none() => {
@@ -313,10 +273,17 @@ pub fn learn(record: &mut Record, view: &View, now: i64) -> bool {
                 state: "GONE".into(),
                 reason: "Slurm no longer knows the job".into(),
                 exit: None,
+                runner: None,
                 at: now,
             });
         }
         _ => {}
+    }
+    if before.ended.is_none() && record.ended.is_some() {
+        let note = Exchange::of(record).ending();
+        if let Some(ended) = &mut record.ended {
+            ended.runner = note.map(|note| note.reason);
+        }
     }
     *record != before
 }
@@ -348,11 +315,7 @@ pub fn farewell(record: &Record, view: &View, now: i64) -> Farewell {
             _ => Farewell::Wait("sbatch gave no answer, and its job may still appear".to_owned()),
         };
     }
-    let current = if record.ended.is_some() {
-        Verdict::Ended
-    } else {
-        judge(record, &view.observation, now)
-    };
+    let current = if record.ended.is_some() { Verdict::Ended } else { judge(record, &view.observation, now) };
     if matches!(current, Verdict::Queued | Verdict::Running | Verdict::Suspended) {
         cancel.extend(view.row().map(|row| row.job.clone()));
     }
@@ -372,10 +335,8 @@ pub fn cancel(jobs: &[JobId], deadline: Duration) -> Result<(), String> {
     for job in jobs {
         by_cluster.entry(job.cluster.as_deref()).or_default().push(job.id);
     }
-    let results: Vec<_> = by_cluster
-        .into_iter()
-        .map(|(cluster, ids)| scancel::cancel(cluster, &ids, deadline))
-        .collect();
+    let results: Vec<_> =
+        by_cluster.into_iter().map(|(cluster, ids)| scancel::cancel(cluster, &ids, deadline)).collect();
     results.into_iter().collect()
 }
 
@@ -387,6 +348,7 @@ pub fn accounted_end(record: &Record, now: i64, deadline: Duration) -> Option<En
         state: ended.state.word().to_owned(),
         reason: String::new(),
         exit: Some(ended.exit),
+        runner: None,
         at: now,
     })
 }
@@ -403,42 +365,23 @@ mod tests {
     }
 
     fn in_state(word: &str) -> Row {
-        Row {
-            state: State::new(word),
-            ..row()
-        }
+        Row { state: State::new(word), ..row() }
     }
 
     fn stray() -> Row {
         let comment = row().comment.replace("00112233445566ff", "ffffffffffffffff");
-        Row {
-            job: JobId { id: 6, cluster: None },
-            submitted: Some(900),
-            comment,
-            ..row()
-        }
+        Row { job: JobId { id: 6, cluster: None }, submitted: Some(900), comment, ..row() }
     }
 
     #[test]
     fn our_runner_keeps_the_contract() {
         assert!(Runner::ours().keeps_contract());
-        assert!(
-            !Runner {
-                path: None,
-                script: b"#!/bin/sh\nexec sshd\n".to_vec()
-            }
-            .keeps_contract()
-        );
+        assert!(!Runner { path: None, script: b"#!/bin/sh\nexec sshd\n".to_vec() }.keeps_contract());
     }
 
     #[test]
     fn a_lost_submission_is_adopted_by_its_nonce_and_strays_are_told_apart() {
-        let mut lost = Record {
-            job: None,
-            submitted: None,
-            phase: Phase::Submitting,
-            ..record()
-        };
+        let mut lost = Record { job: None, submitted: None, phase: Phase::Submitting, ..record() };
         let view = view(&lost, &listing(vec![stray(), row()]));
         assert!(learn(&mut lost, &view, 2000));
         assert_eq!(
@@ -451,15 +394,9 @@ mod tests {
     #[test]
     fn absence_counts_only_in_a_whole_listing() {
         assert_eq!(view(&record(), &listing(vec![])).observation, Observation::Denied);
-        let noisy = Ok(Listing {
-            rows: vec![],
-            complete: false,
-        });
+        let noisy = Ok(Listing { rows: vec![], complete: false });
         assert!(matches!(view(&record(), &noisy).observation, Observation::Unasked(_)));
-        assert!(matches!(
-            view(&record(), &Err(Unasked("x".into()))).observation,
-            Observation::Unasked(_)
-        ));
+        assert!(matches!(view(&record(), &Err(Unasked("x".into()))).observation, Observation::Unasked(_)));
     }
 
     #[rstest]
@@ -493,19 +430,11 @@ mod tests {
     #[case::past_the_horizon(Some(1000), 2000, true)]
     #[case::never_sent(None, 2000, true)]
     fn a_submission_without_an_answer_is_not_released(#[case] sent: Option<i64>, #[case] now: i64, #[case] gone: bool) {
-        let mut record = Record {
-            job: None,
-            submitted: None,
-            phase: Phase::Releasing,
-            ..record()
-        };
+        let mut record = Record { job: None, submitted: None, phase: Phase::Releasing, ..record() };
         record.attempt.sent = sent;
         let nothing = view(&record, &listing(vec![]));
         assert_eq!(farewell(&record, &nothing, now) == Farewell::Gone, gone);
-        let silence = View {
-            observation: Observation::Unasked("down".into()),
-            strays: vec![],
-        };
+        let silence = View { observation: Observation::Unasked("down".into()), strays: vec![] };
         assert_eq!(farewell(&record, &silence, now) == Farewell::Gone, sent.is_none());
     }
 }

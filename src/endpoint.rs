@@ -37,10 +37,7 @@ pub fn parse(bytes: &[u8], nonce: &Nonce) -> Result<Published, String> {
         None => {}
         Some(Value::String(text)) if text == nonce.as_str() => {}
         Some(other) => {
-            return Err(format!(
-                "its nonce {} is not this attempt's",
-                crate::protocol::shown(other)
-            ));
+            return Err(format!("its nonce {} is not this attempt's", crate::protocol::shown(other)));
         }
     }
     let port = match object.get("port") {
@@ -49,18 +46,10 @@ pub fn parse(bytes: &[u8], nonce: &Nonce) -> Result<Published, String> {
         _ => None,
     };
     let port = port.filter(|port| *port > 0).ok_or_else(|| match object.get("port") {
-        Some(other) => format!(
-            "its port {} is not a number from 1 to 65535",
-            crate::protocol::shown(other)
-        ),
+        Some(other) => format!("its port {} is not a number from 1 to 65535", crate::protocol::shown(other)),
         None => "it has no port".to_owned(),
     })?;
-    let host = object
-        .get("host")
-        .and_then(Value::as_str)
-        .filter(|host| is_host(host))
-        .unwrap_or_default()
-        .to_owned();
+    let host = object.get("host").and_then(Value::as_str).filter(|host| is_host(host)).unwrap_or_default().to_owned();
     let host_keys = match object.get("hostKeys") {
         None => Vec::new(),
         Some(Value::Array(keys)) if !keys.is_empty() && keys.len() <= MOST_HOST_KEYS => {
@@ -74,13 +63,8 @@ pub fn parse(bytes: &[u8], nonce: &Nonce) -> Result<Published, String> {
 
 /// `type base64` of a public key line, without its comment; `None` when it is none.
 pub fn host_key(line: &str) -> Option<String> {
-    const TYPES: &[&str] = &[
-        "ssh-ed25519",
-        "ecdsa-sha2-nistp256",
-        "ecdsa-sha2-nistp384",
-        "ecdsa-sha2-nistp521",
-        "ssh-rsa",
-    ];
+    const TYPES: &[&str] =
+        &["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
     let mut words = line.split(' ');
     let (kind, key) = (words.next()?, words.next()?);
     let base64 = key.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
@@ -103,9 +87,7 @@ pub fn host(rule: &EndpointHost, node: &str, published: &Published) -> Result<St
             if is_host(host) && matches(pattern, host) {
                 Ok(host.clone())
             } else {
-                Err(format!(
-                    "the runner's host {host:?} does not match endpointHost's pattern {pattern:?}"
-                ))
+                Err(format!("the runner's host {host:?} does not match endpointHost's pattern {pattern:?}"))
             }
         }
     }
@@ -116,9 +98,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((start, rest)) => text.strip_prefix(start).is_some_and(|tail| {
-            (0..=tail.len())
-                .filter(|at| tail.is_char_boundary(*at))
-                .any(|at| matches(rest, &tail[at..]))
+            (0..=tail.len()).filter(|at| tail.is_char_boundary(*at)).any(|at| matches(rest, &tail[at..]))
         }),
     }
 }
@@ -139,23 +119,9 @@ mod tests {
         let ours = format!(
             r#"{{"format":1,"nonce":"00112233445566ff","host":"n1","port":"4022","hostKeys":["{KEY} c"],"proxyCommand":"evil"}}"#
         );
-        assert_eq!(
-            read(&ours),
-            Ok(Published {
-                host: "n1".into(),
-                port: 4022,
-                host_keys: vec![KEY.into()]
-            })
-        );
+        assert_eq!(read(&ours), Ok(Published { host: "n1".into(), port: 4022, host_keys: vec![KEY.into()] }));
         let theirs = r#"{"host":"n1.example","port":"39022","user":"alice","readyCheck":"true"}"#;
-        assert_eq!(
-            read(theirs),
-            Ok(Published {
-                host: "n1.example".into(),
-                port: 39022,
-                host_keys: vec![]
-            })
-        );
+        assert_eq!(read(theirs), Ok(Published { host: "n1.example".into(), port: 39022, host_keys: vec![] }));
     }
 
     #[rstest]
@@ -167,10 +133,7 @@ mod tests {
     #[case(r#"{"port":"22; rm"}"#, "1 to 65535")]
     #[case(r#"{"port":70000}"#, "1 to 65535")]
     #[case(r#"{"port":1,"nonce":"ffffffffffffffff"}"#, "not this attempt's")]
-    #[case(
-        r#"{"port":1,"hostKeys":["ssh-ed25519 a b\n@cert-authority *"]}"#,
-        "host keys is none"
-    )]
+    #[case(r#"{"port":1,"hostKeys":["ssh-ed25519 a b\n@cert-authority *"]}"#, "host keys is none")]
     #[case(r#"{"port":1,"hostKeys":[]}"#, "host keys are not")]
     #[case(r#"{"port":1,"hostKeys":"x"}"#, "host keys are not")]
     fn refusals(#[case] text: &str, #[case] expected: &str) {
@@ -188,16 +151,10 @@ mod tests {
     #[case("runner:*", "n1", "", None)]
     fn hosts(#[case] rule: &str, #[case] node: &str, #[case] published: &str, #[case] expected: Option<&str>) {
         let rule = match rule.strip_prefix("runner:") {
-            Some(pattern) => EndpointHost::Runner {
-                pattern: pattern.into(),
-            },
+            Some(pattern) => EndpointHost::Runner { pattern: pattern.into() },
             None => EndpointHost::Template(rule.into()),
         };
-        let published = Published {
-            host: published.into(),
-            port: 1,
-            host_keys: vec![],
-        };
+        let published = Published { host: published.into(), port: 1, host_keys: vec![] };
         assert_eq!(host(&rule, node, &published).ok().as_deref(), expected);
     }
 }

@@ -82,11 +82,7 @@ impl Exchange {
         grant().map_err(|error| {
             Failure::new(
                 Kind::Storage,
-                format!(
-                    "preparing the shared dir {} for lease {}",
-                    self.root.display(),
-                    self.lease
-                ),
+                format!("preparing the shared dir {} for lease {}", self.root.display(), self.lease),
             )
             .remedy(
                 "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes",
@@ -99,10 +95,7 @@ impl Exchange {
     /// Takes the permit away: jobs of this lease end by themselves, whenever they start.
     pub fn revoke(&self) -> Result<()> {
         if let Some(lease) = self.lease_dir()? {
-            lease
-                .unlink("permit")
-                .and_then(|_| lease.sync())
-                .context("removing the permit")?;
+            lease.unlink("permit").and_then(|_| lease.sync()).context("removing the permit")?;
         }
         Ok(())
     }
@@ -153,17 +146,10 @@ impl Exchange {
             #[serde(default)]
             detail: String,
         }
-        let bytes = self
-            .attempt_dir()
-            .ok()??
-            .read("ending.json", endpoint::MAX_BYTES)
-            .ok()??;
+        let bytes = self.attempt_dir().ok()??.read("ending.json", endpoint::MAX_BYTES).ok()??;
         let note: Note = serde_json::from_slice(&bytes).ok()?;
         let clean = |text: String| one_line(&text).chars().take(300).collect::<String>();
-        Some(Ending {
-            reason: clean(note.reason),
-            detail: clean(note.detail),
-        })
+        Some(Ending { reason: clean(note.reason), detail: clean(note.detail) })
     }
 
     /// The last lines of the job's output.
@@ -199,20 +185,14 @@ impl Exchange {
     }
 
     fn put(&self, name: &str, text: &str) -> Result<()> {
-        let attempt = self
-            .attempt_dir()?
-            .with_context(|| format!("the directory {} is gone", self.attempt_path().display()))?;
-        attempt
-            .put(name, text.as_bytes())
-            .with_context(|| format!("writing {name}"))
+        let attempt =
+            self.attempt_dir()?.with_context(|| format!("the directory {} is gone", self.attempt_path().display()))?;
+        attempt.put(name, text.as_bytes()).with_context(|| format!("writing {name}"))
     }
 
     /// Whether a marker is there.
     pub fn has(&self, name: &str) -> bool {
-        self.attempt_dir()
-            .ok()
-            .flatten()
-            .is_some_and(|dir| dir.modified(name).is_some())
+        self.attempt_dir().ok().flatten().is_some_and(|dir| dir.modified(name).is_some())
     }
 
     /// Removes all that is shared of this lease; only once its jobs have ended, or they would run into a void. What a
@@ -225,8 +205,7 @@ impl Exchange {
         };
         if root.remove_tree(self.lease.as_str()).is_err() {
             let aside = format!("{ASIDE}{}-{}", self.lease, random_hex(4)?);
-            root.rename(self.lease.as_str(), &root, &aside)
-                .context("removing the lease's shared files")?;
+            root.rename(self.lease.as_str(), &root, &aside).context("removing the lease's shared files")?;
         }
         Ok(())
     }
@@ -238,12 +217,7 @@ const ASIDE: &str = ".gone-";
 /// Removes what earlier removals had to leave.
 pub fn sweep(root: &Path) {
     let Ok(root) = Dir::open_root(root) else { return };
-    for name in root
-        .names()
-        .unwrap_or_default()
-        .iter()
-        .filter(|name| name.starts_with(ASIDE))
-    {
+    for name in root.names().unwrap_or_default().iter().filter(|name| name.starts_with(ASIDE)) {
         root.remove_tree(name).ok();
     }
 }
@@ -258,12 +232,7 @@ fn read(dir: &Dir) -> Result<Vec<u8>, String> {
 
 /// The permit that a shared dir holds for a lease, for a lease whose record is lost.
 pub fn permitted(root: &Path, lease: &LeaseId) -> Option<Nonce> {
-    let bytes = Dir::open_root(root)
-        .ok()?
-        .subdir(lease.as_str())
-        .ok()??
-        .read("permit", 64)
-        .ok()??;
+    let bytes = Dir::open_root(root).ok()?.subdir(lease.as_str()).ok()??.read("permit", 64).ok()??;
     Nonce::parse(String::from_utf8_lossy(&bytes).trim())
 }
 
@@ -275,10 +244,7 @@ mod tests {
 
     fn exchange() -> (tempfile::TempDir, Exchange) {
         let temp = tempfile::tempdir().unwrap();
-        let record = Record {
-            shared_dir: temp.path().join("shared"),
-            ..record()
-        };
+        let record = Record { shared_dir: temp.path().join("shared"), ..record() };
         (temp, Exchange::of(&record))
     }
 
@@ -287,10 +253,7 @@ mod tests {
         let (_temp, exchange) = exchange();
         exchange.revoke().unwrap();
         exchange.grant(b"ssh-ed25519 AAAA").unwrap();
-        assert_eq!(
-            std::fs::read_to_string(exchange.permit_path()).unwrap(),
-            "00112233445566ff\n"
-        );
+        assert_eq!(std::fs::read_to_string(exchange.permit_path()).unwrap(), "00112233445566ff\n");
         assert_eq!(permitted(&exchange.root, &exchange.lease), Some(exchange.nonce.clone()));
         assert_eq!(exchange.look().unwrap(), Look::Nothing);
         let reference = exchange.attempt_path().join("jobs").join(exchange.lease.as_str());
@@ -331,12 +294,6 @@ mod tests {
         let text = r#"{"reason":"idle\u001b[31m","detail":"no use\nfor 1800 s"}"#;
         std::fs::write(exchange.attempt_path().join("ending.json"), text).unwrap();
         assert_eq!(exchange.look().unwrap(), Look::Ending);
-        assert_eq!(
-            exchange.ending(),
-            Some(Ending {
-                reason: "idle[31m".into(),
-                detail: "no use / for 1800 s".into()
-            })
-        );
+        assert_eq!(exchange.ending(), Some(Ending { reason: "idle[31m".into(), detail: "no use / for 1800 s".into() }));
     }
 }

@@ -64,73 +64,29 @@ pub struct Row {
 impl Kind {
     /// This kind's row.
     pub fn row(self) -> Row {
-        let row = |code, category, retry_safe, exit, remedy| Row {
-            code,
-            category,
-            retry_safe,
-            exit,
-            remedy,
-        };
+        let row = |code, category, retry_safe, exit, remedy| Row { code, category, retry_safe, exit, remedy };
         match self {
             Kind::BadRequest => row("bad-request", "config", false, 2, "correct the request"),
             Kind::BadConfig => row("bad-config", "config", false, 2, "correct the configuration"),
             Kind::IdentityMismatch => row("identity-mismatch", "config", false, 4, "use the lease's own identity"),
             Kind::NotFound => row("not-found", "config", false, 4, "see `slurm-sandbox list`"),
             Kind::Busy => row("busy", "provider", true, 6, "repeat the call in a moment"),
-            Kind::LimitReached => row(
-                "limit-reached",
-                "provider",
-                true,
-                7,
-                "release a lease, then repeat the call",
-            ),
+            Kind::LimitReached => row("limit-reached", "provider", true, 7, "release a lease, then repeat the call"),
             Kind::SubmitRejected => row("submit-rejected", "config", false, 8, "correct the resources asked for"),
-            Kind::SubmitUnknown => row(
-                "submit-unknown",
-                "provider",
-                true,
-                9,
-                "repeat the same call: it finds the job",
-            ),
-            Kind::NeverRuns => row(
-                "never-runs",
-                "config",
-                false,
-                10,
-                "ask for resources that the cluster has",
-            ),
+            Kind::SubmitUnknown => row("submit-unknown", "provider", true, 9, "repeat the same call: it finds the job"),
+            Kind::NeverRuns => row("never-runs", "config", false, 10, "ask for resources that the cluster has"),
             Kind::TimedOut => row("timed-out", "timeout", true, 11, "repeat the call, or ask for less"),
-            Kind::JobEnded => row(
-                "job-ended",
-                "provider",
-                false,
-                12,
-                "release the lease and acquire a new one",
-            ),
+            Kind::JobEnded => row("job-ended", "provider", false, 12, "release the lease and acquire a new one"),
             Kind::EndpointUnusable => row("endpoint-unusable", "network", true, 13, "see `slurm-sandbox logs`"),
-            Kind::Releasing => row(
-                "releasing",
-                "provider",
-                true,
-                14,
-                "repeat release, or let list or cleanup finish it",
-            ),
-            Kind::SlurmUnavailable => row(
-                "slurm-unavailable",
-                "provider",
-                true,
-                15,
-                "repeat the call when Slurm answers",
-            ),
+            Kind::Releasing => {
+                row("releasing", "provider", true, 14, "repeat release, or let list or cleanup finish it")
+            }
+            Kind::SlurmUnavailable => {
+                row("slurm-unavailable", "provider", true, 15, "repeat the call when Slurm answers")
+            }
             Kind::Storage => row("storage", "tool", false, 16, "see `slurm-sandbox doctor`"),
             Kind::DoctorRed => row("doctor-red", "config", false, 17, "mend what the red lines name"),
-            Kind::Internal => row(
-                "internal",
-                "internal",
-                false,
-                70,
-                "report this with the text of the error",
-            ),
+            Kind::Internal => row("internal", "internal", false, 70, "report this with the text of the error"),
         }
     }
 
@@ -168,12 +124,7 @@ pub struct Failure {
 impl Failure {
     /// `what` names the lease and job where there is one.
     pub fn new(kind: Kind, what: impl Into<String>) -> Failure {
-        Failure {
-            kind,
-            what: what.into(),
-            remedy: None,
-            cause: None,
-        }
+        Failure { kind, what: what.into(), remedy: None, cause: None }
     }
 
     /// What to do here, where that is more than the kind's own remedy.
@@ -231,12 +182,7 @@ const CAUSE_CHARS: usize = 1500;
 /// Makes text safe for one line of a terminal: line ends become ` / `, other control characters go, and only the
 /// last part of a long text stays.
 pub fn one_line(text: &str) -> String {
-    let joined = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join(" / ");
+    let joined = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" / ");
     let clean: Vec<char> = joined.chars().filter(|c| !c.is_control()).collect();
     if clean.len() <= CAUSE_CHARS {
         return clean.into_iter().collect();

@@ -38,12 +38,7 @@ impl Dir {
         let dir = Dir::open_root(path)?;
         let meta = fstat(&dir.fd)?;
         if meta.st_uid != geteuid().as_raw() {
-            let problem = format!(
-                "{} belongs to user id {}, not to {}",
-                path.display(),
-                meta.st_uid,
-                geteuid()
-            );
+            let problem = format!("{} belongs to user id {}, not to {}", path.display(), meta.st_uid, geteuid());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
         }
         if meta.st_mode & 0o077 != 0 {
@@ -61,10 +56,7 @@ impl Dir {
     pub fn open_root(path: &Path) -> io::Result<Dir> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = nix::fcntl::open(path, flags, Mode::empty())?;
-        Ok(Dir {
-            fd,
-            path: path.to_owned(),
-        })
+        Ok(Dir { fd, path: path.to_owned() })
     }
 
     /// Where this directory was found.
@@ -76,15 +68,11 @@ impl Dir {
     pub fn subdir(&self, name: &str) -> io::Result<Option<Dir>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         match openat(&self.fd, name, flags, Mode::empty()) {
-            Ok(fd) => Ok(Some(Dir {
-                fd,
-                path: self.path.join(name),
-            })),
+            Ok(fd) => Ok(Some(Dir { fd, path: self.path.join(name) })),
             Err(Errno::ENOENT) => Ok(None),
-            Err(Errno::ELOOP | Errno::ENOTDIR) => Err(io::Error::other(format!(
-                "{} is not a directory of ours",
-                self.path.join(name).display()
-            ))),
+            Err(Errno::ELOOP | Errno::ENOTDIR) => {
+                Err(io::Error::other(format!("{} is not a directory of ours", self.path.join(name).display())))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -98,8 +86,7 @@ impl Dir {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        self.subdir(name)?
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        self.subdir(name)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
     /// The names below, unordered, without `.` and `..`; names that are not UTF-8 are none of ours. The directory is
@@ -125,10 +112,7 @@ impl Dir {
             return Ok(None);
         };
         if size > max {
-            return Err(io::Error::other(format!(
-                "{} is longer than {max} bytes",
-                self.path.join(name).display()
-            )));
+            return Err(io::Error::other(format!("{} is longer than {max} bytes", self.path.join(name).display())));
         }
         let mut bytes = Vec::with_capacity(size as usize);
         file.take(max).read_to_end(&mut bytes)?;
@@ -158,11 +142,7 @@ impl Dir {
             Err(error) => return Err(error.into()),
         };
         let meta = file.metadata()?;
-        if meta.is_file() {
-            Ok(Some((file, meta.len())))
-        } else {
-            Err(strange())
-        }
+        if meta.is_file() { Ok(Some((file, meta.len()))) } else { Err(strange()) }
     }
 
     /// Writes a file so that a crash leaves the old content or the new, and a later crash not the old one.
@@ -228,13 +208,7 @@ impl Dir {
 
     /// Removes an entry and all below it, never through a link; missing is fine.
     pub fn remove_tree(&self, name: &str) -> io::Result<()> {
-        self.remove_entry(
-            CString::new(name)?
-                .as_c_str()
-                .to_str()
-                .map_err(io::Error::other)?
-                .as_ref(),
-        )
+        self.remove_entry(CString::new(name)?.as_c_str().to_str().map_err(io::Error::other)?.as_ref())
     }
 
     fn remove_entry(&self, name: &OsStr) -> io::Result<()> {
@@ -247,10 +221,7 @@ impl Dir {
             Ok(_) => {}
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let inner = Dir {
-            fd: openat(&self.fd, name, flags, Mode::empty())?,
-            path: self.path.join(name),
-        };
+        let inner = Dir { fd: openat(&self.fd, name, flags, Mode::empty())?, path: self.path.join(name) };
         let mut stream = DirStream::openat(&inner.fd, ".", flags, Mode::empty())?;
         let mut entries = Vec::new();
         for entry in stream.iter() {
@@ -369,12 +340,7 @@ mod tests {
         let mode = std::fs::metadata(dir.path().join("a")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(dir.read("missing", 10).unwrap().is_none());
-        assert!(
-            dir.read("a", 2)
-                .unwrap_err()
-                .to_string()
-                .contains("longer than 2 bytes")
-        );
+        assert!(dir.read("a", 2).unwrap_err().to_string().contains("longer than 2 bytes"));
         assert_eq!(dir.read_tail("a", 2).unwrap().unwrap(), b"wo");
     }
 
@@ -413,12 +379,7 @@ mod tests {
         let dir = Dir::private_root(&path).unwrap();
         dir.write("record", b"").unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o750)).unwrap();
-        assert!(
-            Dir::private_root(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("has mode 0750")
-        );
+        assert!(Dir::private_root(&path).unwrap_err().to_string().contains("has mode 0750"));
     }
 
     #[test]

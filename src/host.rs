@@ -66,14 +66,7 @@ pub struct Command {
 impl Command {
     /// `deadline` counts from the start of the process.
     pub fn new(program: impl Into<OsString>, deadline: Duration) -> Command {
-        Command {
-            program: program.into(),
-            args: vec![],
-            env: vec![],
-            unset: vec![],
-            input: None,
-            deadline,
-        }
+        Command { program: program.into(), args: vec![], env: vec![], unset: vec![], input: None, deadline }
     }
 
     #[must_use]
@@ -120,20 +113,13 @@ impl Command {
     /// The command as a person would type it, without its input.
     pub fn shown(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args);
-        words
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect::<Vec<_>>()
-            .join(" ")
+        words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
     }
 
     fn build(&self) -> std::process::Command {
         #[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
         let mut command = std::process::Command::new(&self.program);
-        command
-            .args(&self.args)
-            .env_clear()
-            .envs(passed_on(std::env::vars_os()))
-            .current_dir("/");
+        command.args(&self.args).env_clear().envs(passed_on(std::env::vars_os())).current_dir("/");
         for name in &self.unset {
             command.env_remove(name);
         }
@@ -156,12 +142,7 @@ impl Command {
             None => Stdio::null(),
         };
         let started = Instant::now();
-        let child = self
-            .build()
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let child = self.build().stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         collect(child, started, self.deadline)
     }
 }
@@ -213,16 +194,8 @@ impl Output {
             End::TooMuchOutput => format!("more than {OUTPUT_BYTES} bytes of output"),
         };
         let stderr = self.stderr_text();
-        let text = if stderr.trim().is_empty() {
-            self.stdout_text()
-        } else {
-            stderr
-        };
-        if text.trim().is_empty() {
-            how
-        } else {
-            format!("{} ({how})", crate::failure::one_line(&text))
-        }
+        let text = if stderr.trim().is_empty() { self.stdout_text() } else { stderr };
+        if text.trim().is_empty() { how } else { format!("{} ({how})", crate::failure::one_line(&text)) }
     }
 }
 
@@ -239,9 +212,7 @@ fn collect(mut child: Child, started: Instant, deadline: Duration) -> io::Result
         if let Some((status, at)) = exited {
             let drained = out.is_none() && err.is_none();
             if drained || at.elapsed() >= PIPE_GRACE {
-                break status
-                    .signal()
-                    .map_or(End::Exit(status.code().unwrap_or(-1)), End::Signal);
+                break status.signal().map_or(End::Exit(status.code().unwrap_or(-1)), End::Signal);
             }
         }
         if started.elapsed() >= deadline {
@@ -255,11 +226,7 @@ fn collect(mut child: Child, started: Instant, deadline: Duration) -> io::Result
             std::thread::sleep(Duration::from_millis(1));
             continue;
         }
-        wait_readable(
-            &out,
-            &err,
-            Duration::from_millis(20).min(deadline.saturating_sub(started.elapsed())),
-        )?;
+        wait_readable(&out, &err, Duration::from_millis(20).min(deadline.saturating_sub(started.elapsed())))?;
         read_ready(&mut out, &mut stdout)?;
         read_ready(&mut err, &mut stderr)?;
     };
@@ -268,12 +235,7 @@ fn collect(mut child: Child, started: Instant, deadline: Duration) -> io::Result
         child.kill()?;
         child.wait()?;
     }
-    Ok(Output {
-        end,
-        stdout,
-        stderr,
-        took: started.elapsed(),
-    })
+    Ok(Output { end, stdout, stderr, took: started.elapsed() })
 }
 
 fn wait_readable(out: &Option<impl AsFd>, err: &Option<impl AsFd>, patience: Duration) -> io::Result<()> {
@@ -317,10 +279,7 @@ mod tests {
     use rstest::rstest;
 
     fn sh(script: &str) -> Output {
-        Command::new("/bin/sh", Duration::from_millis(400))
-            .args(["-c", script])
-            .run()
-            .unwrap()
+        Command::new("/bin/sh", Duration::from_millis(400)).args(["-c", script]).run().unwrap()
     }
 
     #[rstest]
@@ -333,46 +292,28 @@ mod tests {
     #[case::cwd_exists("pwd", End::Exit(0), "/\n", "")]
     fn tells_how_it_ended(#[case] script: &str, #[case] end: End, #[case] stdout: &str, #[case] stderr: &str) {
         let output = sh(script);
-        assert_eq!(
-            (output.end, output.stdout_text().as_str(), output.stderr_text().as_str()),
-            (end, stdout, stderr)
-        );
+        assert_eq!((output.end, output.stdout_text().as_str(), output.stderr_text().as_str()), (end, stdout, stderr));
         assert!(output.took < Duration::from_secs(2));
     }
 
     #[test]
     fn large_output_and_input_do_not_deadlock() {
         let input = vec![b'x'; 1 << 20];
-        let output = Command::new("/bin/cat", Duration::from_secs(10))
-            .input(input.clone())
-            .run()
-            .unwrap();
+        let output = Command::new("/bin/cat", Duration::from_secs(10)).input(input.clone()).run().unwrap();
         assert_eq!(output.stdout, input);
     }
 
     #[test]
     fn only_allowed_variables_pass() {
-        let vars = [
-            "PATH",
-            "LC_ALL",
-            "SQUEUE_STATES",
-            "SLURM_CONF",
-            "SLURM_JOB_ID",
-            "AWS_SECRET_ACCESS_KEY",
-            "SBATCH_WAIT",
-        ];
-        let passed: Vec<_> = passed_on(vars.iter().map(|v| (OsString::from(v), OsString::new())))
-            .map(|(n, _)| n)
-            .collect();
+        let vars =
+            ["PATH", "LC_ALL", "SQUEUE_STATES", "SLURM_CONF", "SLURM_JOB_ID", "AWS_SECRET_ACCESS_KEY", "SBATCH_WAIT"];
+        let passed: Vec<_> =
+            passed_on(vars.iter().map(|v| (OsString::from(v), OsString::new()))).map(|(n, _)| n).collect();
         assert_eq!(passed, ["PATH", "LC_ALL", "SLURM_CONF"]);
     }
 
     #[test]
     fn a_missing_program_is_an_error() {
-        assert!(
-            Command::new("/nonexistent/sbatch", Duration::from_secs(1))
-                .run()
-                .is_err()
-        );
+        assert!(Command::new("/nonexistent/sbatch", Duration::from_secs(1)).run().is_err());
     }
 }

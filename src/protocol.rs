@@ -118,21 +118,14 @@ impl<'a> Fields<'a> {
         match self.object.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => read(value).map(Some).ok_or_else(|| {
-                let what = format!(
-                    "field \"{}{name}\" is {}; {wanted} is expected",
-                    self.path,
-                    shown(value)
-                );
+                let what = format!("field \"{}{name}\" is {}; {wanted} is expected", self.path, shown(value));
                 Failure::new(Kind::BadRequest, what)
             }),
         }
     }
 
     fn text(&self, name: &str) -> Result<String, Failure> {
-        Ok(self
-            .field(name, "a string", Value::as_str)?
-            .unwrap_or_default()
-            .to_owned())
+        Ok(self.field(name, "a string", Value::as_str)?.unwrap_or_default().to_owned())
     }
 
     fn flag(&self, name: &str) -> Result<bool, Failure> {
@@ -145,14 +138,8 @@ impl<'a> Fields<'a> {
 
     fn read(object: &'a Map<String, Value>, operation: Operation) -> Result<Request, Failure> {
         let top = Fields { path: "", object };
-        let desired = top.object("desired")?.map(|object| Fields {
-            path: "desired.",
-            object,
-        });
-        let expected = top.object("expected")?.map(|object| Fields {
-            path: "expected.",
-            object,
-        });
+        let desired = top.object("desired")?.map(|object| Fields { path: "desired.", object });
+        let expected = top.object("expected")?.map(|object| Fields { path: "expected.", object });
         let lease = top.object("lease")?.map(|object| Fields { path: "lease.", object });
         Ok(Request {
             operation,
@@ -169,11 +156,7 @@ impl<'a> Fields<'a> {
     }
 
     fn desired(&self) -> Result<Desired, Failure> {
-        Ok(Desired {
-            lease_id: self.text("leaseId")?,
-            slug: self.text("slug")?,
-            name: self.text("name")?,
-        })
+        Ok(Desired { lease_id: self.text("leaseId")?, slug: self.text("slug")?, name: self.text("name")? })
     }
 
     fn expected(&self) -> Result<Expected, Failure> {
@@ -188,10 +171,7 @@ impl<'a> Fields<'a> {
     fn sent_lease(&self) -> Result<SentLease, Failure> {
         let mut labels = BTreeMap::new();
         if let Some(object) = self.object("labels")? {
-            let fields = Fields {
-                path: "lease.labels.",
-                object,
-            };
+            let fields = Fields { path: "lease.labels.", object };
             for name in object.keys() {
                 labels.insert(name.clone(), fields.text(name)?);
             }
@@ -223,32 +203,20 @@ pub fn read(input: impl Read) -> Result<Request, Failure> {
     }
     let value: Value =
         serde_json::from_slice(&bytes).map_err(|e| bad("request is not one JSON value".into()).cause(e.to_string()))?;
-    let object = value
-        .as_object()
-        .ok_or_else(|| bad("request is not a JSON object".into()))?;
+    let object = value.as_object().ok_or_else(|| bad("request is not a JSON object".into()))?;
     match value.get("protocolVersion") {
         Some(version) if version.as_f64() == Some(VERSION as f64) => {}
         Some(version) => {
-            return Err(bad(format!(
-                "protocolVersion {} is not supported, only {VERSION}",
-                shown(version)
-            )));
+            return Err(bad(format!("protocolVersion {} is not supported, only {VERSION}", shown(version))));
         }
         None => return Err(bad(format!("protocolVersion is missing; {VERSION} is expected"))),
     }
     let verbs = "doctor, acquire, resolve, list, release, touch or cleanup";
     let operation = match value.get("operation") {
-        Some(Value::String(word)) => Operation::parse(word).ok_or_else(|| {
-            bad(format!(
-                "operation {} is unknown; it is one of {verbs}",
-                shown(&value["operation"])
-            ))
-        })?,
+        Some(Value::String(word)) => Operation::parse(word)
+            .ok_or_else(|| bad(format!("operation {} is unknown; it is one of {verbs}", shown(&value["operation"]))))?,
         Some(other) => {
-            return Err(bad(format!(
-                "operation {} is not a string; it is one of {verbs}",
-                shown(other)
-            )));
+            return Err(bad(format!("operation {} is not a string; it is one of {verbs}", shown(other))));
         }
         None => return Err(bad(format!("operation is missing; it is one of {verbs}"))),
     };
@@ -362,10 +330,7 @@ struct Refusal<'a> {
 pub fn render(result: &Result<Answer, Failure>) -> Vec<u8> {
     let failure = match result {
         Ok(answer) => {
-            let full = line(&Success {
-                protocol_version: VERSION,
-                answer,
-            });
+            let full = line(&Success { protocol_version: VERSION, answer });
             if full.len() <= MAX_BYTES {
                 return full;
             }
@@ -375,18 +340,12 @@ pub fn render(result: &Result<Answer, Failure>) -> Vec<u8> {
                 row.labels.clear();
                 row.ssh = None;
             }
-            let shrunk = line(&Success {
-                protocol_version: VERSION,
-                answer: &small,
-            });
+            let shrunk = line(&Success { protocol_version: VERSION, answer: &small });
             if shrunk.len() <= MAX_BYTES {
                 return shrunk;
             }
-            &Failure::new(
-                Kind::LimitReached,
-                format!("the answer is longer than the client's {MAX_BYTES} bytes"),
-            )
-            .remedy("run `slurm-sandbox cleanup`, or give leases of other projects another --state-dir")
+            &Failure::new(Kind::LimitReached, format!("the answer is longer than the client's {MAX_BYTES} bytes"))
+                .remedy("run `slurm-sandbox cleanup`, or give leases of other projects another --state-dir")
         }
         Err(failure) => failure,
     };
@@ -419,26 +378,17 @@ mod tests {
     #[case("[1]", "not a JSON object")]
     #[case(r#"{"operation":"list"}"#, "protocolVersion is missing")]
     #[case(r#"{"protocolVersion":2,"operation":"list"}"#, "protocolVersion 2 is not supported")]
-    #[case(
-        r#"{"protocolVersion":"1","operation":"list"}"#,
-        r#"protocolVersion "1" is not supported"#
-    )]
+    #[case(r#"{"protocolVersion":"1","operation":"list"}"#, r#"protocolVersion "1" is not supported"#)]
     #[case(r#"{"protocolVersion":1}"#, "operation is missing")]
     #[case(r#"{"protocolVersion":1,"operation":"nuke"}"#, r#"operation "nuke" is unknown"#)]
     #[case(r#"{"protocolVersion":1,"operation":7}"#, "operation 7 is not a string")]
-    #[case(
-        r#"{"protocolVersion":1,"operation":"list","config":[]}"#,
-        "field \"config\" is []; an object is expected"
-    )]
+    #[case(r#"{"protocolVersion":1,"operation":"list","config":[]}"#, "field \"config\" is []; an object is expected")]
     #[case(r#"{"protocolVersion":1,"operation":"list"} {}"#, "not one JSON value")]
     #[case(
         r#"{"protocolVersion":1,"operation":"acquire","desired":{"leaseId":5}}"#,
         "field \"desired.leaseId\" is 5; a string is expected"
     )]
-    #[case(
-        r#"{"protocolVersion":1,"operation":"touch","lease":{"labels":{"a":1}}}"#,
-        "field \"lease.labels.a\" is 1"
-    )]
+    #[case(r#"{"protocolVersion":1,"operation":"touch","lease":{"labels":{"a":1}}}"#, "field \"lease.labels.a\" is 1")]
     fn refuses(#[case] text: &str, #[case] expected: &str) {
         let failure = read(text.as_bytes()).unwrap_err();
         assert_eq!(failure.kind, Kind::BadRequest);
@@ -447,15 +397,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_too_large_or_too_deep() {
-        let large = format!(
-            r#"{{"protocolVersion":1,"operation":"list","id":"{}"}}"#,
-            "x".repeat(MAX_BYTES)
-        );
+        let large = format!(r#"{{"protocolVersion":1,"operation":"list","id":"{}"}}"#, "x".repeat(MAX_BYTES));
         assert!(read(large.as_bytes()).unwrap_err().to_string().contains("longer than"));
-        let deep = format!(
-            r#"{{"protocolVersion":1,"operation":"list","config":{}"#,
-            "[".repeat(100_000)
-        );
+        let deep = format!(r#"{{"protocolVersion":1,"operation":"list","config":{}"#, "[".repeat(100_000));
         assert!(read(deep.as_bytes()).unwrap_err().to_string().contains("recursion"));
     }
 
@@ -492,16 +436,10 @@ mod tests {
 
     #[test]
     fn whole_answer_of_one_lease() {
-        let answer = Answer {
-            lease: Some(lease(1)),
-            ..Answer::default()
-        };
+        let answer = Answer { lease: Some(lease(1)), ..Answer::default() };
         let mut expected = lease(1);
         expected.ssh.as_mut().unwrap().ready_check = "true".into();
-        let answer = Answer {
-            lease: Some(expected),
-            ..answer
-        };
+        let answer = Answer { lease: Some(expected), ..answer };
         assert_eq!(
             String::from_utf8(render(&Ok(answer))).unwrap(),
             r#"{"protocolVersion":1,"lease":{"leaseId":"cbx_000000000001","slug":"golden-crab","name":"crabbox-golden-crab-0011aabb","cloudId":"slurm/job/1","status":"RUNNING","serverType":"batch 2c/4G","labels":{"slurmState":"RUNNING"},"ssh":{"user":"alice","host":"n1","key":"/home/alice/key","port":"2222","fallbackPorts":[],"readyCheck":"true"}}}
@@ -512,10 +450,7 @@ mod tests {
 
     #[test]
     fn five_thousand_leases_fit_by_shrinking_and_none_is_dropped() {
-        let answer = Answer {
-            leases: Some((0..5000).map(lease).collect()),
-            ..Answer::default()
-        };
+        let answer = Answer { leases: Some((0..5000).map(lease).collect()), ..Answer::default() };
         let bytes = render(&Ok(answer));
         assert!(bytes.len() <= MAX_BYTES);
         let value: Value = serde_json::from_slice(&bytes).unwrap();
@@ -525,10 +460,7 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_an_array_and_an_error_has_its_row() {
-        let empty = Answer {
-            leases: Some(vec![]),
-            ..Answer::default()
-        };
+        let empty = Answer { leases: Some(vec![]), ..Answer::default() };
         assert_eq!(render(&Ok(empty)), b"{\"protocolVersion\":1,\"leases\":[]}\n");
         let text = String::from_utf8(render(&Err(Failure::new(Kind::Busy, "lease is busy")))).unwrap();
         assert_eq!(

@@ -41,10 +41,7 @@ pub fn make_key(dir: &Dir, comment: &str) -> Result<String> {
         dir.unlink(&format!("{name}.pub"))?;
     }
     let failure = Failure::new(Kind::Storage, "making a key pair with ssh-keygen failed for every type");
-    Err(failure
-        .remedy("install OpenSSH's client, and let its policy allow ed25519, ecdsa or rsa")
-        .cause(said)
-        .into())
+    Err(failure.remedy("install OpenSSH's client, and let its policy allow ed25519, ecdsa or rsa").cause(said).into())
 }
 
 /// Puts a configured key's place into a lease's directory: the client keeps known_hosts beside the key it is given,
@@ -52,11 +49,8 @@ pub fn make_key(dir: &Dir, comment: &str) -> Result<String> {
 pub fn link_key(dir: &Dir, key: &Path) -> Result<String> {
     const NAME: &str = "id_configured";
     let bad = |what: &str, path: &Path| {
-        Failure::new(
-            Kind::BadConfig,
-            format!("config key \"sshPrivateKey\": {what} {}", path.display()),
-        )
-        .remedy("name a private key that you can read, with its public half beside it")
+        Failure::new(Kind::BadConfig, format!("config key \"sshPrivateKey\": {what} {}", path.display()))
+            .remedy("name a private key that you can read, with its public half beside it")
     };
     let public = PathBuf::from(format!("{}.pub", key.display()));
     let text =
@@ -74,11 +68,7 @@ pub fn link_key(dir: &Dir, key: &Path) -> Result<String> {
 /// where the name resolves here.
 pub fn known_hosts(host: &str, port: u16, keys: &[String], direct: bool) -> String {
     let name = |host: &str| {
-        if port == 22 {
-            host.to_owned()
-        } else {
-            format!("[{host}]:{port}")
-        }
+        if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") }
     };
     let mut names = vec![name(host)];
     if direct && let Ok(addresses) = (host, port).to_socket_addrs() {
@@ -164,10 +154,7 @@ mod tests {
         let dir = Dir::private_root(&temp.path().join("lease")).unwrap();
         assert_eq!(make_key(&dir, "cbx_4b38f35d4e31").unwrap(), "id_ed25519");
         use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(dir.path().join("id_ed25519"))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = std::fs::metadata(dir.path().join("id_ed25519")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let linked = link_key(&dir, &dir.path().join("id_ed25519")).unwrap();
         assert!(dir.path().join(linked).exists());
@@ -179,9 +166,6 @@ mod tests {
         let keys = ["ssh-ed25519 AAAA".to_owned()];
         assert_eq!(known_hosts("n1", 4022, &keys, false), "[n1]:4022 ssh-ed25519 AAAA\n");
         assert_eq!(known_hosts("n1", 22, &keys, false), "n1 ssh-ed25519 AAAA\n");
-        assert_eq!(
-            known_hosts("127.0.0.1", 4022, &keys, true),
-            "[127.0.0.1]:4022 ssh-ed25519 AAAA\n"
-        );
+        assert_eq!(known_hosts("127.0.0.1", 4022, &keys, true), "[127.0.0.1]:4022 ssh-ed25519 AAAA\n");
     }
 }

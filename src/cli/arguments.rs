@@ -9,12 +9,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 ///
 /// Without a verb, one request of the external-provider protocol is read from stdin as JSON and answered on stdout.
 #[derive(Debug, Parser)]
-#[command(
-    name = "slurm-sandbox",
-    version,
-    disable_help_subcommand = true,
-    max_term_width = 100
-)]
+#[command(name = "slurm-sandbox", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Arguments {
     /// Private directory for records, keys and locks [default: $XDG_STATE_HOME/slurm-sandbox, else ~/.local/state/slurm-sandbox]
     #[arg(long, global = true, value_name = "DIR")]
@@ -222,9 +217,7 @@ mod tests {
             "--keep=false",
             "--json",
         ];
-        let Some(Verb::Acquire(flags)) = Arguments::try_parse_from(words).unwrap().verb else {
-            panic!("no acquire")
-        };
+        let Some(Verb::Acquire(flags)) = Arguments::try_parse_from(words).unwrap().verb else { panic!("no acquire") };
         assert!(!flags.keep);
         assert!(Arguments::try_parse_from(["slurm-sandbox", "--poll-interval", "-1"]).is_err());
         assert!(Arguments::try_parse_from(["slurm-sandbox", "--poll-interval", "nan"]).is_err());

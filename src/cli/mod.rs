@@ -34,17 +34,8 @@ pub struct Outcome {
 /// The answer when a bug cut a call short.
 pub fn after_panic() -> Outcome {
     let failure = Failure::new(Kind::Internal, "slurm-sandbox failed over a bug of its own");
-    let protocol = std::env::args_os()
-        .skip(1)
-        .all(|word| word.to_string_lossy().starts_with('-'));
-    if protocol {
-        Outcome {
-            stdout: protocol::render(&Err(failure)),
-            ..Outcome::default()
-        }
-    } else {
-        refused(&failure)
-    }
+    let protocol = std::env::args_os().skip(1).all(|word| word.to_string_lossy().starts_with('-'));
+    if protocol { Outcome { stdout: protocol::render(&Err(failure)), ..Outcome::default() } } else { refused(&failure) }
 }
 
 /// Reads the command line, does what it says, and tells what to write.
@@ -54,15 +45,8 @@ pub fn run() -> Outcome {
         Err(error) => {
             let text = error.render().to_string();
             return match error.exit_code() {
-                0 => Outcome {
-                    stdout: text.into_bytes(),
-                    ..Outcome::default()
-                },
-                code => Outcome {
-                    stderr: text.trim_end().to_owned(),
-                    exit: code as u8,
-                    ..Outcome::default()
-                },
+                0 => Outcome { stdout: text.into_bytes(), ..Outcome::default() },
+                code => Outcome { stderr: text.trim_end().to_owned(), exit: code as u8, ..Outcome::default() },
             };
         }
     };
@@ -76,11 +60,7 @@ pub fn run() -> Outcome {
 }
 
 fn refused(failure: &Failure) -> Outcome {
-    Outcome {
-        stderr: format!("slurm-sandbox: {failure}"),
-        exit: failure.kind.row().exit,
-        ..Outcome::default()
-    }
+    Outcome { stderr: format!("slurm-sandbox: {failure}"), exit: failure.kind.row().exit, ..Outcome::default() }
 }
 
 /// One protocol request from stdin; an error is an answer too, with exit 0 (protocol.md fact 10).
@@ -89,29 +69,21 @@ fn serve(arguments: &Arguments) -> Outcome {
     if stdin.is_terminal() {
         let stderr =
             "slurm-sandbox: without a verb one JSON request is read from stdin; `slurm-sandbox --help` lists the verbs";
-        return Outcome {
-            stderr: stderr.to_owned(),
-            exit: Kind::BadRequest.row().exit,
-            ..Outcome::default()
-        };
+        return Outcome { stderr: stderr.to_owned(), exit: Kind::BadRequest.row().exit, ..Outcome::default() };
     }
     let answer = || -> Result<Answer> {
         let request = protocol::read(stdin.lock())?;
         operation::run(&options(arguments)?, &request)
     };
     let result = answer().map_err(|error| failure::of(&error));
-    Outcome {
-        stdout: protocol::render(&result),
-        ..Outcome::default()
-    }
+    Outcome { stdout: protocol::render(&result), ..Outcome::default() }
 }
 
 fn options(arguments: &Arguments) -> Result<Options, Failure> {
     let path = |flag: &str, text: &str| -> Result<PathBuf, Failure> {
         let bad = |why: &str| Failure::new(Kind::BadConfig, format!("{flag} {text:?} cannot be used: {why}"));
-        let expanded = expand_home(text)
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| bad("the home directory is not known"))?;
+        let expanded =
+            expand_home(text).filter(|text| !text.is_empty()).ok_or_else(|| bad("the home directory is not known"))?;
         std::path::absolute(expanded).map_err(|error| bad(&error.to_string()))
     };
     let state_dir = match &arguments.state_dir {
@@ -131,25 +103,15 @@ fn options(arguments: &Arguments) -> Result<Options, Failure> {
 fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
     let options = options(arguments)?;
     let config = config(arguments)?;
-    let text = |stdout: String| Outcome {
-        stdout: stdout.into_bytes(),
-        ..Outcome::default()
-    };
+    let text = |stdout: String| Outcome { stdout: stdout.into_bytes(), ..Outcome::default() };
     let done = |answer: &Answer| text(format!("{}\n", answer.message.as_deref().unwrap_or("done")));
-    let base = |operation| Request {
-        config: config.clone(),
-        ..Request::new(operation)
-    };
+    let base = |operation| Request { config: config.clone(), ..Request::new(operation) };
     match verb {
         Verb::Doctor => {
             let checks = doctor::examine(&options, &base(Operation::Doctor));
             let red = checks.iter().any(|check| check.status == CheckStatus::Red);
             let exit = if red { Kind::DoctorRed.row().exit } else { 0 };
-            let stdout = if arguments.json {
-                render::json(&checks)
-            } else {
-                render::checks(&checks)
-            };
+            let stdout = if arguments.json { render::json(&checks) } else { render::checks(&checks) };
             Ok(Outcome { exit, ..text(stdout) })
         }
         Verb::Acquire(flags) => {
@@ -157,28 +119,12 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
                 Some(id) => required_lease_id(id)?,
                 None => LeaseId::random()?,
             };
-            let slug = flags
-                .identity
-                .slug
-                .clone()
-                .unwrap_or_else(|| format!("box-{}", &id.as_str()[12..]));
+            let slug = flags.identity.slug.clone().unwrap_or_else(|| format!("box-{}", &id.as_str()[12..]));
             let name = flags.identity.name.clone().unwrap_or_else(|| client_name(&id, &slug));
-            let desired = Desired {
-                lease_id: id.to_string(),
-                slug,
-                name,
-            };
-            let request = Request {
-                desired: Some(desired),
-                keep: flags.keep,
-                ..base(Operation::Acquire)
-            };
+            let desired = Desired { lease_id: id.to_string(), slug, name };
+            let request = Request { desired: Some(desired), keep: flags.keep, ..base(Operation::Acquire) };
             let answer = operation::run(&options, &request)?;
-            Ok(text(if arguments.json {
-                render::json(&answer.lease)
-            } else {
-                render::acquired(&answer)
-            }))
+            Ok(text(if arguments.json { render::json(&answer.lease) } else { render::acquired(&answer) }))
         }
         Verb::Resolve(flags) => {
             let desired = Desired {
@@ -197,34 +143,17 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
             if answer.lease.is_none() {
                 return Err(Failure::new(Kind::NotFound, answer.message.unwrap_or_default()).into());
             }
-            Ok(text(if arguments.json {
-                render::json(&answer.lease)
-            } else {
-                render::acquired(&answer)
-            }))
+            Ok(text(if arguments.json { render::json(&answer.lease) } else { render::acquired(&answer) }))
         }
         Verb::List(_) => {
             let answer = operation::run(&options, &base(Operation::List))?;
             let leases = answer.leases.unwrap_or_default();
-            Ok(text(if arguments.json {
-                render::json(&leases)
-            } else {
-                render::table(&leases, operation::now())
-            }))
+            Ok(text(if arguments.json { render::json(&leases) } else { render::table(&leases, operation::now()) }))
         }
         Verb::Release(flags) => {
             let lease = named(&options, flags.lease.as_deref(), &flags.identity)?;
-            let lease = SentLease {
-                cloud_id: flags.cloud_id.clone().unwrap_or_default(),
-                ..lease
-            };
-            Ok(done(&operation::run(
-                &options,
-                &Request {
-                    lease: Some(lease),
-                    ..base(Operation::Release)
-                },
-            )?))
+            let lease = SentLease { cloud_id: flags.cloud_id.clone().unwrap_or_default(), ..lease };
+            Ok(done(&operation::run(&options, &Request { lease: Some(lease), ..base(Operation::Release) })?))
         }
         Verb::Touch(flags) => {
             let mut lease = named(&options, flags.lease.as_deref(), &flags.identity)?;
@@ -234,20 +163,10 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
                 }
             }
             let state = flags.state.clone().unwrap_or_default();
-            Ok(done(&operation::run(
-                &options,
-                &Request {
-                    lease: Some(lease),
-                    state,
-                    ..base(Operation::Touch)
-                },
-            )?))
+            Ok(done(&operation::run(&options, &Request { lease: Some(lease), state, ..base(Operation::Touch) })?))
         }
         Verb::Cleanup(flags) => {
-            let request = Request {
-                dry_run: flags.dry_run,
-                ..base(Operation::Cleanup)
-            };
+            let request = Request { dry_run: flags.dry_run, ..base(Operation::Cleanup) };
             Ok(done(&operation::run(&options, &request)?))
         }
         Verb::Forget(flags) => {
@@ -287,11 +206,8 @@ fn config(arguments: &Arguments) -> Result<Map<String, Value>, Failure> {
     let bad = |what: &str| Failure::new(Kind::BadConfig, format!("the config file {} {what}", path.display()));
     let remedy = "give one JSON object with the keys of external.config";
     let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| {
-        bad("cannot be read")
-            .remedy("correct --config")
-            .cause(error.to_string())
-    })?;
+    let file = std::fs::File::open(path)
+        .map_err(|error| bad("cannot be read").remedy("correct --config").cause(error.to_string()))?;
     file.take(CONFIG_BYTES)
         .read_to_string(&mut text)
         .map_err(|error| bad("cannot be read").remedy(remedy).cause(error.to_string()))?;

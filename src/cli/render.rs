@@ -17,13 +17,7 @@ pub fn acquired(answer: &Answer) -> String {
     let Some(lease) = &answer.lease else {
         return String::new();
     };
-    let mut text = format!(
-        "lease {} ({}) is {}: {}\n",
-        lease.lease_id,
-        lease.slug,
-        state(lease),
-        lease.cloud_id
-    );
+    let mut text = format!("lease {} ({}) is {}: {}\n", lease.lease_id, lease.slug, state(lease), lease.cloud_id);
     if let Some(ssh) = &lease.ssh {
         text.push_str(&format!("  sshd   {}@{} port {}\n", ssh.user, ssh.host, ssh.port));
         text.push_str(&format!("  run    slurm-sandbox ssh {} -- COMMAND\n", lease.lease_id));
@@ -42,48 +36,24 @@ pub fn table(leases: &[Lease], now: i64) -> String {
     rows.extend(leases.iter().map(|lease| {
         let label = |name: &str| lease.labels.get(name).cloned().unwrap_or_default();
         let node = label("slurmNode");
-        let place = if lease.status == "RUNNING" && !node.is_empty() {
-            node
-        } else {
-            label("slurmReason")
-        };
+        let place = if lease.status == "RUNNING" && !node.is_empty() { node } else { label("slurmReason") };
         let left = match (lease.status.as_str(), label("slurmEnd").parse::<i64>()) {
             ("RUNNING", Ok(end)) => duration(end - now),
             _ => "-".to_owned(),
         };
-        let status = if state(lease) == "deleting" {
-            format!("{}, ending", lease.status)
-        } else {
-            lease.status.clone()
-        };
+        let status =
+            if state(lease) == "deleting" { format!("{}, ending", lease.status) } else { lease.status.clone() };
         let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
         let job = lease.cloud_id.strip_prefix("slurm/job/").unwrap_or("-").to_owned();
-        [
-            lease.lease_id.clone(),
-            lease.slug.clone(),
-            status,
-            or_dash(place),
-            left,
-            job,
-        ]
+        [lease.lease_id.clone(), lease.slug.clone(), status, or_dash(place), left, job]
     }));
     let longest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let mut widths = [
-        longest(0),
-        longest(1).min(24),
-        longest(2),
-        longest(3),
-        longest(4),
-        longest(5),
-    ];
+    let mut widths = [longest(0), longest(1).min(24), longest(2), longest(3), longest(4), longest(5)];
     let others: usize = widths.iter().sum::<usize>() - widths[3] + 2 * 5;
     widths[3] = widths[3].min(COLUMNS.saturating_sub(others).max(12));
     let line = |row: &[String; 6]| {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(text, width)| format!("{:width$}", cut(text, width)))
-            .collect();
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(text, width)| format!("{:width$}", cut(text, width))).collect();
         format!("{}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(line).collect()
@@ -111,11 +81,9 @@ fn duration(seconds: i64) -> String {
 /// doctor's table, red first.
 pub fn checks(checks: &[Check]) -> String {
     let mut text = String::new();
-    for (status, word) in [
-        (CheckStatus::Red, "red    "),
-        (CheckStatus::Warning, "warning"),
-        (CheckStatus::Ok, "ok     "),
-    ] {
+    for (status, word) in
+        [(CheckStatus::Red, "red    "), (CheckStatus::Warning, "warning"), (CheckStatus::Ok, "ok     ")]
+    {
         for check in checks.iter().filter(|check| check.status == status) {
             text.push_str(&format!("{word}  {:<18} {}\n", check.name, check.seen));
             if !check.remedy.is_empty() {

@@ -21,11 +21,10 @@ pub fn found(options: &Options, word: &str) -> Result<Found> {
     let store = Store::open(&options.state_dir)?;
     match operation::find(&store, word)? {
         Some(found) => Ok(found),
-        None => Err(Failure::new(
-            Kind::NotFound,
-            format!("no lease answers to {}", crate::protocol::shown(&word.into())),
-        )
-        .into()),
+        None => {
+            Err(Failure::new(Kind::NotFound, format!("no lease answers to {}", crate::protocol::shown(&word.into())))
+                .into())
+        }
     }
 }
 
@@ -35,34 +34,21 @@ pub fn logs(options: &Options, word: &str) -> Result<String> {
     let mut text = String::new();
     let mut part = |title: &str, body: Option<String>| {
         let body = body.filter(|body| !body.trim().is_empty());
-        text.push_str(&format!(
-            "== {title}\n{}\n",
-            body.as_deref().map_or("(nothing)", str::trim_end)
-        ));
+        text.push_str(&format!("== {title}\n{}\n", body.as_deref().map_or("(nothing)", str::trim_end)));
     };
     part("history", found.dir.history(SHOWN_BYTES).map(|lines| clean(&lines)));
     match found.record() {
-        None => part(
-            "record",
-            Some("damaged; release the lease, its job is found by name".to_owned()),
-        ),
+        None => part("record", Some("damaged; release the lease, its job is found by name".to_owned())),
         Some(record) => {
             let exchange = Exchange::of(record);
             let ended = record.ended.as_ref();
             let ended = ended.map(|ended| {
-                format!(
-                    "{} {} exit {}",
-                    ended.state,
-                    ended.reason,
-                    ended.exit.as_deref().unwrap_or("unknown")
-                )
+                format!("{} {} exit {}", ended.state, ended.reason, ended.exit.as_deref().unwrap_or("unknown"))
             });
             part("how the job ended, says Slurm", ended);
             part(
                 "how the job ended, says the runner",
-                exchange
-                    .ending()
-                    .map(|note| format!("{}: {}", note.reason, note.detail)),
+                exchange.ending().map(|note| format!("{}: {}", note.reason, note.detail)),
             );
             if let Some(job) = &record.job {
                 let name = format!("slurm-{}.out", job.id);
@@ -71,10 +57,7 @@ pub fn logs(options: &Options, word: &str) -> Result<String> {
                     exchange.tail(&name, SHOWN_BYTES).map(|text| clean(&text)),
                 );
             }
-            part(
-                "sshd.log",
-                exchange.tail("sshd.log", SHOWN_BYTES).map(|text| clean(&text)),
-            );
+            part("sshd.log", exchange.tail("sshd.log", SHOWN_BYTES).map(|text| clean(&text)));
         }
     }
     Ok(text)
@@ -82,20 +65,12 @@ pub fn logs(options: &Options, word: &str) -> Result<String> {
 
 /// What sandboxed code wrote must not steer the terminal.
 fn clean(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() || *c == '\n' || *c == '\t')
-        .collect()
+    text.chars().filter(|c| !c.is_control() || *c == '\n' || *c == '\t').collect()
 }
 
 /// Replaces this process by a session in the lease.
 pub fn ssh(options: &Options, request: Request, word: &str, command: &[String]) -> Result<Outcome> {
-    let answer = operation::run(
-        options,
-        &Request {
-            id: word.to_owned(),
-            ..request
-        },
-    )?;
+    let answer = operation::run(options, &Request { id: word.to_owned(), ..request })?;
     let Some(ssh) = answer.lease.and_then(|lease| lease.ssh) else {
         return Err(Failure::new(
             Kind::NotFound,

@@ -9,17 +9,8 @@ use std::collections::BTreeMap;
 use super::value::{Reader, is_line, is_word};
 
 /// The placeholders of a proxy template, as in the reference adapter, and `{user}`.
-pub const PLACEHOLDERS: &[&str] = &[
-    "host",
-    "port",
-    "user",
-    "loginHost",
-    "loginUser",
-    "leaseId",
-    "slug",
-    "name",
-    "jobId",
-];
+pub const PLACEHOLDERS: &[&str] =
+    &["host", "port", "user", "loginHost", "loginUser", "leaseId", "slug", "name", "jobId"];
 
 /// How the client connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,29 +30,20 @@ pub fn read(reader: &mut Reader<'_>) -> Connection {
         matches!(text, "direct" | "proxy-through-login")
     });
     let login_host = reader
-        .text(
-            "loginHost",
-            "a host name, address or ssh alias of letters, digits and ._:-",
-            is_host,
-        )
+        .text("loginHost", "a host name, address or ssh alias of letters, digits and ._:-", is_host)
         .unwrap_or_default();
     let login_user = reader
-        .text("loginUser", "a user name of letters, digits and ._@-", |text| {
-            is_word(text, "._@-")
-        })
+        .text("loginUser", "a user name of letters, digits and ._@-", |text| is_word(text, "._@-"))
         .unwrap_or_default();
-    let command = reader.text("proxyCommand", "one line without single quotes", |text| {
-        is_line(text, 4096) && !text.contains('\'')
-    });
+    let command = reader
+        .text("proxyCommand", "one line without single quotes", |text| is_line(text, 4096) && !text.contains('\''));
     let through_login = mode.as_deref() == Some("proxy-through-login");
     if through_login && login_host.is_empty() && command.is_none() {
         reader.complain_all("config key \"sshMode\" is \"proxy-through-login\", which needs \"loginHost\"");
     }
     if let Some(template) = command {
-        let unknown: Vec<_> = placeholders(&template)
-            .into_iter()
-            .filter(|name| !PLACEHOLDERS.contains(&name.as_str()))
-            .collect();
+        let unknown: Vec<_> =
+            placeholders(&template).into_iter().filter(|name| !PLACEHOLDERS.contains(&name.as_str())).collect();
         if !unknown.is_empty() {
             reader.complain_all(format!(
                 "config key \"proxyCommand\" has unknown placeholders {{{}}}; allowed are {{{}}}",
@@ -71,33 +53,19 @@ pub fn read(reader: &mut Reader<'_>) -> Connection {
         }
         for (name, value) in [("loginHost", &login_host), ("loginUser", &login_user)] {
             if placeholders(&template).iter().any(|used| used == name) && value.is_empty() {
-                reader.complain_all(format!(
-                    "config key \"proxyCommand\" uses {{{name}}}, but \"{name}\" is not set"
-                ));
+                reader.complain_all(format!("config key \"proxyCommand\" uses {{{name}}}, but \"{name}\" is not set"));
             }
         }
-        return Connection::Proxy {
-            template,
-            login_host,
-            login_user,
-        };
+        return Connection::Proxy { template, login_host, login_user };
     }
     if !through_login {
         return Connection::Direct;
     }
-    let target = if login_user.is_empty() {
-        "{loginHost}"
-    } else {
-        "{loginUser}@{loginHost}"
-    };
+    let target = if login_user.is_empty() { "{loginHost}" } else { "{loginUser}@{loginHost}" };
     // The inner ssh gets none of the client's options: without BatchMode it could ask for a password in the middle
     // of a sync, without a time limit it could hang longer than the client waits.
     let template = format!("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p {target}");
-    Connection::Proxy {
-        template,
-        login_host,
-        login_user,
-    }
+    Connection::Proxy { template, login_host, login_user }
 }
 
 /// Whether `text` can stand as a host name: nothing that a shell or ssh could take for something else.
@@ -109,12 +77,7 @@ impl Connection {
     /// The proxy command for one endpoint, or `None` for a direct connection. `values` has all placeholders but
     /// those of the login host.
     pub fn proxy_command(&self, values: &BTreeMap<&str, String>) -> Option<String> {
-        let Connection::Proxy {
-            template,
-            login_host,
-            login_user,
-        } = self
-        else {
+        let Connection::Proxy { template, login_host, login_user } = self else {
             return None;
         };
         let mut text = String::with_capacity(template.len());
@@ -172,24 +135,12 @@ mod tests {
         let mut reader = Reader::new(value.as_object().unwrap());
         let connection = read(&mut reader);
         let complaints = reader.finish();
-        if complaints.is_empty() {
-            Ok(connection)
-        } else {
-            Err(complaints)
-        }
+        if complaints.is_empty() { Ok(connection) } else { Err(complaints) }
     }
 
     fn rendered(value: &Value) -> Option<String> {
-        let values = [
-            ("host", "n1"),
-            ("port", "4022"),
-            ("user", "alice"),
-            ("jobId", "12;annex"),
-            ("slug", "smoke"),
-        ];
-        connection(value)
-            .unwrap()
-            .proxy_command(&values.iter().map(|(k, v)| (*k, (*v).to_owned())).collect())
+        let values = [("host", "n1"), ("port", "4022"), ("user", "alice"), ("jobId", "12;annex"), ("slug", "smoke")];
+        connection(value).unwrap().proxy_command(&values.iter().map(|(k, v)| (*k, (*v).to_owned())).collect())
     }
 
     #[rstest]

@@ -75,12 +75,9 @@ pub fn parse(config: &Map<String, Value>) -> Result<Settings, Failure> {
     if complaints.is_empty() {
         return Ok(settings);
     }
-    Err(Failure::new(
-        Kind::BadConfig,
-        format!("the configuration has {} mistake(s)", complaints.len()),
-    )
-    .remedy("correct external.config")
-    .cause(complaints.join("; ")))
+    Err(Failure::new(Kind::BadConfig, format!("the configuration has {} mistake(s)", complaints.len()))
+        .remedy("correct external.config")
+        .cause(complaints.join("; ")))
 }
 
 /// Wait of the reference adapter.
@@ -101,14 +98,10 @@ fn read(reader: &mut Reader<'_>) -> Settings {
     let connection = connection::read(reader);
     Settings {
         resources,
-        clusters: reader.text("clusters", "cluster names of letters, digits and _.,-", |text| {
-            is_word(text, "_.,-")
-        }),
+        clusters: reader.text("clusters", "cluster names of letters, digits and _.,-", |text| is_word(text, "_.,-")),
         comment: reader.text("comment", "one line of at most 512 bytes", |text| is_line(text, 512)),
         connection,
-        ssh_user: reader.text("sshUser", "a user name of letters, digits and ._-", |text| {
-            is_word(text, "._-")
-        }),
+        ssh_user: reader.text("sshUser", "a user name of letters, digits and ._-", |text| is_word(text, "._-")),
         ssh_private_key: reader.path("sshPrivateKey"),
         ready_check: reader
             .text("readyCheck", "one line of shell without single quotes", |text| {
@@ -123,28 +116,16 @@ fn read(reader: &mut Reader<'_>) -> Settings {
             .unwrap_or_default(),
         preamble: preamble(reader),
         launcher: reader
-            .text(
-                "launcher",
-                "one line: a command prefix such as apptainer exec image.sif",
-                |text| is_line(text, 4096),
-            )
+            .text("launcher", "one line: a command prefix such as apptainer exec image.sif", |text| is_line(text, 4096))
             .unwrap_or_default(),
         work_root: work_root(reader),
         runner_script: reader.path("runnerScript"),
         shared_dir: reader.path("sharedDir"),
-        acquire_timeout: reader
-            .number("acquireTimeoutSeconds", 1, MOST_SECONDS)
-            .unwrap_or(ACQUIRE_TIMEOUT_SECONDS),
-        resolve_wait: reader
-            .number("resolveWaitSeconds", 0, MOST_SECONDS)
-            .unwrap_or(RESOLVE_WAIT_SECONDS),
-        idle_timeout: reader
-            .number("idleTimeoutSeconds", 0, MOST_SECONDS)
-            .unwrap_or(IDLE_TIMEOUT_SECONDS),
+        acquire_timeout: reader.number("acquireTimeoutSeconds", 1, MOST_SECONDS).unwrap_or(ACQUIRE_TIMEOUT_SECONDS),
+        resolve_wait: reader.number("resolveWaitSeconds", 0, MOST_SECONDS).unwrap_or(RESOLVE_WAIT_SECONDS),
+        idle_timeout: reader.number("idleTimeoutSeconds", 0, MOST_SECONDS).unwrap_or(IDLE_TIMEOUT_SECONDS),
         ttl: reader.number("ttlSeconds", 0, MOST_SECONDS).unwrap_or(0),
-        taken_grace: reader
-            .number("takenGraceSeconds", 0, MOST_SECONDS)
-            .unwrap_or(TAKEN_GRACE_SECONDS),
+        taken_grace: reader.number("takenGraceSeconds", 0, MOST_SECONDS).unwrap_or(TAKEN_GRACE_SECONDS),
         max_leases: reader.number("maxLeases", 1, 1_000_000),
     }
 }
@@ -153,18 +134,14 @@ fn endpoint_host(reader: &mut Reader<'_>) -> EndpointHost {
     let allowed = "slurm, a template with {node} such as {node}.cluster.example, runner, or runner:PATTERN with * for any characters";
     let text = reader.text("endpointHost", allowed, |text| {
         matches!(text, "slurm" | "runner")
-            || text
-                .strip_prefix("runner:")
-                .is_some_and(|pattern| is_word(pattern, "*._:-"))
+            || text.strip_prefix("runner:").is_some_and(|pattern| is_word(pattern, "*._:-"))
             || (text.matches("{node}").count() == 1 && connection::is_host(&text.replace("{node}", "n")))
     });
     match text.as_deref() {
         None | Some("slurm") => EndpointHost::Template("{node}".into()),
         Some("runner") => EndpointHost::Runner { pattern: "*".into() },
         Some(text) => match text.strip_prefix("runner:") {
-            Some(pattern) => EndpointHost::Runner {
-                pattern: pattern.to_owned(),
-            },
+            Some(pattern) => EndpointHost::Runner { pattern: pattern.to_owned() },
             None => EndpointHost::Template(text.to_owned()),
         },
     }
@@ -177,21 +154,15 @@ fn preamble(reader: &mut Reader<'_>) -> String {
     };
     let text = match value {
         Value::String(text) => Some(text.clone()),
-        Value::Array(lines) => lines
-            .iter()
-            .map(Value::as_str)
-            .collect::<Option<Vec<_>>>()
-            .map(|lines| lines.join("\n")),
+        Value::Array(lines) => {
+            lines.iter().map(Value::as_str).collect::<Option<Vec<_>>>().map(|lines| lines.join("\n"))
+        }
         _ => None,
     };
     match text {
         Some(text) if text.len() <= PREAMBLE_BYTES && !text.contains('\0') => text,
         _ => {
-            reader.complain(
-                KEY,
-                value,
-                "bash lines as a string or an array of strings, 64 KiB at most",
-            );
+            reader.complain(KEY, value, "bash lines as a string or an array of strings, 64 KiB at most");
             String::new()
         }
     }
@@ -269,16 +240,8 @@ mod tests {
     fn endpoint_hosts() {
         let of = |text: &str| settings(&json!({"endpointHost": text})).unwrap().endpoint_host;
         assert_eq!(of("slurm"), EndpointHost::Template("{node}".into()));
-        assert_eq!(
-            of("{node}-ib.example"),
-            EndpointHost::Template("{node}-ib.example".into())
-        );
-        assert_eq!(
-            of("runner:*.example"),
-            EndpointHost::Runner {
-                pattern: "*.example".into()
-            }
-        );
+        assert_eq!(of("{node}-ib.example"), EndpointHost::Template("{node}-ib.example".into()));
+        assert_eq!(of("runner:*.example"), EndpointHost::Runner { pattern: "*.example".into() });
     }
 
     #[test]

@@ -63,14 +63,8 @@ const EXTRA_OPTIONS: &[&str] = &[
 ];
 
 /// Options without a value that may be given.
-const EXTRA_FLAGS: &[&str] = &[
-    "contiguous",
-    "disable-stdout-job-summary",
-    "oversubscribe",
-    "overcommit",
-    "spread-job",
-    "use-min-nodes",
-];
+const EXTRA_FLAGS: &[&str] =
+    &["contiguous", "disable-stdout-job-summary", "oversubscribe", "overcommit", "spread-job", "use-min-nodes"];
 
 /// Options that have a config key of their own; the table doubles as the list of plain word keys.
 const WORD_KEYS: &[(&str, &str, &str)] = &[
@@ -103,11 +97,8 @@ pub fn read(reader: &mut Reader<'_>) -> Resources {
     let mem = reader.text("mem", size, is_size);
     options.extend(mem.as_ref().map(|text| format!("--mem={text}")));
     options.extend(reader.text("tmp", size, is_size).map(|text| format!("--tmp={text}")));
-    let time = reader.text(
-        "timeLimit",
-        "Slurm's time: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS, not 0",
-        is_time,
-    );
+    let time =
+        reader.text("timeLimit", "Slurm's time: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS, not 0", is_time);
     options.extend(time.map(|text| format!("--time={text}")));
     let nodes = reader.text("nodes", "a number of nodes such as 1 or 1-2", is_node_count);
     options.extend(nodes.map(|text| format!("--nodes={text}")));
@@ -116,10 +107,7 @@ pub fn read(reader: &mut Reader<'_>) -> Resources {
     if words.contains_key("gpus") && words.get("gres").is_some_and(|gres| gres.contains("gpu")) {
         reader.complain_all("config keys \"gpus\" and \"gres\" both ask for GPUs; use one of them");
     }
-    Resources {
-        summary: summary(&words, cpus, mem.as_deref()),
-        options,
-    }
+    Resources { summary: summary(&words, cpus, mem.as_deref()), options }
 }
 
 fn summary(words: &std::collections::BTreeMap<&str, String>, cpus: Option<u64>, mem: Option<&str>) -> String {
@@ -129,11 +117,7 @@ fn summary(words: &std::collections::BTreeMap<&str, String>, cpus: Option<u64>, 
     parts.extend(words.get("gres").cloned());
     parts.extend(words.get("gpus").map(|gpus| format!("gpu:{gpus}")));
     let partition = words.get("partition").map_or("slurm", String::as_str);
-    if parts.is_empty() {
-        partition.to_owned()
-    } else {
-        format!("{partition} {}", parts.join("/"))
-    }
+    if parts.is_empty() { partition.to_owned() } else { format!("{partition} {}", parts.join("/")) }
 }
 
 fn exclusive(reader: &mut Reader<'_>) -> Option<String> {
@@ -174,17 +158,12 @@ fn extra_arguments(reader: &mut Reader<'_>) -> Vec<String> {
 }
 
 fn extra_argument(text: &str) -> Result<String, String> {
-    let body = text
-        .strip_prefix("--")
-        .ok_or("the form --name=value only, no short options and no separate values")?;
+    let body = text.strip_prefix("--").ok_or("the form --name=value only, no short options and no separate values")?;
     let (name, value) = match body.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (body, None),
     };
-    let key = WORD_KEYS
-        .iter()
-        .find(|(_, option, _)| *option == name)
-        .map(|(key, _, _)| *key);
+    let key = WORD_KEYS.iter().find(|(_, option, _)| *option == name).map(|(key, _, _)| *key);
     let key = key.or(match name {
         "cpus-per-task" => Some("cpus"),
         "mem" => Some("mem"),
@@ -210,11 +189,7 @@ fn extra_argument(text: &str) -> Result<String, String> {
         None if EXTRA_FLAGS.contains(&name) => Ok(text.to_owned()),
         None if EXTRA_OPTIONS.contains(&name) => Err(format!("--{name}=VALUE in one string")),
         Some(_) if EXTRA_FLAGS.contains(&name) => Err(format!("--{name} without a value")),
-        _ => Err(format!(
-            "one of the full names {} (=VALUE), {}",
-            EXTRA_OPTIONS.join(", "),
-            EXTRA_FLAGS.join(", ")
-        )),
+        _ => Err(format!("one of the full names {} (=VALUE), {}", EXTRA_OPTIONS.join(", "), EXTRA_FLAGS.join(", "))),
     }
 }
 
@@ -228,9 +203,7 @@ fn is_size(text: &str) -> bool {
 }
 
 fn is_node_count(text: &str) -> bool {
-    let mut counts = text
-        .splitn(2, '-')
-        .map(|part| part.parse::<u32>().ok().filter(|n| *n > 0));
+    let mut counts = text.splitn(2, '-').map(|part| part.parse::<u32>().ok().filter(|n| *n > 0));
     let (least, most) = (counts.next().flatten(), counts.next());
     match (least, most) {
         (Some(_), None) => true,

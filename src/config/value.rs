@@ -19,17 +19,12 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(map: &'a Map<String, Value>) -> Reader<'a> {
-        Reader {
-            map,
-            known: Vec::new(),
-            complaints: Vec::new(),
-        }
+        Reader { map, known: Vec::new(), complaints: Vec::new() }
     }
 
     /// Notes that `key` cannot be used; `allowed` says what can.
     pub fn complain(&mut self, key: &str, value: &Value, allowed: &str) {
-        self.complaints
-            .push(format!("config key {key:?} is {}; allowed is {allowed}", shown(value)));
+        self.complaints.push(format!("config key {key:?} is {}; allowed is {allowed}", shown(value)));
     }
 
     /// Notes a complaint about several keys together.
@@ -62,9 +57,7 @@ impl<'a> Reader<'a> {
     /// A whole number within `min..=max`.
     pub fn number(&mut self, key: &'static str, min: u64, max: u64) -> Option<u64> {
         let value = self.raw(key)?;
-        let number = scalar(value)
-            .and_then(|text| text.trim().parse().ok())
-            .filter(|n| (min..=max).contains(n));
+        let number = scalar(value).and_then(|text| text.trim().parse().ok()).filter(|n| (min..=max).contains(n));
         if number.is_none() {
             self.complain(key, value, &format!("a whole number from {min} to {max}"));
         }
@@ -75,9 +68,7 @@ impl<'a> Reader<'a> {
     /// path is used: Slurm's file name patterns, ssh's option values, rsync's remote shell.
     pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         let allowed = "an absolute path of letters, digits and ._/@+,:=- (~/ for the home directory)";
-        let text = self.text(key, allowed, |text| {
-            expand_home(text).is_some_and(|path| is_safe_path(&path))
-        })?;
+        let text = self.text(key, allowed, |text| expand_home(text).is_some_and(|path| is_safe_path(&path)))?;
         expand_home(&text).map(PathBuf::from)
     }
 
@@ -131,9 +122,7 @@ pub fn is_safe_path(text: &str) -> bool {
     text.starts_with('/')
         && text.len() <= 1024
         && !text.split('/').any(|part| part == "..")
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._/@+,:=-".contains(&b))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/@+,:=-".contains(&b))
 }
 
 /// Whether `text` is non-empty, made of ASCII letters, digits and `extra`, and does not start like an option.

@@ -50,10 +50,9 @@ pub fn judge(record: &Record, observation: &Observation, now: i64) -> Verdict {
             Class::Suspended => Verdict::Suspended,
             Class::Ending => Verdict::Ending,
             Class::Ended => Verdict::Ended,
-            Class::Unknown => Verdict::Unknown(format!(
-                "Slurm calls the job {}, a state not known here",
-                row.state.word()
-            )),
+            Class::Unknown => {
+                Verdict::Unknown(format!("Slurm calls the job {}, a state not known here", row.state.word()))
+            }
         },
         Observation::Denied if denied_twice(record.denied, now) => Verdict::Gone,
         Observation::Denied => Verdict::Denied,
@@ -98,10 +97,7 @@ mod tests {
     use rstest::rstest;
 
     fn seen(word: &str) -> Observation {
-        Observation::Row(Box::new(Row {
-            state: State::new(word),
-            ..row()
-        }))
+        Observation::Row(Box::new(Row { state: State::new(word), ..row() }))
     }
 
     #[rstest]
@@ -123,10 +119,7 @@ mod tests {
 
     #[test]
     fn an_unknown_state_moves_nothing() {
-        assert!(matches!(
-            judge(&record(), &seen("EXPEDITING"), 2000),
-            Verdict::Unknown(_)
-        ));
+        assert!(matches!(judge(&record(), &seen("EXPEDITING"), 2000), Verdict::Unknown(_)));
     }
 
     #[rstest]
@@ -142,11 +135,7 @@ mod tests {
         #[case] contract: bool,
         #[case] expected: OpenSubmission,
     ) {
-        let mut record = Record {
-            denied,
-            contract,
-            ..record()
-        };
+        let mut record = Record { denied, contract, ..record() };
         record.attempt.sent = sent;
         assert_eq!(open_submission(&record, 2000), expected);
     }

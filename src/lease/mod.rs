@@ -122,9 +122,7 @@ impl Identity {
     pub fn parse(lease_id: &str, slug: &str, name: &str) -> Result<Identity, Failure> {
         let mut wrong = Vec::new();
         let id = parse_lease_id(lease_id).map_err(|text| wrong.push(text)).ok();
-        let slug_chars = slug
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let slug_chars = slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if slug.is_empty() || slug.len() > SLUG_BYTES || !slug_chars || slug.starts_with('-') || slug.ends_with('-') {
             wrong.push(format!(
                 "slug {} is not 1 to {SLUG_BYTES} of a-z, 0-9 and inner hyphens",
@@ -138,15 +136,12 @@ impl Identity {
             ));
         }
         match id {
-            Some(lease_id) if wrong.is_empty() => Ok(Identity {
-                lease_id,
-                slug: slug.to_owned(),
-                name: name.to_owned(),
-            }),
-            _ => Err(Failure::new(
-                Kind::BadRequest,
-                format!("the lease's identity is not usable: {}", wrong.join("; ")),
-            )),
+            Some(lease_id) if wrong.is_empty() => {
+                Ok(Identity { lease_id, slug: slug.to_owned(), name: name.to_owned() })
+            }
+            _ => {
+                Err(Failure::new(Kind::BadRequest, format!("the lease's identity is not usable: {}", wrong.join("; "))))
+            }
         }
     }
 }
@@ -154,10 +149,7 @@ impl Identity {
 fn parse_lease_id(text: &str) -> Result<LeaseId, String> {
     LeaseId::parse(text).ok_or_else(|| match text {
         "" => "leaseId is missing".to_owned(),
-        _ => format!(
-            "leaseId {} is not cbx_ and 12 lower-case hex digits",
-            crate::protocol::shown(&text.into())
-        ),
+        _ => format!("leaseId {} is not cbx_ and 12 lower-case hex digits", crate::protocol::shown(&text.into())),
     })
 }
 
@@ -168,9 +160,10 @@ pub fn required_lease_id(text: &str) -> Result<LeaseId, Failure> {
 
 /// The name that the client derives from lease id and slug: the hash is FNV-1a over the lease id (protocol.md 1.1).
 pub fn client_name(lease_id: &LeaseId, slug: &str) -> String {
-    let hash = lease_id.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = lease_id
+        .as_str()
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("crabbox-{slug}-{hash:08x}")
 }
 
@@ -208,10 +201,7 @@ mod tests {
     fn identities(#[case] id: &str, #[case] slug: &str, #[case] name: &str, #[case] complaint: &str) {
         match Identity::parse(id, slug, name) {
             Ok(_) => assert_eq!(complaint, ""),
-            Err(failure) => assert!(
-                !complaint.is_empty() && failure.to_string().contains(complaint),
-                "{failure}"
-            ),
+            Err(failure) => assert!(!complaint.is_empty() && failure.to_string().contains(complaint), "{failure}"),
         }
     }
 }

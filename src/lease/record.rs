@@ -50,10 +50,13 @@ pub struct PinnedEndpoint {
 pub struct Ended {
     /// Slurm's state, or `GONE` when the controller forgot the job and the accounting knows nothing of it.
     pub state: String,
-    /// Slurm's reason, or the runner's own.
+    /// Slurm's reason; empty where it gave none.
     pub reason: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exit: Option<String>,
+    /// The runner's own word for it, such as `idle`; written where sandboxed code can write too.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub runner: Option<String>,
     pub at: i64,
 }
 
@@ -97,6 +100,13 @@ pub struct Record {
     /// When release was first asked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub releasing: Option<i64>,
+}
+
+impl Ended {
+    /// Why, in the fewest words: the runner's reason tells more than Slurm's.
+    pub fn why(&self) -> &str {
+        self.runner.as_deref().unwrap_or(&self.reason)
+    }
 }
 
 impl Record {
@@ -180,10 +190,7 @@ pub mod tests {
             keep: false,
             created: 1000,
             uid: 1001,
-            attempt: Attempt {
-                nonce: Nonce::parse("00112233445566ff").unwrap(),
-                sent: Some(1000),
-            },
+            attempt: Attempt { nonce: Nonce::parse("00112233445566ff").unwrap(), sent: Some(1000) },
             clusters: None,
             job: Some(JobId { id: 7, cluster: None }),
             submitted: Some(1001),

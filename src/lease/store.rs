@@ -80,12 +80,7 @@ impl Store {
                     TREE_FORMAT
                 }
             };
-            Ok(Store {
-                leases,
-                instance,
-                writable: format <= TREE_FORMAT,
-                root,
-            })
+            Ok(Store { leases, instance, writable: format <= TREE_FORMAT, root })
         };
         open().map_err(|error| storage("reading").cause(error.to_string()).into())
     }
@@ -102,10 +97,7 @@ impl Store {
 
     /// All leases, sorted.
     pub fn ids(&self) -> Result<Vec<LeaseId>> {
-        let names = self
-            .leases
-            .names()
-            .with_context(|| format!("listing {}", self.leases.path().display()))?;
+        let names = self.leases.names().with_context(|| format!("listing {}", self.leases.path().display()))?;
         let mut ids: Vec<_> = names.iter().filter_map(|name| LeaseId::parse(name)).collect();
         ids.sort();
         Ok(ids)
@@ -116,21 +108,14 @@ impl Store {
         let dir = self.leases.subdir(id.as_str()).map_err(|error| {
             Failure::new(Kind::Storage, format!("opening the directory of lease {id}")).cause(error.to_string())
         })?;
-        Ok(dir.map(|dir| LeaseDir {
-            id: id.clone(),
-            dir,
-            writable: self.writable,
-        }))
+        Ok(dir.map(|dir| LeaseDir { id: id.clone(), dir, writable: self.writable }))
     }
 
     /// Makes a lease: its directory is filled by `fill` where nobody looks, and appears whole. `fill` is told where
     /// it will be. Whether it was us who made it: another call may have been faster.
     pub fn create(&self, identity: &Identity, fill: impl Fn(&Dir, &Path) -> Result<Record>) -> Result<bool> {
         if !self.writable {
-            let what = format!(
-                "the state dir {} was written by a newer slurm-sandbox",
-                self.path().display()
-            );
+            let what = format!("the state dir {} was written by a newer slurm-sandbox", self.path().display());
             return Err(Failure::new(Kind::Storage, what).remedy("use that version").into());
         }
         self.clear(&identity.lease_id)?;
@@ -140,9 +125,7 @@ impl Store {
         for _ in 1..TRIES {
             match &made {
                 Err(error)
-                    if error
-                        .downcast_ref::<io::Error>()
-                        .is_some_and(|e| e.kind() == io::ErrorKind::NotFound) =>
+                    if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) =>
                 {
                     made = self.make(identity, &fill);
                 }
@@ -153,13 +136,10 @@ impl Store {
             if error.chain().any(|cause| cause.is::<Failure>()) {
                 return error;
             }
-            Failure::new(
-                Kind::Storage,
-                format!("making the record of lease {}", identity.lease_id),
-            )
-            .remedy("check space, quota and permissions of the state dir")
-            .cause(format!("{error:#}"))
-            .into()
+            Failure::new(Kind::Storage, format!("making the record of lease {}", identity.lease_id))
+                .remedy("check space, quota and permissions of the state dir")
+                .cause(format!("{error:#}"))
+                .into()
         })
     }
 
@@ -174,10 +154,8 @@ impl Store {
         };
         let make = || -> Result<bool> {
             let record = fill(&dir, &self.leases.path().join(id))?;
-            dir.write_part("identity.json", &serde_json::to_vec(identity)?)
-                .context("writing identity.json")?;
-            dir.write("record.json", &serde_json::to_vec_pretty(&record)?)
-                .context("writing record.json")?;
+            dir.write_part("identity.json", &serde_json::to_vec(identity)?).context("writing identity.json")?;
+            dir.write("record.json", &serde_json::to_vec_pretty(&record)?).context("writing record.json")?;
             match trash.rename(&name, &self.leases, id) {
                 Ok(()) => self.leases.sync().map(|()| true).context("making the lease durable"),
                 Err(error) if taken(&error) => Ok(false),
@@ -218,9 +196,7 @@ impl Store {
         let name = format!("old-{id}-{}", random_hex(4).context("reading random bits")?);
         let moved = self.leases.rename(id, &trash, &name).and_then(|()| self.leases.sync());
         moved.with_context(|| format!("removing lease {id}"))?;
-        trash
-            .remove_tree(&name)
-            .with_context(|| format!("removing the files of lease {id}"))?;
+        trash.remove_tree(&name).with_context(|| format!("removing the files of lease {id}"))?;
         self.clear(&guard.lease.id)
     }
 
@@ -253,18 +229,13 @@ fn clear_entry(trash: &Dir, name: &str) -> Result<()> {
 }
 
 fn taken(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
-    )
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
 }
 
 /// Reads this tree's name, or gives it one; of two first calls only one may.
 fn instance(root: &Dir) -> io::Result<String> {
     let read = || -> io::Result<Option<String>> {
-        let text = root
-            .read("instance", 64)?
-            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        let text = root.read("instance", 64)?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
         Ok(text.filter(|text| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit())))
     };
     if let Some(text) = read()? {
@@ -296,10 +267,7 @@ impl LeaseDir {
             Ok(record) => format!("record.json is that of lease {}", record.identity.lease_id),
             Err(why) => why,
         };
-        Loaded::Damaged {
-            identity: self.identity(),
-            why,
-        }
+        Loaded::Damaged { identity: self.identity(), why }
     }
 
     /// The identity from `identity.json`, or one made up that the client accepts.
@@ -312,21 +280,14 @@ impl LeaseDir {
         good.unwrap_or_else(|| {
             let slug = format!("damaged-{}", &self.id.as_str()[4..]);
             let name = super::client_name(&self.id, &slug);
-            Identity {
-                lease_id: self.id.clone(),
-                slug,
-                name,
-            }
+            Identity { lease_id: self.id.clone(), slug, name }
         })
     }
 
     /// Takes the lease's lock; `Ok(None)` when it stayed busy, [`Kind::NotFound`] when the lease went away meanwhile.
     pub fn lock(&self, patience: Duration) -> Result<Option<Guard<'_>>> {
         match self.dir.lock("lock", patience) {
-            Ok(lock) => Ok(lock.map(|lock| Guard {
-                lease: self,
-                _lock: lock,
-            })),
+            Ok(lock) => Ok(lock.map(|lock| Guard { lease: self, _lock: lock })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Failure::new(Kind::NotFound, format!("lease {} was released meanwhile", self.id)).into())
             }
@@ -351,15 +312,8 @@ impl LeaseDir {
 
     /// The public half of the lease's key.
     pub fn public_key(&self, record: &Record) -> Result<Vec<u8>> {
-        let name = record
-            .key
-            .file_name()
-            .and_then(|name| name.to_str())
-            .context("the record's key has no name")?;
-        let bytes = self
-            .dir
-            .read(&format!("{name}.pub"), MAX_FILE_BYTES)
-            .context("reading the public key")?;
+        let name = record.key.file_name().and_then(|name| name.to_str()).context("the record's key has no name")?;
+        let bytes = self.dir.read(&format!("{name}.pub"), MAX_FILE_BYTES).context("reading the public key")?;
         bytes.context("the public key is missing")
     }
 
@@ -381,9 +335,7 @@ impl Guard<'_> {
     pub fn save(&self, record: &Record) -> Result<()> {
         let refuse = |what: &str| Failure::new(Kind::Storage, format!("{what} the record of {}", record.shown()));
         if !self.lease.writable || record.format > FORMAT {
-            return Err(refuse("leaving alone")
-                .remedy("a newer slurm-sandbox wrote it; use that version")
-                .into());
+            return Err(refuse("leaving alone").remedy("a newer slurm-sandbox wrote it; use that version").into());
         }
         let bytes = serde_json::to_vec_pretty(record)?;
         self.lease.dir.write("record.json", &bytes).map_err(|error| {
@@ -394,18 +346,12 @@ impl Guard<'_> {
 
     /// Pins the host keys where the client looks for them: beside the key.
     pub fn write_known_hosts(&self, text: &str) -> Result<()> {
-        self.lease
-            .dir
-            .write_part("known_hosts", text.as_bytes())
-            .context("writing known_hosts")
+        self.lease.dir.write_part("known_hosts", text.as_bytes()).context("writing known_hosts")
     }
 
     /// Keeps a damaged record for later inspection.
     pub fn set_aside(&self, now: i64) {
-        self.lease
-            .dir
-            .rename("record.json", &self.lease.dir, &format!("record.json.damaged-{now}"))
-            .ok();
+        self.lease.dir.rename("record.json", &self.lease.dir, &format!("record.json.damaged-{now}")).ok();
     }
 }
 
@@ -428,9 +374,7 @@ mod tests {
         assert!(!store.create(&record.identity, |_, _| Ok(record.clone())).unwrap());
         assert_eq!(store.ids().unwrap(), [record.lease_id().clone()]);
         let lease = store.lease(record.lease_id()).unwrap().unwrap();
-        let Loaded::Whole(read) = lease.load() else {
-            panic!("damaged")
-        };
+        let Loaded::Whole(read) = lease.load() else { panic!("damaged") };
         assert_eq!(*read, record);
         store.trash_lease(lease.lock(Duration::ZERO).unwrap().unwrap()).unwrap();
         assert!(store.ids().unwrap().is_empty());
@@ -447,25 +391,18 @@ mod tests {
         let lease = store.lease(record.lease_id()).unwrap().unwrap();
         for bytes in [&b"{\"format\":1"[..], b"", b"\xff\xfe"] {
             lease.dir.write("record.json", bytes).unwrap();
-            let Loaded::Damaged { identity, .. } = lease.load() else {
-                panic!("whole")
-            };
+            let Loaded::Damaged { identity, .. } = lease.load() else { panic!("whole") };
             assert_eq!(identity, record.identity);
         }
         lease.dir.write("identity.json", b"{}").unwrap();
-        let Loaded::Damaged { identity, .. } = lease.load() else {
-            panic!("whole")
-        };
+        let Loaded::Damaged { identity, .. } = lease.load() else { panic!("whole") };
         assert_eq!(identity.slug, "damaged-4b38f35d4e31");
     }
 
     #[test]
     fn a_newer_record_is_read_and_never_written() {
         let (_temp, store) = store();
-        let newer = Record {
-            format: FORMAT + 1,
-            ..record()
-        };
+        let newer = Record { format: FORMAT + 1, ..record() };
         store.create(&newer.identity, |_, _| Ok(newer.clone())).unwrap();
         let lease = store.lease(newer.lease_id()).unwrap().unwrap();
         assert!(matches!(lease.load(), Loaded::Whole(_)));

@@ -60,10 +60,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         store: Store::open(&options.state_dir)?,
     };
     let lease = acquire.run()?;
-    Ok(Answer {
-        lease: Some(lease),
-        ..Answer::default()
-    })
+    Ok(Answer { lease: Some(lease), ..Answer::default() })
 }
 
 /// Our runner's sshd lets in only the user that it runs as.
@@ -118,10 +115,7 @@ impl Acquire<'_> {
                 keep: self.keep,
                 created: now(),
                 uid,
-                attempt: Attempt {
-                    nonce: Nonce::random()?,
-                    sent: None,
-                },
+                attempt: Attempt { nonce: Nonce::random()?, sent: None },
                 clusters: self.settings.clusters.clone(),
                 job: None,
                 submitted: None,
@@ -181,10 +175,7 @@ impl Acquire<'_> {
                 },
             };
             drop(guard);
-            let pause = pause
-                .copied()
-                .unwrap_or(Duration::from_secs(20))
-                .max(self.options.poll_interval);
+            let pause = pause.copied().unwrap_or(Duration::from_secs(20)).max(self.options.poll_interval);
             if Instant::now() + pause >= self.deadline {
                 return Err(self.not_submitted(&record, refusal).into());
             }
@@ -197,16 +188,8 @@ impl Acquire<'_> {
         let id = &self.identity.lease_id;
         match guard.lease.load() {
             Loaded::Whole(record) => {
-                let found = Found {
-                    loaded: Loaded::Whole(record.clone()),
-                    dir: self.dir(id)?,
-                };
-                Demands {
-                    slug: &self.identity.slug,
-                    name: &self.identity.name,
-                    ..Demands::default()
-                }
-                .check(&found)?;
+                let found = Found { loaded: Loaded::Whole(record.clone()), dir: self.dir(id)? };
+                Demands { slug: &self.identity.slug, name: &self.identity.name, ..Demands::default() }.check(&found)?;
                 let mut record = *record;
                 if record.uid != uid() {
                     let what = format!("{} belongs to user id {}, not to this one", record.shown(), record.uid);
@@ -238,19 +221,12 @@ impl Acquire<'_> {
         if let Some(most) = self.settings.max_leases
             && self.store.ids()?.len() as u64 > most
         {
-            let what = format!(
-                "acquiring lease {}: maxLeases is {most}, and as many leases exist",
-                record.lease_id()
-            );
+            let what = format!("acquiring lease {}: maxLeases is {most}, and as many leases exist", record.lease_id());
             return Err(Failure::new(Kind::LimitReached, what).into());
         }
         let id = &self.identity.lease_id;
         let refused = |kind, said: String| {
-            Failure::new(
-                kind,
-                format!("acquiring lease {id}: sbatch refused the job, none was submitted"),
-            )
-            .cause(said)
+            Failure::new(kind, format!("acquiring lease {id}: sbatch refused the job, none was submitted")).cause(said)
         };
         match allocation::submit(&self.store, guard, record, &self.settings, &self.runner, now())? {
             Outcome::Submitted(_) => Ok(Step::Done),
@@ -262,20 +238,17 @@ impl Acquire<'_> {
                 let failure = refused(Kind::LimitReached, said).remedy("end other jobs of yours, then repeat the call");
                 Err(failure.into())
             }
-            Outcome::NotSent { said } if said.contains("could not be started") => Err(Failure::new(
-                Kind::SlurmUnavailable,
-                format!("acquiring lease {id}: nothing was submitted"),
-            )
-            .remedy("put Slurm's commands on PATH, or run this where they are")
-            .cause(said)
-            .into()),
-            Outcome::NotSent { said } => Ok(Step::Again(format!(
-                "no controller was reached, the submission is repeated: {said}"
-            ))),
+            Outcome::NotSent { said } if said.contains("could not be started") => {
+                Err(Failure::new(Kind::SlurmUnavailable, format!("acquiring lease {id}: nothing was submitted"))
+                    .remedy("put Slurm's commands on PATH, or run this where they are")
+                    .cause(said)
+                    .into())
+            }
+            Outcome::NotSent { said } => {
+                Ok(Step::Again(format!("no controller was reached, the submission is repeated: {said}")))
+            }
             Outcome::Unknown { said, refused } => {
-                progress(&format!(
-                    "lease {id}: sbatch gave no clear answer, the job is looked for by name: {said}"
-                ));
+                progress(&format!("lease {id}: sbatch gave no clear answer, the job is looked for by name: {said}"));
                 Ok(if refused { Step::Refused(said) } else { Step::Look })
             }
         }
@@ -297,10 +270,7 @@ impl Acquire<'_> {
         match open_submission(record, now()) {
             OpenSubmission::Wait => Ok(Step::Look),
             OpenSubmission::NeverSent | OpenSubmission::Resubmit | OpenSubmission::Lost => {
-                record.attempt = Attempt {
-                    nonce: Nonce::random()?,
-                    sent: None,
-                };
+                record.attempt = Attempt { nonce: Nonce::random()?, sent: None };
                 record.phase = Phase::Prepared;
                 record.denied = None;
                 guard.save(record)?;
@@ -311,10 +281,7 @@ impl Acquire<'_> {
                             "acquiring lease {}: sbatch refused the job, none was submitted",
                             record.lease_id()
                         );
-                        Err(Failure::new(Kind::SubmitRejected, what)
-                            .remedy(sbatch::remedy(said))
-                            .cause(said)
-                            .into())
+                        Err(Failure::new(Kind::SubmitRejected, what).remedy(sbatch::remedy(said)).cause(said).into())
                     }
                     None => Ok(Step::Again(String::new())),
                 }
@@ -333,17 +300,11 @@ impl Acquire<'_> {
         match outcome {
             Ok(Released::Gone) => Ok(()),
             Ok(Released::Ending) | Err(_) => {
-                let cause = outcome
-                    .err()
-                    .map(|error| failure::of(&error).to_string())
-                    .unwrap_or_default();
-                Err(Failure::new(
-                    Kind::Releasing,
-                    format!("acquiring lease {}: it is being released", dir.id),
-                )
-                .remedy("repeat the call when the release is through")
-                .cause(cause)
-                .into())
+                let cause = outcome.err().map(|error| failure::of(&error).to_string()).unwrap_or_default();
+                Err(Failure::new(Kind::Releasing, format!("acquiring lease {}: it is being released", dir.id))
+                    .remedy("repeat the call when the release is through")
+                    .cause(cause)
+                    .into())
             }
         }
     }
@@ -372,14 +333,9 @@ impl Acquire<'_> {
         };
         let kept = self.keep
             && record.phase != Phase::Prepared
-            && matches!(
-                failure.kind,
-                Kind::TimedOut | Kind::EndpointUnusable | Kind::SubmitUnknown
-            );
-        let untouchable = matches!(
-            failure.kind,
-            Kind::IdentityMismatch | Kind::Busy | Kind::Releasing | Kind::NotFound
-        );
+            && matches!(failure.kind, Kind::TimedOut | Kind::EndpointUnusable | Kind::SubmitUnknown);
+        let untouchable =
+            matches!(failure.kind, Kind::IdentityMismatch | Kind::Busy | Kind::Releasing | Kind::NotFound);
         if kept {
             if failure.kind == Kind::TimedOut {
                 Exchange::of(&record).mark("kept", now()).ok();
@@ -399,9 +355,9 @@ impl Acquire<'_> {
             _ => return error,
         };
         match release::release(&self.store, &found, Instant::now() + release::BOUND, "rolled back") {
-            Ok(_) if failure.kind == Kind::JobEnded => failure
-                .remedy("nothing of it is left; mend what its output tells, then acquire again")
-                .into(),
+            Ok(_) if failure.kind == Kind::JobEnded => {
+                failure.remedy("nothing of it is left; mend what its output tells, then acquire again").into()
+            }
             Ok(_) => failure.into(),
             Err(problem) => failure.and_then(&failure::of(&problem)).into(),
         }

@@ -28,10 +28,7 @@ pub struct Standing {
 pub fn standing(record: &Record, view: &View, now: i64) -> Standing {
     let row = view.row().filter(|row| record.owns(row));
     let word = row.map(|row| row.state.word().to_owned());
-    let reason = row
-        .map(|row| row.reason.clone())
-        .filter(|reason| reason != "None")
-        .unwrap_or_default();
+    let reason = row.map(|row| row.reason.clone()).filter(|reason| reason != "None").unwrap_or_default();
     if let Some(ended) = &record.ended {
         let state = match ended.state.split(' ').next() {
             Some("COMPLETED") => "stopped",
@@ -39,11 +36,7 @@ pub fn standing(record: &Record, view: &View, now: i64) -> Standing {
             _ if record.phase == Phase::Releasing => "stopped",
             _ => "failed",
         };
-        return Standing {
-            status: ended.state.clone(),
-            state,
-            reason: ended.reason.clone(),
-        };
+        return Standing { status: ended.state.clone(), state, reason: ended.why().to_owned() };
     }
     if record.attempt.sent.is_none() {
         return Standing {
@@ -54,26 +47,16 @@ pub fn standing(record: &Record, view: &View, now: i64) -> Standing {
     }
     let (status, state, reason) = match judge(record, &view.observation, now) {
         Verdict::Unknown(why) => ("UNKNOWN".to_owned(), "unknown", why),
-        Verdict::Denied if record.job.is_none() => (
-            "SUBMITTING".to_owned(),
-            "provisioning",
-            "sbatch gave no answer".to_owned(),
-        ),
-        Verdict::Denied | Verdict::Gone => (
-            "MISSING".to_owned(),
-            "missing",
-            "Slurm does not know the job".to_owned(),
-        ),
+        Verdict::Denied if record.job.is_none() => {
+            ("SUBMITTING".to_owned(), "provisioning", "sbatch gave no answer".to_owned())
+        }
+        Verdict::Denied | Verdict::Gone => ("MISSING".to_owned(), "missing", "Slurm does not know the job".to_owned()),
         Verdict::Running if record.phase == Phase::Answered => (word.unwrap_or_default(), "ready", reason),
         Verdict::Suspended => (word.unwrap_or_default(), "suspended", reason),
         Verdict::Ending | Verdict::Ended => (word.unwrap_or_default(), "deleting", reason),
         Verdict::Queued | Verdict::Running => (word.unwrap_or_default(), "provisioning", reason),
     };
-    let state = if record.phase == Phase::Releasing {
-        "deleting"
-    } else {
-        state
-    };
+    let state = if record.phase == Phase::Releasing { "deleting" } else { state };
     Standing { status, state, reason }
 }
 
@@ -93,10 +76,7 @@ pub fn lease(record: &Record, view: &View, standing: &Standing, ssh: Option<Ssh>
 
 /// The row of a lease whose record cannot be read: complete in its identity, so that it can be released.
 pub fn damaged(identity: &Identity, why: &str) -> Lease {
-    let labels = [
-        ("state", "unknown".to_owned()),
-        ("slurmReason", format!("damaged record: {why}")),
-    ];
+    let labels = [("state", "unknown".to_owned()), ("slurmReason", format!("damaged record: {why}"))];
     Lease {
         lease_id: identity.lease_id.to_string(),
         slug: identity.slug.clone(),
@@ -104,10 +84,7 @@ pub fn damaged(identity: &Identity, why: &str) -> Lease {
         cloud_id: format!("slurm/lost/{}", identity.lease_id),
         status: "DAMAGED".into(),
         server_type: String::new(),
-        labels: labels
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), safe(&value)))
-            .collect(),
+        labels: labels.into_iter().map(|(name, value)| (name.to_owned(), safe(&value))).collect(),
         ssh: None,
     }
 }
@@ -121,20 +98,8 @@ fn labels(record: &Record, row: Option<&Row>, standing: &Standing) -> BTreeMap<S
         ("slurmReason", standing.reason.clone()),
     ];
     labels.extend(record.job.as_ref().map(|job| ("slurmJobId", job.id.to_string())));
-    labels.extend(
-        record
-            .job
-            .as_ref()
-            .and_then(|job| job.cluster.clone())
-            .map(|cluster| ("slurmCluster", cluster)),
-    );
-    labels.extend(
-        record
-            .ended
-            .as_ref()
-            .and_then(|ended| ended.exit.clone())
-            .map(|exit| ("slurmExitCode", exit)),
-    );
+    labels.extend(record.job.as_ref().and_then(|job| job.cluster.clone()).map(|cluster| ("slurmCluster", cluster)));
+    labels.extend(record.ended.as_ref().and_then(|ended| ended.exit.clone()).map(|exit| ("slurmExitCode", exit)));
     if let Some(row) = row {
         labels.push(("slurmPartition", row.partition.clone()));
         labels.push(("slurmNode", row.node.clone()));
@@ -153,11 +118,7 @@ fn labels(record: &Record, row: Option<&Row>, standing: &Standing) -> BTreeMap<S
 
 fn safe(value: &str) -> String {
     let keep = |c: char| {
-        if c.is_ascii_alphanumeric() || "_.-".contains(c) {
-            c
-        } else {
-            '-'
-        }
+        if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }
     };
     let text: String = value.chars().map(keep).take(LABEL_CHARS).collect();
     text.trim_matches('-').to_owned()
@@ -174,10 +135,7 @@ pub fn ssh(record: &Record, settings: &Settings) -> Option<Ssh> {
         ("leaseId", record.lease_id().to_string()),
         ("slug", record.identity.slug.clone()),
         ("name", quoted_if_needed(&record.identity.name)),
-        (
-            "jobId",
-            record.job.as_ref().map(|job| job.id.to_string()).unwrap_or_default(),
-        ),
+        ("jobId", record.job.as_ref().map(|job| job.id.to_string()).unwrap_or_default()),
     ]
     .into();
     let proxy_command = settings.connection.proxy_command(&values);
@@ -195,15 +153,7 @@ pub fn ssh(record: &Record, settings: &Settings) -> Option<Ssh> {
 
 /// A name that a shell could take apart stands for itself only without its special characters.
 fn quoted_if_needed(name: &str) -> String {
-    name.chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect()
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
 }
 
 #[cfg(test)]
@@ -217,13 +167,7 @@ mod tests {
     use serde_json::json;
 
     fn view(word: &str) -> View {
-        View {
-            observation: Observation::Row(Box::new(Row {
-                state: State::new(word),
-                ..row()
-            })),
-            strays: vec![],
-        }
+        View { observation: Observation::Row(Box::new(Row { state: State::new(word), ..row() })), strays: vec![] }
     }
 
     #[rstest]
@@ -241,24 +185,9 @@ mod tests {
 
     #[test]
     fn an_end_stays_told_when_slurm_is_silent() {
-        let ended = Ended {
-            state: "TIMEOUT".into(),
-            reason: "TimeLimit".into(),
-            exit: None,
-            at: 1,
-        };
-        let silence = View {
-            observation: Observation::Unasked("down".into()),
-            strays: vec![],
-        };
-        let standing = standing(
-            &Record {
-                ended: Some(ended),
-                ..record()
-            },
-            &silence,
-            2000,
-        );
+        let ended = Ended { state: "TIMEOUT".into(), reason: "TimeLimit".into(), exit: None, runner: None, at: 1 };
+        let silence = View { observation: Observation::Unasked("down".into()), strays: vec![] };
+        let standing = standing(&Record { ended: Some(ended), ..record() }, &silence, 2000);
         assert_eq!(
             (standing.status.as_str(), standing.state, standing.reason.as_str()),
             ("TIMEOUT", "failed", "TimeLimit")
@@ -276,14 +205,8 @@ mod tests {
         let labels = lease(&record, &view, &standing(&record, &view, 2000), None).labels;
         for (name, value) in &labels {
             assert!(
-                ![
-                    "lease",
-                    "slug",
-                    "name",
-                    "externalResourceName",
-                    "externalResourceNameFromEnv"
-                ]
-                .contains(&name.as_str())
+                !["lease", "slug", "name", "externalResourceName", "externalResourceNameFromEnv"]
+                    .contains(&name.as_str())
             );
             assert!(
                 !value.is_empty()
@@ -298,14 +221,8 @@ mod tests {
 
     #[test]
     fn a_proxy_command_cannot_carry_a_name_into_a_shell() {
-        let endpoint = PinnedEndpoint {
-            host: "n1".into(),
-            port: 4022,
-        };
-        let mut record = Record {
-            endpoint: Some(endpoint),
-            ..record()
-        };
+        let endpoint = PinnedEndpoint { host: "n1".into(), port: 4022 };
+        let mut record = Record { endpoint: Some(endpoint), ..record() };
         record.identity.name = "a $(touch x) b".into();
         let config = json!({"proxyCommand": "jump {name} {host}", "sshUser": "alice"});
         let settings = crate::config::parse(config.as_object().unwrap()).unwrap();

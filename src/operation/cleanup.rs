@@ -33,11 +33,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             lines.push(format!("finished {finished} release(s)"));
         }
         store.empty_trash()?;
-        let shared = inventory
-            .leases
-            .iter()
-            .filter_map(Found::record)
-            .map(|record| record.shared_dir.clone());
+        let shared = inventory.leases.iter().filter_map(Found::record).map(|record| record.shared_dir.clone());
         for root in shared.chain([store.path().join("shared")]).collect::<BTreeSet<_>>() {
             exchange::sweep(&root);
         }
@@ -48,10 +44,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         let mut learned = record.clone();
         allocation::learn(&mut learned, &inventory.view(record), now());
         let reason = match (&learned.ended, learned.phase) {
-            (Some(ended), _) => format!(
-                "its job ended ({})",
-                format!("{} {}", ended.state, ended.reason).trim_end()
-            ),
+            (Some(ended), _) => format!("its job ended ({})", format!("{} {}", ended.state, ended.why()).trim_end()),
             (None, Phase::Prepared) if now() - record.created > ORPHAN_AGE_SECONDS => {
                 "nothing was ever submitted for it".to_owned()
             }
@@ -66,10 +59,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         lines.push("nothing to clean up".to_owned());
     }
     lines.iter().for_each(|line| progress(line));
-    Ok(Answer {
-        message: Some(lines.join("; ")),
-        ..Answer::default()
-    })
+    Ok(Answer { message: Some(lines.join("; ")), ..Answer::default() })
 }
 
 /// Removes a lease whose end is on record, unless another call works on it or it changed meanwhile.
@@ -113,10 +103,7 @@ fn end_orphans(store: &Store, inventory: &Inventory, dry_run: bool) -> Result<Ve
         if row.submitted.is_none_or(|at| now() - at < ORPHAN_AGE_SECONDS) {
             lines.push(format!("left {shown}: it is younger than {ORPHAN_AGE_SECONDS} s"));
         } else if answered(store, &word.lease_id, word.nonce.as_str()) {
-            lines.push(format!(
-                "left {shown}: it was handed out; end it with `scancel {}`",
-                row.job.id
-            ));
+            lines.push(format!("left {shown}: it was handed out; end it with `scancel {}`", row.job.id));
         } else {
             let verb = if dry_run { "would cancel" } else { "cancelled" };
             lines.push(format!("{verb} {shown}: it was never handed out"));

@@ -30,28 +30,19 @@ pub fn run(options: &Options, word: &str, because: &str) -> Result<String> {
         Loaded::Whole(record) => Some(record),
         Loaded::Damaged { .. } => None,
     };
-    let job = record
-        .as_ref()
-        .and_then(|record| record.job.as_ref())
-        .map(ToString::to_string);
+    let job = record.as_ref().and_then(|record| record.job.as_ref()).map(ToString::to_string);
     if let Some(record) = &record {
         let view = allocation::ask(record, squeue::DEADLINE);
         if let Farewell::Cancel(_) | Farewell::Ending = allocation::farewell(record, &view, now()) {
             let what = format!("forgetting {}: Slurm shows its job alive", record.shown());
-            return Err(Failure::new(Kind::Releasing, what)
-                .remedy(format!("run `slurm-sandbox release {id}`"))
-                .into());
+            return Err(Failure::new(Kind::Releasing, what).remedy(format!("run `slurm-sandbox release {id}`")).into());
         }
         let exchange = Exchange::of(record);
         exchange.revoke().and_then(|()| exchange.remove()).ok();
     }
     let line = serde_json::json!({"at": now(), "leaseId": id, "job": job, "because": because, "record": record});
-    store
-        .log_forgotten(&line.to_string())
-        .context("writing down what is forgotten")?;
+    store.log_forgotten(&line.to_string()).context("writing down what is forgotten")?;
     store.trash_lease(guard)?;
     let job = job.map_or_else(|| "no known job".to_owned(), |job| format!("job {job}"));
-    Ok(format!(
-        "lease {id} ({job}) is forgotten; if that job lives after all, end it with scancel"
-    ))
+    Ok(format!("lease {id} ({job}) is forgotten; if that job lives after all, end it with scancel"))
 }

@@ -28,10 +28,7 @@ impl Inventory {
             leases.extend(load(store, &id)?);
         }
         let mut listings = BTreeMap::new();
-        let clusters = leases
-            .iter()
-            .filter_map(Found::record)
-            .filter(|record| allocation::concerns_slurm(record));
+        let clusters = leases.iter().filter_map(Found::record).filter(|record| allocation::concerns_slurm(record));
         let clusters = clusters.flat_map(allocation::clusters);
         for cluster in clusters.collect::<std::collections::BTreeSet<_>>() {
             let mut listing = squeue::list_user(super::uid(), cluster.as_deref(), deadline);
@@ -64,15 +61,9 @@ impl Inventory {
     /// What Slurm shows of one record.
     pub fn view(&self, record: &Record) -> View {
         let clusters = allocation::clusters(record);
-        let listings: Vec<_> = clusters
-            .iter()
-            .filter_map(|cluster| self.listings.get(cluster))
-            .collect();
+        let listings: Vec<_> = clusters.iter().filter_map(|cluster| self.listings.get(cluster)).collect();
         match listings[..] {
-            [] => View {
-                observation: Observation::Unasked("Slurm was not asked".into()),
-                strays: vec![],
-            },
+            [] => View { observation: Observation::Unasked("Slurm was not asked".into()), strays: vec![] },
             [one] => allocation::view(record, one),
             _ => allocation::view(record, &allocation::merge(listings.into_iter())),
         }
@@ -127,26 +118,18 @@ impl Inventory {
                 cancel.extend(view.strays);
             }
             drop(guard);
-            settled.push(Found {
-                loaded: Loaded::Whole(Box::new(current)),
-                dir: found.dir,
-            });
+            settled.push(Found { loaded: Loaded::Whole(Box::new(current)), dir: found.dir });
         }
         self.leases = settled;
         if !cancel.is_empty()
             && let Err(why) = allocation::cancel(&cancel, Duration::from_secs(12))
         {
-            progress(&format!(
-                "ending the jobs of released leases failed, the next call repeats it: {why}"
-            ));
+            progress(&format!("ending the jobs of released leases failed, the next call repeats it: {why}"));
         }
         Ok(())
     }
 }
 
 fn in_cluster(cluster: &Option<String>) -> String {
-    cluster
-        .as_ref()
-        .map(|name| format!(" (cluster {name})"))
-        .unwrap_or_default()
+    cluster.as_ref().map(|name| format!(" (cluster {name})")).unwrap_or_default()
 }

@@ -26,8 +26,5 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             answer::lease(record, &view, &standing, ssh)
         }
     });
-    Ok(Answer {
-        leases: Some(rows.collect()),
-        ..Answer::default()
-    })
+    Ok(Answer { leases: Some(rows.collect()), ..Answer::default() })
 }

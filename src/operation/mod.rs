@@ -52,11 +52,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 
 /// The state dir when none is named: `$XDG_STATE_HOME/slurm-sandbox`, else below the home directory.
 pub fn default_state_dir() -> Option<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .map(|base| base.join("slurm-sandbox"))
@@ -64,9 +60,7 @@ pub fn default_state_dir() -> Option<PathBuf> {
 
 /// Seconds since the epoch.
 pub fn now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs() as i64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
 }
 
 /// Says something to the person or log behind stderr; the client passes it on byte for byte (protocol.md 3.5).
@@ -82,13 +76,8 @@ pub fn uid() -> u32 {
 
 /// The name that sshd knows this user by.
 pub fn own_user() -> Option<String> {
-    let by_uid = nix::unistd::User::from_uid(nix::unistd::getuid())
-        .ok()
-        .flatten()
-        .map(|user| user.name);
-    by_uid
-        .or_else(|| std::env::var("USER").ok())
-        .filter(|name| crate::config::value::is_word(name, "._-"))
+    let by_uid = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+    by_uid.or_else(|| std::env::var("USER").ok()).filter(|name| crate::config::value::is_word(name, "._-"))
 }
 
 /// The runner of a request: its config's, the command line's, or ours.
@@ -96,12 +85,9 @@ pub fn runner(options: &Options, settings: &Settings) -> Result<Runner, Failure>
     match settings.runner_script.as_deref().or(options.runner_script.as_deref()) {
         None => Ok(Runner::ours()),
         Some(path) => Runner::read(path).map_err(|why| {
-            Failure::new(
-                Kind::BadConfig,
-                format!("the runner script {} cannot be used", path.display()),
-            )
-            .remedy("correct runnerScript or --runner-script")
-            .cause(why)
+            Failure::new(Kind::BadConfig, format!("the runner script {} cannot be used", path.display()))
+                .remedy("correct runnerScript or --runner-script")
+                .cause(why)
         }),
     }
 }
@@ -174,11 +160,9 @@ pub fn find(store: &Store, word: &str) -> Result<Option<Found>> {
     if hits.len() > 1 {
         let ids: Vec<_> = hits.iter().map(|hit| hit.dir.id.to_string()).collect();
         let shown = crate::protocol::shown(&word.into());
-        return Err(
-            Failure::new(Kind::NotFound, format!("{shown} means more than one lease"))
-                .remedy(format!("name one of {}", ids.join(", ")))
-                .into(),
-        );
+        return Err(Failure::new(Kind::NotFound, format!("{shown} means more than one lease"))
+            .remedy(format!("name one of {}", ids.join(", ")))
+            .into());
     }
     Ok(hits.pop())
 }
@@ -194,19 +178,9 @@ struct Demands<'a> {
 
 impl<'a> Demands<'a> {
     fn expected(expected: &'a Expected) -> [Demands<'a>; 2] {
-        let all = Demands {
-            lease_id: &expected.lease_id,
-            slug: &expected.slug,
-            name: "",
-            cloud_id: &expected.cloud_id,
-        };
-        [
-            all,
-            Demands {
-                lease_id: &expected.attempt_lease_id,
-                ..Demands::default()
-            },
-        ]
+        let all =
+            Demands { lease_id: &expected.lease_id, slug: &expected.slug, name: "", cloud_id: &expected.cloud_id };
+        [all, Demands { lease_id: &expected.attempt_lease_id, ..Demands::default() }]
     }
 
     /// Refuses when the lease is another than the caller means; nothing was touched then.
@@ -222,10 +196,8 @@ impl<'a> Demands<'a> {
         for (field, wanted, is) in pairs {
             if !wanted.is_empty() && wanted != is {
                 let wanted = crate::protocol::shown(&wanted.into());
-                let what = format!(
-                    "lease {} has the {field} {is:?}, not {wanted}; nothing was touched",
-                    identity.lease_id
-                );
+                let what =
+                    format!("lease {} has the {field} {is:?}, not {wanted}; nothing was touched", identity.lease_id);
                 return Err(Failure::new(Kind::IdentityMismatch, what));
             }
         }
@@ -235,9 +207,7 @@ impl<'a> Demands<'a> {
 
 fn check_expected(expected: Option<&Expected>, found: &Found) -> Result<(), Failure> {
     match expected {
-        Some(expected) => Demands::expected(expected)
-            .iter()
-            .try_for_each(|demands| demands.check(found)),
+        Some(expected) => Demands::expected(expected).iter().try_for_each(|demands| demands.check(found)),
         None => Ok(()),
     }
 }

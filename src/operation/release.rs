@@ -76,10 +76,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             format!("lease {id} is released; its job is ending and stays listed until Slurm has ended it")
         }
     };
-    Ok(Answer {
-        message: Some(message),
-        ..Answer::default()
-    })
+    Ok(Answer { message: Some(message), ..Answer::default() })
 }
 
 /// The cloud id that the caller holds the lease by. Before a job id is known we answer the attempt's; a lease listed
@@ -102,10 +99,7 @@ pub fn release(store: &Store, found: &Found, deadline: Instant, why: &str) -> Re
     let guard = match found.dir.lock(patience) {
         Ok(Some(guard)) => guard,
         Ok(None) => {
-            let what = format!(
-                "releasing lease {}: another call works on it; its permit is taken away",
-                found.dir.id
-            );
+            let what = format!("releasing lease {}: another call works on it; its permit is taken away", found.dir.id);
             return Err(Failure::new(Kind::Releasing, what).into());
         }
         Err(error) if crate::failure::of(&error).kind == Kind::NotFound => return Ok(Released::Gone),
@@ -147,10 +141,7 @@ fn recovered(store: &Store, identity: &crate::lease::Identity) -> Result<Record>
         created: now(),
         uid: super::uid(),
         // Whether a submission is on its way is lost with the record, so one is assumed.
-        attempt: Attempt {
-            nonce,
-            sent: Some(now()),
-        },
+        attempt: Attempt { nonce, sent: Some(now()) },
         clusters: None,
         job: None,
         submitted: None,
@@ -205,13 +196,7 @@ fn settle(store: &Store, guard: Guard<'_>, mut record: Record, deadline: Instant
                 Kind::Releasing,
                 format!("releasing {shown}: not proven ended; it has no permit any more and stays listed"),
             )
-            .cause(
-                [complaint, Some(waiting)]
-                    .into_iter()
-                    .flatten()
-                    .collect::<Vec<_>>()
-                    .join("; "),
-            );
+            .cause([complaint, Some(waiting)].into_iter().flatten().collect::<Vec<_>>().join("; "));
             if record.job.is_none() {
                 failure = failure
                     .remedy("repeat release, or let list or cleanup finish it; a job that appears now ends by itself");

@@ -19,23 +19,11 @@ use crate::protocol::{Answer, Lease, Request};
 /// Carries out a resolve. An unknown lease is answered without a lease, which callers read as gone.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     // releaseOnly is the way to an end and must not fail over a config that has grown old.
-    let settings = if request.release_only {
-        None
-    } else {
-        Some(crate::config::parse(&request.config)?)
-    };
+    let settings = if request.release_only { None } else { Some(crate::config::parse(&request.config)?) };
     let desired = request.desired.clone().unwrap_or_default();
-    let word = if desired.lease_id.is_empty() {
-        request.id.as_str()
-    } else {
-        desired.lease_id.as_str()
-    };
+    let word = if desired.lease_id.is_empty() { request.id.as_str() } else { desired.lease_id.as_str() };
     if word.is_empty() {
-        return Err(Failure::new(
-            Kind::BadRequest,
-            "resolving a lease: neither desired.leaseId nor id is given",
-        )
-        .into());
+        return Err(Failure::new(Kind::BadRequest, "resolving a lease: neither desired.leaseId nor id is given").into());
     }
     let store = Store::open(&options.state_dir)?;
     let Some(found) = find(&store, word)? else {
@@ -45,13 +33,8 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         });
     };
     check_expected(request.expected.as_ref(), &found)?;
-    Demands {
-        lease_id: &desired.lease_id,
-        slug: &desired.slug,
-        name: &desired.name,
-        ..Demands::default()
-    }
-    .check(&found)?;
+    Demands { lease_id: &desired.lease_id, slug: &desired.slug, name: &desired.name, ..Demands::default() }
+        .check(&found)?;
     let lease = match (settings, &found.loaded) {
         (None, _) => identity_only(&found),
         (Some(_), Loaded::Damaged { identity, why }) => {
@@ -69,10 +52,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             Wait::new(options, &settings, &found.dir, "resolving", deadline).until_ready()?
         }
     };
-    Ok(Answer {
-        lease: Some(lease),
-        ..Answer::default()
-    })
+    Ok(Answer { lease: Some(lease), ..Answer::default() })
 }
 
 /// Who the lease is, from our own record alone: never waits, works for queued and ended jobs, and gives no host, or
@@ -81,17 +61,10 @@ fn identity_only(found: &Found) -> Lease {
     match &found.loaded {
         Loaded::Damaged { identity, why } => answer::damaged(identity, why),
         Loaded::Whole(record) => {
-            let view = View {
-                observation: Observation::Unasked("Slurm was not asked".into()),
-                strays: vec![],
-            };
+            let view = View { observation: Observation::Unasked("Slurm was not asked".into()), strays: vec![] };
             let standing = match &record.ended {
                 Some(_) => answer::standing(record, &view, now()),
-                None => Standing {
-                    status: "UNKNOWN".into(),
-                    state: "unknown",
-                    reason: String::new(),
-                },
+                None => Standing { status: "UNKNOWN".into(), state: "unknown", reason: String::new() },
             };
             answer::lease(record, &view, &standing, None)
         }

@@ -20,25 +20,13 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let Some(found) = load(&store, &id)? else {
         return Err(Failure::new(Kind::NotFound, format!("touching lease {id}: there is no such lease")).into());
     };
-    super::Demands {
-        slug: &sent.slug,
-        name: &sent.name,
-        ..super::Demands::default()
-    }
-    .check(&found)?;
+    super::Demands { slug: &sent.slug, name: &sent.name, ..super::Demands::default() }.check(&found)?;
     let Some(record) = found.record() else {
-        return Err(
-            Failure::new(Kind::Storage, format!("touching lease {id}: its record is damaged"))
-                .remedy("release the lease; its job is found by name")
-                .into(),
-        );
+        return Err(Failure::new(Kind::Storage, format!("touching lease {id}: its record is damaged"))
+            .remedy("release the lease; its job is found by name")
+            .into());
     };
-    let label = |names: &[&str]| {
-        names
-            .iter()
-            .find_map(|name| sent.labels.get(*name))
-            .and_then(|text| seconds(text))
-    };
+    let label = |names: &[&str]| names.iter().find_map(|name| sent.labels.get(*name)).and_then(|text| seconds(text));
     let ttl = label(&["ttl_secs", "ttl"]).map(|ttl| if ttl == 0 { 0 } else { record.created + ttl });
     let idle = label(&["idle_timeout_secs", "idle_timeout"]).and_then(|idle| u64::try_from(idle).ok());
     // A shared file system that hangs must not hang the client: the note is a help, not a promise.
@@ -50,27 +38,18 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     match wait.recv_timeout(patience) {
         Ok(Ok(())) => found.dir.note(now(), "touch", &request.state),
         Ok(Err(error)) => {
-            return Err(Failure::new(
-                Kind::Storage,
-                format!("touching {}: its job cannot be told", record.shown()),
-            )
-            .remedy("see `slurm-sandbox doctor` for the shared dir")
-            .cause(format!("{error:#}"))
-            .into());
+            return Err(Failure::new(Kind::Storage, format!("touching {}: its job cannot be told", record.shown()))
+                .remedy("see `slurm-sandbox doctor` for the shared dir")
+                .cause(format!("{error:#}"))
+                .into());
         }
         Err(_) => {
-            let what = format!(
-                "touching {}: the shared dir {} does not answer",
-                record.shown(),
-                record.shared_dir.display()
-            );
+            let what =
+                format!("touching {}: the shared dir {} does not answer", record.shown(), record.shared_dir.display());
             return Err(Failure::new(Kind::Storage, what).remedy("check the file system").into());
         }
     }
-    Ok(Answer {
-        message: Some(format!("lease {id} is touched")),
-        ..Answer::default()
-    })
+    Ok(Answer { message: Some(format!("lease {id} is touched")), ..Answer::default() })
 }
 
 /// Whole seconds, or Go's form of a duration such as `1h30m0s` (protocol.md 5.2).

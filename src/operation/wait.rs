@@ -86,11 +86,7 @@ impl<'a> Wait<'a> {
         loop {
             // Another call may have released the lease, or pinned its endpoint.
             let mut record = self.record()?;
-            let look = if record.endpoint.is_none() {
-                self.look(&record)?
-            } else {
-                Look::Nothing
-            };
+            let look = if record.endpoint.is_none() { self.look(&record)? } else { Look::Nothing };
             let eager = record.endpoint.is_some() || look != Look::Nothing;
             if self.ask_is_due(eager && self.usable(&record, view.as_ref()).is_none()) {
                 let seen = self.ask(&mut record)?;
@@ -116,10 +112,7 @@ impl<'a> Wait<'a> {
             }
             if Instant::now() >= self.deadline {
                 // The last word of Slurm belongs into the message, and may be that the job has ended.
-                if self
-                    .asked
-                    .is_none_or(|at| at.elapsed() >= LAST_WORD_AGE.max(self.options.poll_interval))
-                {
+                if self.asked.is_none_or(|at| at.elapsed() >= LAST_WORD_AGE.max(self.options.poll_interval)) {
                     view = Some(self.ask(&mut record)?);
                 }
                 return Err(self.timed_out(&record, view.as_ref()).into());
@@ -135,12 +128,11 @@ impl<'a> Wait<'a> {
     /// The record as it is now; a lease that is being released is nobody's to wait for.
     fn record(&self) -> Result<Record> {
         match self.dir.load() {
-            Loaded::Whole(record) if record.phase == Phase::Releasing => Err(Failure::new(
-                Kind::Releasing,
-                format!("{} {}: it is being released", self.doing, record.shown()),
-            )
-            .remedy("repeat the call when the release is through")
-            .into()),
+            Loaded::Whole(record) if record.phase == Phase::Releasing => {
+                Err(Failure::new(Kind::Releasing, format!("{} {}: it is being released", self.doing, record.shown()))
+                    .remedy("repeat the call when the release is through")
+                    .into())
+            }
             Loaded::Whole(record) => Ok(*record),
             Loaded::Damaged { why, .. } => {
                 let gone = !self.dir.path().exists();
@@ -148,20 +140,14 @@ impl<'a> Wait<'a> {
                     "{} lease {}: {}",
                     self.doing,
                     self.dir.id,
-                    if gone {
-                        "it was released meanwhile"
-                    } else {
-                        "its record is damaged"
-                    }
+                    if gone { "it was released meanwhile" } else { "its record is damaged" }
                 );
                 let kind = if gone { Kind::NotFound } else { Kind::Storage };
                 let failure = Failure::new(kind, what);
                 Err(if gone {
                     failure.remedy("acquire it anew if it is still wanted")
                 } else {
-                    failure
-                        .remedy("release the lease, its job is found by name; then acquire it anew")
-                        .cause(why)
+                    failure.remedy("release the lease, its job is found by name; then acquire it anew").cause(why)
                 }
                 .into())
             }
@@ -193,11 +179,7 @@ impl<'a> Wait<'a> {
             // A resolve is often about a job that has ended, which is an error at once.
             None => eager || self.doing == "resolving" || self.started.elapsed() >= ask_after(None).max(floor),
             Some(last) => {
-                let due = if eager {
-                    EAGER_INTERVAL
-                } else {
-                    ask_after(Some(last - self.started))
-                };
+                let due = if eager { EAGER_INTERVAL } else { ask_after(Some(last - self.started)) };
                 let due = match self.ask_at {
                     Some(at) => due.min(at.saturating_duration_since(last)),
                     None => due,
@@ -224,11 +206,7 @@ impl<'a> Wait<'a> {
                 let row_reason = view.row().map(|row| row.reason.clone()).unwrap_or_default();
                 match hope(&row_reason) {
                     Hope::Never(remedy) if self.hopeless => {
-                        let what = format!(
-                            "{} {}: the job can never start: {row_reason}",
-                            self.doing,
-                            record.shown()
-                        );
+                        let what = format!("{} {}: the job can never start: {row_reason}", self.doing, record.shown());
                         return Err(Failure::new(Kind::NeverRuns, what).remedy(remedy).into());
                     }
                     // A controller that is just starting calls everything impossible for a moment.
@@ -251,10 +229,7 @@ impl<'a> Wait<'a> {
         if !standing.reason.is_empty() {
             text.push_str(&format!(" ({})", standing.reason));
         }
-        let estimate = view
-            .row()
-            .filter(|_| standing.status == "PENDING")
-            .and_then(|row| row.start);
+        let estimate = view.row().filter(|_| standing.status == "PENDING").and_then(|row| row.start);
         if let Some(start) = estimate.and_then(utc) {
             text.push_str(&format!(", estimated start {start}"));
         }
@@ -272,10 +247,9 @@ impl<'a> Wait<'a> {
     fn usable(&self, record: &Record, view: Option<&View>) -> Option<String> {
         let view = view?;
         match judge(record, &view.observation, now()) {
-            Verdict::Running => view
-                .row()
-                .map(|row| row.node.clone())
-                .filter(|node| !node.is_empty() || record.endpoint.is_some()),
+            Verdict::Running => {
+                view.row().map(|row| row.node.clone()).filter(|node| !node.is_empty() || record.endpoint.is_some())
+            }
             Verdict::Unknown(_) if record.phase == Phase::Answered => Some(String::new()),
             _ => None,
         }
@@ -286,11 +260,7 @@ impl<'a> Wait<'a> {
         let refuse = |why: String| {
             Failure::new(
                 Kind::EndpointUnusable,
-                format!(
-                    "{} {}: the runner's endpoint file was refused",
-                    self.doing,
-                    record.shown()
-                ),
+                format!("{} {}: the runner's endpoint file was refused", self.doing, record.shown()),
             )
             .remedy(
                 "the runner, or code in its place, wrote something else than its contract; see `slurm-sandbox logs`",
@@ -305,10 +275,7 @@ impl<'a> Wait<'a> {
         if record.endpoint.is_none() {
             let direct = self.settings.connection == Connection::Direct;
             guard.write_known_hosts(&ssh::known_hosts(&host, published.port, &published.host_keys, direct))?;
-            record.endpoint = Some(PinnedEndpoint {
-                host,
-                port: published.port,
-            });
+            record.endpoint = Some(PinnedEndpoint { host, port: published.port });
             guard.save(&record)?;
         }
         Ok(record)
@@ -318,20 +285,16 @@ impl<'a> Wait<'a> {
         let dir = self.dir;
         match dir.lock(LOCK_PATIENCE)? {
             Some(guard) => Ok(guard),
-            None => Err(Failure::new(
-                Kind::Busy,
-                format!("{} lease {}: another call holds it", self.doing, self.dir.id),
-            )
-            .into()),
+            None => {
+                Err(Failure::new(Kind::Busy, format!("{} lease {}: another call holds it", self.doing, self.dir.id))
+                    .into())
+            }
         }
     }
 
     /// Logs in as the client will, and hands the lease out when that works.
     fn prove(&mut self, record: &mut Record, view: &View) -> Result<Option<Lease>> {
-        if self
-            .probe_at
-            .is_some_and(|at| Instant::now() < at && at < self.deadline)
-        {
+        if self.probe_at.is_some_and(|at| Instant::now() < at && at < self.deadline) {
             return Ok(None);
         }
         let Some(ssh) = answer::ssh(record, self.settings) else {
@@ -365,11 +328,7 @@ impl<'a> Wait<'a> {
             .into());
         }
         if self.refusals == 1 {
-            progress(&format!(
-                "{} runs, but does not let us in yet: {}",
-                record.shown(),
-                problem.1
-            ));
+            progress(&format!("{} runs, but does not let us in yet: {}", record.shown(), problem.1));
         }
         // sshd penalises what fails to log in, each time for longer (hazards.md E12).
         let pause = Duration::from_millis(250) * 2u32.pow(self.refusals.min(5));
@@ -394,17 +353,12 @@ impl<'a> Wait<'a> {
             record.phase = Phase::Answered;
             record.cloud_id = Some(record.cloud_id());
             guard.save(record)?;
-            guard
-                .lease
-                .note(now(), "answered", &format!("{}:{}", ssh.host, ssh.port));
+            guard.lease.note(now(), "answered", &format!("{}:{}", ssh.host, ssh.port));
         }
         let mut standing = answer::standing(record, view, now());
         if standing.state == "unknown" {
             // Slurm is silent, but the pinned sshd of the job has just let us in.
-            standing = Standing {
-                state: "ready",
-                ..standing
-            };
+            standing = Standing { state: "ready", ..standing };
         }
         Ok(answer::lease(record, view, &standing, Some(ssh)))
     }
@@ -428,6 +382,7 @@ impl<'a> Wait<'a> {
             state: "GONE".into(),
             reason: String::new(),
             exit: None,
+            runner: None,
             at: now(),
         });
         if ended.exit.is_none() {
@@ -444,10 +399,7 @@ impl<'a> Wait<'a> {
                 }
             }
             let complete = ended.clone();
-            self.write_down(record, |record| {
-                record.ended.replace(complete.clone()).as_ref() != Some(&complete)
-            })
-            .ok();
+            self.write_down(record, |record| record.ended.replace(complete.clone()).as_ref() != Some(&complete)).ok();
         }
         failure_of_end(self.doing, record, &ended, &exchange)
     }
@@ -465,20 +417,14 @@ impl<'a> Wait<'a> {
             .filter(|row| row.state.word() == "PENDING")
             .and_then(|row| row.start)
             .and_then(utc);
-        let start = start
-            .map(|start| format!(", estimated start {start}"))
-            .unwrap_or_default();
+        let start = start.map(|start| format!(", estimated start {start}")).unwrap_or_default();
         let remedy = match self.doing {
             "resolving" => "repeat the call later, or raise resolveWaitSeconds",
             _ => "raise acquireTimeoutSeconds, or ask for less or for another partition",
         };
         Failure::new(
             Kind::TimedOut,
-            format!(
-                "{} {}: not ready after {waited} s, the job is {state}{reason}{start}",
-                self.doing,
-                record.shown()
-            ),
+            format!("{} {}: not ready after {waited} s, the job is {state}{reason}{start}", self.doing, record.shown()),
         )
         .remedy(remedy)
     }
@@ -521,10 +467,7 @@ const ASK_AT_SECONDS: [u64; 5] = [3, 5, 10, 20, 30];
 /// How long after a question at `last` (since the start) the next one is due.
 fn ask_after(last: Option<Duration>) -> Duration {
     let last = last.unwrap_or(Duration::ZERO);
-    let next = ASK_AT_SECONDS
-        .iter()
-        .map(|seconds| Duration::from_secs(*seconds))
-        .find(|at| *at > last);
+    let next = ASK_AT_SECONDS.iter().map(|seconds| Duration::from_secs(*seconds)).find(|at| *at > last);
     next.map_or(Duration::from_secs(60), |at| at - last)
 }
 

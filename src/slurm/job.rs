@@ -114,14 +114,7 @@ pub enum Hope {
 /// Classifies a pending reason (hazards.md 1.4). Site texts such as `Nodes required for job are DOWN, …` stand beside
 /// Slurm's own words, so spaces count as underscores and only what stands before the first comma counts.
 pub fn hope(reason: &str) -> Hope {
-    let word = reason
-        .trim()
-        .trim_matches(['(', ')'])
-        .split(',')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .replace(' ', "_");
+    let word = reason.trim().trim_matches(['(', ')']).split(',').next().unwrap_or_default().trim().replace(' ', "_");
     let word = word.as_str();
     let per_job = |word: &str| word.contains("PerJob") || word.contains("PerNode") || word.contains("MinutesPerJob");
     match word {
@@ -180,10 +173,7 @@ mod tests {
     #[case("AssocGrpCpuLimit", "normal")]
     #[case("AssocGrpCPUMinutesLimit", "attention")]
     #[case("ReqNodeNotAvail, UnavailableNodes:n1", "attention")]
-    #[case(
-        "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
-        "attention"
-    )]
+    #[case("Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions", "attention")]
     #[case("PartitionTimeLimit", "never")]
     #[case("(PartitionConfig)", "never")]
     #[case("QOSMaxCpuPerJobLimit", "never")]

@@ -47,10 +47,7 @@ fn parse(text: &str, id: u64, name: &str, submitted: Option<i64>) -> Option<Ende
             _ => true,
         };
         if raw_id.parse() == Ok(id) && raw_name == name && same_submit {
-            last = Some(Ended {
-                state: State::new(state),
-                exit: exit.to_owned(),
-            });
+            last = Some(Ended { state: State::new(state), exit: exit.to_owned() });
         }
     }
     last.filter(|ended| ended.state.class() == Class::Ended)
@@ -71,11 +68,6 @@ mod tests {
     #[case("7|cbx-a|PREEMPTED|0:0|100\n7|cbx-a|PENDING|0:0|100\n", None)]
     #[case("Welcome\n\n7|cbx-a|OUT_OF_ME+|0:0|100\n", None)]
     fn only_our_own_ended_job_counts(#[case] text: &str, #[case] expected: Option<&str>) {
-        assert_eq!(
-            parse(text, 7, "cbx-a", Some(100))
-                .as_ref()
-                .map(|ended| ended.state.word()),
-            expected
-        );
+        assert_eq!(parse(text, 7, "cbx-a", Some(100)).as_ref().map(|ended| ended.state.word()), expected);
     }
 }

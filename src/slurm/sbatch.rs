@@ -38,12 +38,7 @@ impl Submission<'_> {
             .arg(format!("--comment={}", self.comment))
             .arg(format!("--output={directory}/slurm-%j.out"))
             .arg(format!("--chdir={directory}"))
-            .args([
-                "--no-requeue",
-                "--dependency=singleton",
-                "--signal=B:USR1@300",
-                "--export=ALL",
-            ]);
+            .args(["--no-requeue", "--dependency=singleton", "--signal=B:USR1@300", "--export=ALL"]);
         if let Some(clusters) = self.clusters {
             command = command.arg(format!("--clusters={clusters}"));
         }
@@ -124,39 +119,15 @@ const REJECTIONS: &[&str] = &[
 /// What to change about a refused submission, by what sbatch complains of.
 const REMEDIES: &[(&str, &str)] = &[
     ("partition", "correct partition; `sinfo --summarize` lists them"),
-    (
-        "account",
-        "correct account; `sacctmgr show associations user=$USER` lists yours",
-    ),
-    (
-        "qos",
-        "correct qos; `sacctmgr show associations user=$USER format=account,qos` lists yours",
-    ),
-    (
-        "reservation",
-        "correct reservation; `scontrol show reservation` lists them",
-    ),
-    (
-        "feature",
-        "correct constraint; `sinfo --format='%n %f'` lists the nodes' features",
-    ),
-    (
-        "generic resource",
-        "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have",
-    ),
-    (
-        "gres",
-        "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have",
-    ),
-    (
-        "time limit",
-        "lower timeLimit; `sinfo --format='%P %l'` lists the partitions' limits",
-    ),
+    ("account", "correct account; `sacctmgr show associations user=$USER` lists yours"),
+    ("qos", "correct qos; `sacctmgr show associations user=$USER format=account,qos` lists yours"),
+    ("reservation", "correct reservation; `scontrol show reservation` lists them"),
+    ("feature", "correct constraint; `sinfo --format='%n %f'` lists the nodes' features"),
+    ("generic resource", "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have"),
+    ("gres", "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have"),
+    ("time limit", "lower timeLimit; `sinfo --format='%P %l'` lists the partitions' limits"),
     ("Memory", "lower mem; `sinfo --format='%n %m'` lists what nodes have"),
-    (
-        "node configuration",
-        "ask for less, or for another partition: no node has all that is asked for",
-    ),
+    ("node configuration", "ask for less, or for another partition: no node has all that is asked for"),
     ("cluster", "correct clusters; `sacctmgr show clusters` lists them"),
     ("runner", "correct the runner script"),
     ("batch script", "correct the runner script"),
@@ -169,13 +140,7 @@ pub fn remedy(said: &str) -> &'static str {
 }
 
 /// Texts of a refusal that time heals.
-const LIMITS: &[&str] = &[
-    "MaxSubmitJob",
-    "temporarily",
-    "Too many jobs",
-    "queue full",
-    "MaxJobCount",
-];
+const LIMITS: &[&str] = &["MaxSubmitJob", "temporarily", "Too many jobs", "queue full", "MaxJobCount"];
 
 /// Texts that say that no controller was reached: nothing was sent. Only the connection itself counts; a failure to
 /// send or receive leaves the outcome open.
@@ -248,12 +213,7 @@ mod tests {
     use rstest::rstest;
 
     fn output(end: End, stdout: &str, stderr: &str) -> Output {
-        Output {
-            end,
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-            took: Duration::ZERO,
-        }
+        Output { end, stdout: stdout.into(), stderr: stderr.into(), took: Duration::ZERO }
     }
 
     fn name(outcome: &Outcome) -> String {

@@ -19,9 +19,7 @@ pub fn exit_code(job: &JobId) -> Option<String> {
 }
 
 fn field(text: &str, name: &str) -> Option<String> {
-    let value = text
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+    let value = text.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
     crate::config::value::is_word(value, ":").then(|| value.to_owned())
 }
 
@@ -32,10 +30,7 @@ mod tests {
     #[test]
     fn the_exit_code_is_found() {
         assert_eq!(
-            field(
-                "JobId=1 JobName=wrap Reboot=0 ExitCode=3:0 RunTime=00:00:01",
-                "ExitCode"
-            ),
+            field("JobId=1 JobName=wrap Reboot=0 ExitCode=3:0 RunTime=00:00:01", "ExitCode"),
             Some("3:0".into())
         );
         assert_eq!(field("slurm_load_jobs error", "ExitCode"), None);

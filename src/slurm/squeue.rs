@@ -44,10 +44,7 @@ pub fn find(job: &JobId, deadline: Duration) -> Result<Option<Row>, Unasked> {
 
 fn run(command: &Command) -> Result<Output, Unasked> {
     command.run().map_err(|error| {
-        Unasked(format!(
-            "{} could not be started: {error}",
-            command.shown().split(' ').next().unwrap_or_default()
-        ))
+        Unasked(format!("{} could not be started: {error}", command.shown().split(' ').next().unwrap_or_default()))
     })
 }
 
@@ -58,10 +55,7 @@ fn parse_single(output: &Output, job: &JobId) -> Result<Option<Row>, Unasked> {
     let listing = parse_listing(output, job.cluster.as_deref())?;
     match listing.rows.into_iter().find(|row| row.job.id == job.id) {
         Some(row) => Ok(Some(row)),
-        None => Err(Unasked(format!(
-            "squeue said nothing about job {job}: {}",
-            output.said()
-        ))),
+        None => Err(Unasked(format!("squeue said nothing about job {job}: {}", output.said()))),
     }
 }
 
@@ -75,10 +69,7 @@ fn parse_listing(output: &Output, cluster: Option<&str>) -> Result<Listing, Unas
         // Seen with several clusters: the error's text with exit 0 (hazards.md B6).
         return Err(Unasked(format!("squeue failed: {}", output.said())));
     }
-    Ok(Listing {
-        rows,
-        complete: clean && stderr.trim().is_empty(),
-    })
+    Ok(Listing { rows, complete: clean && stderr.trim().is_empty() })
 }
 
 /// The rows, and whether there was nothing but whole rows.
@@ -113,31 +104,14 @@ fn parse_rows(text: &str, cluster: Option<&str>) -> (Vec<Row>, bool) {
 
 fn parse_row(text: &str, cluster: Option<&str>) -> Option<Row> {
     let fields: Vec<&str> = text.strip_prefix('@')?.splitn(FIELDS, SEPARATOR).collect();
-    let [
-        id,
-        state,
-        reason,
-        node,
-        submitted,
-        start,
-        end,
-        partition,
-        uid,
-        name,
-        comment,
-        _mark,
-    ] = fields[..]
-    else {
+    let [id, state, reason, node, submitted, start, end, partition, uid, name, comment, _mark] = fields[..] else {
         return None;
     };
     let time = |text: &str| text.parse().ok();
     let absent = |text: &str| matches!(text, "n/a" | "N/A" | "(null)" | "None assigned");
     let text = |text: &str| if absent(text) { String::new() } else { text.to_owned() };
     Some(Row {
-        job: JobId {
-            id: id.parse().ok()?,
-            cluster: cluster.map(str::to_owned),
-        },
+        job: JobId { id: id.parse().ok()?, cluster: cluster.map(str::to_owned) },
         state: State::new(state),
         reason: reason.to_owned(),
         node: text(node),
@@ -159,12 +133,7 @@ mod tests {
     const ROW: &str = "@7\u{1f}RUNNING\u{1f}None\u{1f}n1\u{1f}1795308136\u{1f}1795308137\u{1f}1795309936\u{1f}batch\u{1f}1001\u{1f}cbx-4b38f35d4e31\u{1f}cbx:x y\u{1f}$\n";
 
     fn output(code: i32, stdout: &str, stderr: &str) -> Output {
-        Output {
-            end: End::Exit(code),
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-            took: Duration::ZERO,
-        }
+        Output { end: End::Exit(code), stdout: stdout.into(), stderr: stderr.into(), took: Duration::ZERO }
     }
 
     fn whole(text: &str) -> (Vec<u64>, bool) {
@@ -216,12 +185,7 @@ mod tests {
 
     #[rstest]
     #[case(1, "", "slurm_load_jobs error: Invalid job id specified", "denied")]
-    #[case(
-        1,
-        "",
-        "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
-        "unasked"
-    )]
+    #[case(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)", "unasked")]
     #[case(1, "", "slurm_load_jobs error: Zero Bytes were transmitted or received", "unasked")]
     #[case(0, "", "", "unasked")]
     #[case(0, "", "slurm_load_jobs error: Socket timed out on send/recv operation", "unasked")]
@@ -239,11 +203,7 @@ mod tests {
     #[test]
     fn a_warning_on_stderr_makes_a_listing_incomplete_and_an_error_makes_it_none() {
         assert!(parse_listing(&output(0, ROW, ""), None).unwrap().complete);
-        assert!(
-            !parse_listing(&output(0, ROW, "squeue: warning: x"), None)
-                .unwrap()
-                .complete
-        );
+        assert!(!parse_listing(&output(0, ROW, "squeue: warning: x"), None).unwrap().complete);
         assert!(parse_listing(&output(0, "", "slurm_load_jobs error: x"), None).is_err());
         assert!(parse_listing(&output(1, ROW, "x"), None).is_err());
     }

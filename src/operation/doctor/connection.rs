@@ -21,11 +21,9 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (template, login_host, login_user) = match &settings.connection {
         Connection::Direct => ("", "", ""),
-        Connection::Proxy {
-            template,
-            login_host,
-            login_user,
-        } => (template.as_str(), login_host.as_str(), login_user.as_str()),
+        Connection::Proxy { template, login_host, login_user } => {
+            (template.as_str(), login_host.as_str(), login_user.as_str())
+        }
     };
     let direct = settings.connection == Connection::Direct;
     if direct && set("loginHost") {
@@ -42,10 +40,7 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
     }
     if set("proxyCommand") {
         if config.get("sshMode").is_some_and(|mode| mode == "direct") {
-            findings.push(warn(
-                "sshMode is direct, yet proxyCommand is set and used",
-                "remove one of the two",
-            ));
+            findings.push(warn("sshMode is direct, yet proxyCommand is set and used", "remove one of the two"));
         }
         for (key, value) in [("loginHost", login_host), ("loginUser", login_user)] {
             if !value.is_empty() && !template.contains(&format!("{{{key}}}")) {
@@ -69,11 +64,10 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
     }
     findings.push(match settings.connection.proxy_command(&example(settings)) {
         None => Finding::ok(CONNECTION, "direct: this host must reach the nodes' ports").fact("connection", "direct"),
-        Some(command) => Finding::ok(
-            CONNECTION,
-            format!("through a proxy command, here for port 4022 of NODE: {command}"),
-        )
-        .fact("connection", "proxy"),
+        Some(command) => {
+            Finding::ok(CONNECTION, format!("through a proxy command, here for port 4022 of NODE: {command}"))
+                .fact("connection", "proxy")
+        }
     });
     findings
 }
@@ -105,12 +99,7 @@ pub fn endpoint(
     match (&settings.ssh_user, own_user) {
         (None, None) => {
             let seen = "the name of this user is not known";
-            findings.push(Finding::red(
-                ENDPOINT,
-                Category::Config,
-                seen,
-                "set sshUser in external.config",
-            ));
+            findings.push(Finding::red(ENDPOINT, Category::Config, seen, "set sshUser in external.config"));
         }
         (Some(wanted), Some(own)) if ours && wanted != own => {
             let seen =
@@ -136,9 +125,7 @@ pub fn endpoint(
     }
     let loopback = match settings.bind_address.as_str() {
         "localhost" => true,
-        text => text
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback()),
+        text => text.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()),
     };
     if loopback && here_is_a_node() != Some(true) {
         let seen = format!(
@@ -182,11 +169,7 @@ mod tests {
     }
 
     fn complaints(findings: &[Finding]) -> Vec<String> {
-        findings
-            .iter()
-            .filter(|f| f.is(Red) || f.is(Warning))
-            .map(|f| f.check.seen.clone())
-            .collect()
+        findings.iter().filter(|f| f.is(Red) || f.is(Warning)).map(|f| f.check.seen.clone()).collect()
     }
 
     #[rstest]
@@ -203,25 +186,14 @@ mod tests {
     fn conflicts(#[case] value: Value, #[case] expected: &[&str]) {
         let found = complaints(&check(value.as_object().unwrap(), &settings(&value)));
         assert_eq!(found.len(), expected.len(), "{found:?}");
-        assert!(
-            found
-                .iter()
-                .zip(expected)
-                .all(|(found, expected)| found.contains(expected)),
-            "{found:?}"
-        );
+        assert!(found.iter().zip(expected).all(|(found, expected)| found.contains(expected)), "{found:?}");
     }
 
     #[test]
     fn the_proxy_command_is_shown_as_it_will_be() {
         let value = json!({"sshMode": "proxy-through-login", "loginHost": "login.example"});
         let findings = check(value.as_object().unwrap(), &settings(&value));
-        assert!(
-            findings[0]
-                .check
-                .seen
-                .ends_with("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p login.example")
-        );
+        assert!(findings[0].check.seen.ends_with("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p login.example"));
     }
 
     #[rstest]
@@ -244,12 +216,6 @@ mod tests {
     ) {
         let found = complaints(&endpoint(&settings(&value), user, ours, || node));
         assert_eq!(found.len(), expected.len(), "{found:?}");
-        assert!(
-            found
-                .iter()
-                .zip(expected)
-                .all(|(found, expected)| found.contains(expected)),
-            "{found:?}"
-        );
+        assert!(found.iter().zip(expected).all(|(found, expected)| found.contains(expected)), "{found:?}");
     }
 }

@@ -23,25 +23,13 @@ pub fn check(clock: Clock) -> Vec<Finding> {
 pub const CONTROLLER: &str = "controller";
 
 /// Texts of authentication that failed, here or on the controller's host.
-const AUTH_TEXTS: &[&str] = &[
-    "unge",
-    "authentication",
-    "Zero Bytes were transmitted",
-    "credential",
-    "auth_g_",
-    "Rewound",
-    "Expired",
-];
+const AUTH_TEXTS: &[&str] =
+    &["unge", "authentication", "Zero Bytes were transmitted", "credential", "auth_g_", "Rewound", "Expired"];
 
 fn judge_ping(output: &Output) -> Finding {
     let hosts = parse_ping(&output.stdout_text());
     let list = |up: bool| {
-        hosts
-            .iter()
-            .filter(|(_, is)| *is == up)
-            .map(|(host, _)| host.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
+        hosts.iter().filter(|(_, is)| *is == up).map(|(host, _)| host.as_str()).collect::<Vec<_>>().join(", ")
     };
     let (up, down) = (list(true), list(false));
     let said = output.stderr_text();
@@ -96,10 +84,7 @@ fn judge_ping(output: &Output) -> Finding {
 fn parse_ping(text: &str) -> Vec<(String, bool)> {
     let mut hosts = Vec::new();
     for line in text.lines() {
-        let Some((_, rest)) = line
-            .strip_prefix("Slurmctld(")
-            .and_then(|rest| rest.split_once(") at "))
-        else {
+        let Some((_, rest)) = line.strip_prefix("Slurmctld(").and_then(|rest| rest.split_once(") at ")) else {
             continue;
         };
         let Some((names, states)) = rest.split_once(" is ").or_else(|| rest.split_once(" are ")) else {
@@ -147,21 +132,14 @@ pub fn munge(clock: Clock) -> Vec<Finding> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Finding::ok(MUNGE, format!("no {MUNGE_SOCKET} here: the cluster may do without it"))
         }
-        Err(error) => Finding::warning(
-            MUNGE,
-            format!("munged does not answer at {MUNGE_SOCKET}: {error}"),
-            START_MUNGE,
-        ),
-        Ok(_) => match Command::new("munge", clock.left().min(MUNGE_DEADLINE))
-            .arg("--no-input")
-            .run()
-        {
+        Err(error) => {
+            Finding::warning(MUNGE, format!("munged does not answer at {MUNGE_SOCKET}: {error}"), START_MUNGE)
+        }
+        Ok(_) => match Command::new("munge", clock.left().min(MUNGE_DEADLINE)).arg("--no-input").run() {
             Ok(output) if output.success() => Finding::ok(MUNGE, "munged answers"),
-            Ok(output) => Finding::warning(
-                MUNGE,
-                format!("munge --no-input: {}", tail(&output.said(), 200)),
-                START_MUNGE,
-            ),
+            Ok(output) => {
+                Finding::warning(MUNGE, format!("munge --no-input: {}", tail(&output.said(), 200)), START_MUNGE)
+            }
             Err(_) => Finding::ok(MUNGE, format!("somebody listens at {MUNGE_SOCKET}")),
         },
     }]
@@ -175,12 +153,7 @@ mod tests {
     use crate::protocol::CheckStatus::{self, Ok as Green, Red, Warning};
 
     fn output(end: End, stdout: &str, stderr: &str) -> Output {
-        Output {
-            end,
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-            took: Duration::from_millis(30),
-        }
+        Output { end, stdout: stdout.into(), stderr: stderr.into(), took: Duration::from_millis(30) }
     }
 
     const MUNGE_DOWN: &str = "scontrol: error: If munged is up, restart with --num-threads=10\n\
@@ -195,13 +168,7 @@ mod tests {
         Warning,
         Category::Provider
     )]
-    #[case::old_form(
-        End::Exit(0),
-        "Slurmctld(primary/backup) at a/b are UP/DOWN\n",
-        "",
-        Warning,
-        Category::Provider
-    )]
+    #[case::old_form(End::Exit(0), "Slurmctld(primary/backup) at a/b are UP/DOWN\n", "", Warning, Category::Provider)]
     #[case::stopped(End::Exit(1), "Slurmctld(primary) at ctl is DOWN\n", "", Red, Category::Network)]
     #[case::both_down(
         End::Exit(1),
@@ -228,11 +195,7 @@ mod tests {
         #[case] category: Category,
     ) {
         let finding = judge_ping(&output(end, stdout, stderr));
-        assert_eq!(
-            (finding.check.status, finding.category),
-            (status, category),
-            "{finding:?}"
-        );
+        assert_eq!((finding.check.status, finding.category), (status, category), "{finding:?}");
     }
 
     #[test]
@@ -247,11 +210,7 @@ mod tests {
         assert_eq!(refusing.category, Category::Auth);
         assert!(refusing.check.seen.contains("Zero Bytes") && refusing.check.remedy.contains("munge"));
         let mut dead = down.clone();
-        with_evidence(
-            &mut dead,
-            "squeue failed: Unable to contact slurm controller (connect failure) (exit 1)",
-            None,
-        );
+        with_evidence(&mut dead, "squeue failed: Unable to contact slurm controller (connect failure) (exit 1)", None);
         assert_eq!(dead, down);
         with_evidence(&mut dead, "", Some("munged does not answer"));
         assert_eq!(dead.category, Category::Auth);

@@ -77,12 +77,7 @@ impl FileSystem {
             inodes: wide(numbers.files()),
             free_inodes: wide(numbers.files_available()),
         };
-        Ok(FileSystem {
-            name,
-            reach,
-            device,
-            space,
-        })
+        Ok(FileSystem { name, reach, device, space })
     }
 }
 
@@ -163,15 +158,7 @@ mod tests {
     #[case(1 << 40, 1_000_000, 3, Some(true))]
     #[case(1 << 40, 1_000_000, 300, Some(false))]
     fn space(#[case] free_bytes: u64, #[case] inodes: u64, #[case] free_inodes: u64, #[case] stops: Option<bool>) {
-        assert_eq!(
-            scarcity(Space {
-                free_bytes,
-                inodes,
-                free_inodes
-            })
-            .map(|(stops, _)| stops),
-            stops
-        );
+        assert_eq!(scarcity(Space { free_bytes, inodes, free_inodes }).map(|(stops, _)| stops), stops);
     }
 
     #[test]

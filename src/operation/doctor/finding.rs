@@ -44,18 +44,10 @@ pub struct Finding {
 
 impl Finding {
     fn new(name: &str, status: CheckStatus, category: Category, seen: &str, remedy: &str) -> Finding {
-        let check = Check {
-            name: name.to_owned(),
-            status,
-            seen: one_line(seen),
-            remedy: one_line(remedy),
-        };
-        Finding {
-            check,
-            category,
-            facts: vec![],
-            unasked: false,
-        }
+        // The client takes the system's words for a file that is not there as those for a program that is not there.
+        let seen = one_line(seen).replace("No such file or directory (os error 2)", "it does not exist");
+        let check = Check { name: name.to_owned(), status, seen, remedy: one_line(remedy) };
+        Finding { check, category, facts: vec![], unasked: false }
     }
 
     pub fn ok(name: &str, seen: impl AsRef<str>) -> Finding {
@@ -63,13 +55,7 @@ impl Finding {
     }
 
     pub fn warning(name: &str, seen: impl AsRef<str>, remedy: impl AsRef<str>) -> Finding {
-        Finding::new(
-            name,
-            CheckStatus::Warning,
-            Category::Provider,
-            seen.as_ref(),
-            remedy.as_ref(),
-        )
+        Finding::new(name, CheckStatus::Warning, Category::Provider, seen.as_ref(), remedy.as_ref())
     }
 
     pub fn red(name: &str, category: Category, seen: impl AsRef<str>, remedy: impl AsRef<str>) -> Finding {
@@ -93,10 +79,7 @@ impl Finding {
     /// Adds a word to the summary.
     #[must_use]
     pub fn fact(mut self, key: &'static str, value: impl AsRef<str>) -> Finding {
-        let value = one_line(value.as_ref())
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join("_");
+        let value = one_line(value.as_ref()).split_whitespace().collect::<Vec<_>>().join("_");
         self.facts.push((key, value));
         self
     }
@@ -131,9 +114,8 @@ mod tests {
 
     #[test]
     fn a_failure_is_taken_apart() {
-        let failure = Failure::new(Kind::Storage, "opening the state dir /x")
-            .remedy("chmod it")
-            .cause("Permission denied");
+        let failure =
+            Failure::new(Kind::Storage, "opening the state dir /x").remedy("chmod it").cause("Permission denied");
         let finding = Finding::of_failure("state dir", Category::Config, &failure);
         assert_eq!(finding.check.seen, "opening the state dir /x: Permission denied");
         assert_eq!(finding.check.remedy, "chmod it");
@@ -141,9 +123,6 @@ mod tests {
 
     #[test]
     fn facts_are_one_word_each() {
-        assert_eq!(
-            Finding::ok("a", "b").fact("state", "/a b\nc").facts,
-            [("state", "/a_b_/_c".to_owned())]
-        );
+        assert_eq!(Finding::ok("a", "b").fact("state", "/a b\nc").facts, [("state", "/a_b_/_c".to_owned())]);
     }
 }

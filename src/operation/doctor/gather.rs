@@ -23,16 +23,12 @@ pub struct Clock {
 
 impl Clock {
     pub fn start() -> Clock {
-        Clock {
-            started: Instant::now(),
-        }
+        Clock { started: Instant::now() }
     }
 
     /// The deadline for a command that starts now.
     pub fn left(&self) -> Duration {
-        COMMANDS_END
-            .saturating_sub(self.started.elapsed())
-            .max(Duration::from_millis(1))
+        COMMANDS_END.saturating_sub(self.started.elapsed()).max(Duration::from_millis(1))
     }
 }
 
@@ -66,11 +62,7 @@ pub fn gather(jobs: Vec<Job>, clock: Clock, limit: Duration) -> Vec<Finding> {
         if let Err(error) = start(index, job, clock, sender.clone()) {
             let name = places[index].0;
             let seen = format!("not looked at, no thread could be started: {error}");
-            found[index] = Some(vec![Finding::warning(
-                name,
-                seen,
-                "raise the limit on processes (`ulimit -u`)",
-            )]);
+            found[index] = Some(vec![Finding::warning(name, seen, "raise the limit on processes (`ulimit -u`)")]);
         }
     }
     drop(sender);
@@ -82,19 +74,13 @@ pub fn gather(jobs: Vec<Job>, clock: Clock, limit: Duration) -> Vec<Finding> {
         }
     };
     let silent = |(name, silence)| match silence {
-        _ if broke_off => Finding::warning(
-            name,
-            "the check broke off: a bug of this program",
-            "report it with the text on stderr",
-        ),
+        _ if broke_off => {
+            Finding::warning(name, "the check broke off: a bug of this program", "report it with the text on stderr")
+        }
         Silence::Red(remedy) => Finding::red(name, Category::Timeout, no_answer(limit), remedy),
         Silence::Warning(remedy) => Finding::warning(name, no_answer(limit), remedy),
     };
-    found
-        .into_iter()
-        .zip(places)
-        .flat_map(|(found, place)| found.unwrap_or_else(|| vec![silent(place)]))
-        .collect()
+    found.into_iter().zip(places).flat_map(|(found, place)| found.unwrap_or_else(|| vec![silent(place)])).collect()
 }
 
 fn no_answer(limit: Duration) -> String {
@@ -115,11 +101,7 @@ mod tests {
     use super::*;
 
     fn job(name: &'static str, silence: Silence, work: impl FnOnce() -> Vec<Finding> + Send + 'static) -> Job {
-        Job {
-            name,
-            silence,
-            work: Box::new(move |_| work()),
-        }
+        Job { name, silence, work: Box::new(move |_| work()) }
     }
 
     #[test]
@@ -131,29 +113,21 @@ mod tests {
         };
         let jobs = vec![
             job("disk", Silence::Red("mend it"), hang),
-            job("quick", Silence::Warning(""), || {
-                vec![Finding::ok("quick", "1"), Finding::ok("quick", "2")]
-            }),
+            job("quick", Silence::Warning(""), || vec![Finding::ok("quick", "1"), Finding::ok("quick", "2")]),
             job("login", Silence::Warning("look"), hang),
         ];
         let found = gather(jobs, clock, Duration::from_millis(300));
         assert!(clock.started.elapsed() < Duration::from_secs(2));
         assert_eq!(found.len(), 4);
-        assert_eq!(
-            found[0],
-            Finding::red("disk", Category::Timeout, "no answer within 0 s", "mend it")
-        );
+        assert_eq!(found[0], Finding::red("disk", Category::Timeout, "no answer within 0 s", "mend it"));
         assert_eq!(found[3], Finding::warning("login", "no answer within 0 s", "look"));
     }
 
     #[test]
     fn a_check_that_breaks_off_is_a_finding_and_ends_the_wait() {
         let clock = Clock::start();
-        let found = gather(
-            vec![job("bad", Silence::Red("x"), || panic!("on purpose"))],
-            clock,
-            Duration::from_secs(20),
-        );
+        let found =
+            gather(vec![job("bad", Silence::Red("x"), || panic!("on purpose"))], clock, Duration::from_secs(20));
         assert!(clock.started.elapsed() < Duration::from_secs(5));
         assert!(found[0].check.seen.contains("broke off"));
     }

@@ -22,22 +22,12 @@ pub fn ssh(clock: Clock) -> Vec<Finding> {
         return vec![Finding::red(SSH, Category::Tool, "ssh not found in $PATH", INSTALL)];
     };
     vec![match Command::new("ssh", clock.left()).arg("-V").run() {
-        Err(error) => Finding::red(
-            SSH,
-            Category::Tool,
-            format!("ssh could not be started: {error}"),
-            INSTALL,
-        ),
+        Err(error) => Finding::red(SSH, Category::Tool, format!("ssh could not be started: {error}"), INSTALL),
         Ok(output) => {
             let text = output.stderr_text() + &output.stdout_text();
             match parse_version(&text) {
                 Some(version) if version < OLDEST => {
-                    let seen = format!(
-                        "{}: the client needs {}.{} or later",
-                        cut(text.trim(), 80),
-                        OLDEST.0,
-                        OLDEST.1
-                    );
+                    let seen = format!("{}: the client needs {}.{} or later", cut(text.trim(), 80), OLDEST.0, OLDEST.1);
                     Finding::red(SSH, Category::Config, seen, "install a newer OpenSSH")
                 }
                 Some(_) => Finding::ok(SSH, format!("{}, {}", path.display(), cut(text.trim(), 80))),
@@ -53,9 +43,7 @@ pub fn ssh(clock: Clock) -> Vec<Finding> {
 
 fn parse_version(text: &str) -> Option<(u32, u32)> {
     let rest = text.split_once("OpenSSH_")?.1;
-    let end = rest
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(rest.len());
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
     let mut numbers = rest[..end].split('.').map(str::parse::<u32>);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
@@ -64,22 +52,13 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 pub fn keygen(clock: Clock) -> Vec<Finding> {
     if which::which("ssh-keygen").is_err() {
         let remedy = "install OpenSSH's client, and put it on the PATH of whatever starts this program";
-        return vec![Finding::red(
-            KEYGEN,
-            Category::Tool,
-            "ssh-keygen not found in $PATH",
-            remedy,
-        )];
+        return vec![Finding::red(KEYGEN, Category::Tool, "ssh-keygen not found in $PATH", remedy)];
     }
     let temp = match tempfile::Builder::new().prefix("slurm-sandbox-doctor-").tempdir() {
         Ok(temp) => temp,
         Err(error) => {
             let seen = format!("no directory for a test key: {error}");
-            return vec![Finding::warning(
-                KEYGEN,
-                seen,
-                "make room in the temporary directory, or set TMPDIR",
-            )];
+            return vec![Finding::warning(KEYGEN, seen, "make room in the temporary directory, or set TMPDIR")];
         }
     };
     let make = |kind: &str, bits: &str| {
@@ -93,10 +72,8 @@ pub fn keygen(clock: Clock) -> Vec<Finding> {
     };
     let make = &make;
     let made: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> = KEY_TYPES
-            .iter()
-            .map(|(kind, bits)| (*kind, scope.spawn(move || make(kind, bits))))
-            .collect();
+        let running: Vec<_> =
+            KEY_TYPES.iter().map(|(kind, bits)| (*kind, scope.spawn(move || make(kind, bits)))).collect();
         running
             .into_iter()
             .map(|(kind, thread)| (kind, thread.join().unwrap_or_else(|_| Some("broke off".to_owned()))))
@@ -106,14 +83,9 @@ pub fn keygen(clock: Clock) -> Vec<Finding> {
 }
 
 fn judge(made: &[(&str, Option<String>)]) -> Finding {
-    let good: Vec<_> = made
-        .iter()
-        .filter(|(_, problem)| problem.is_none())
-        .map(|(kind, _)| *kind)
-        .collect();
-    let bad = made
-        .iter()
-        .filter_map(|(kind, problem)| problem.as_ref().map(|said| format!("{kind}: {}", cut(said, 100))));
+    let good: Vec<_> = made.iter().filter(|(_, problem)| problem.is_none()).map(|(kind, _)| *kind).collect();
+    let bad =
+        made.iter().filter_map(|(kind, problem)| problem.as_ref().map(|said| format!("{kind}: {}", cut(said, 100))));
     let bad = bad.collect::<Vec<_>>().join("; ");
     match good.first() {
         None => Finding::red(
@@ -123,10 +95,7 @@ fn judge(made: &[(&str, Option<String>)]) -> Finding {
             "let the host's crypto policy allow ed25519, ecdsa or rsa, or set sshPrivateKey",
         ),
         Some(first) if bad.is_empty() => Finding::ok(KEYGEN, format!("makes {}; leases get {first}", good.join(", "))),
-        Some(first) => Finding::ok(
-            KEYGEN,
-            format!("makes {}; leases get {first}; refused {bad}", good.join(", ")),
-        ),
+        Some(first) => Finding::ok(KEYGEN, format!("makes {}; leases get {first}; refused {bad}", good.join(", "))),
     }
 }
 
@@ -136,12 +105,7 @@ pub fn configured(clock: Clock, settings: &Settings) -> Vec<Finding> {
         return vec![Finding::ok(OWN_KEY, "each lease gets a key of its own")];
     };
     let red = |seen: String, remedy: &str| {
-        vec![Finding::red(
-            OWN_KEY,
-            Category::Config,
-            format!("sshPrivateKey {}: {seen}", key.display()),
-            remedy,
-        )]
+        vec![Finding::red(OWN_KEY, Category::Config, format!("sshPrivateKey {}: {seen}", key.display()), remedy)]
     };
     let mode = match readable(key) {
         Ok(mode) => mode,
@@ -164,15 +128,10 @@ pub fn configured(clock: Clock, settings: &Settings) -> Vec<Finding> {
         }
     };
     let Some(public_key) = crate::endpoint::host_key(text.trim_end()) else {
-        return red(
-            format!("no public key is in {public}"),
-            "make it with `ssh-keygen -y -f KEY > KEY.pub`",
-        );
+        return red(format!("no public key is in {public}"), "make it with `ssh-keygen -y -f KEY > KEY.pub`");
     };
     // An empty passphrase: what needs another one needs an agent.
-    let derive = Command::new("ssh-keygen", clock.left())
-        .args(["-y", "-P", "", "-f"])
-        .arg(key);
+    let derive = Command::new("ssh-keygen", clock.left()).args(["-y", "-P", "", "-f"]).arg(key);
     vec![match derive.run() {
         Ok(output) if output.success() => match crate::endpoint::host_key(output.stdout_text().trim_end()) {
             Some(derived) if derived == public_key => {
@@ -224,10 +183,7 @@ mod tests {
     #[case(&[("ed25519", Some("not in FIPS mode")), ("ecdsa", None), ("rsa", None)], Green, "leases get ecdsa; refused ed25519: not in FIPS mode")]
     #[case(&[("ed25519", Some("x")), ("ecdsa", Some("x")), ("rsa", Some("x"))], Red, "no key of any type")]
     fn key_types(#[case] made: &[(&str, Option<&str>)], #[case] status: CheckStatus, #[case] text: &str) {
-        let made: Vec<_> = made
-            .iter()
-            .map(|(kind, said)| (*kind, said.map(str::to_owned)))
-            .collect();
+        let made: Vec<_> = made.iter().map(|(kind, said)| (*kind, said.map(str::to_owned))).collect();
         let finding = judge(&made);
         assert!(finding.is(status) && finding.check.seen.contains(text), "{finding:?}");
     }
@@ -255,10 +211,7 @@ mod tests {
                 .args(["-q", "-p", "-P", "", "-N", "secret", "-f"]);
             assert!(change.arg(key).run().unwrap().success());
         });
-        assert!(
-            secret.is(Warning) && secret.check.seen.contains("passphrase"),
-            "{secret:?}"
-        );
+        assert!(secret.is(Warning) && secret.check.seen.contains("passphrase"), "{secret:?}");
         let mut settings = crate::config::parse(&serde_json::Map::new()).unwrap();
         settings.ssh_private_key = Some("/nonexistent/key".into());
         assert!(configured(Clock::start(), &settings)[0].is(Red));

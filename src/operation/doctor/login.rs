@@ -11,34 +11,21 @@ const LOGIN: &str = "login host";
 /// Logs in to the login host, then asks it for a connection to itself.
 pub fn check(clock: Clock, settings: &Settings) -> Vec<Finding> {
     let (host, user) = match &settings.connection {
-        Connection::Proxy {
-            template,
-            login_host,
-            login_user,
-        } if template.contains("{loginHost}") => (login_host, login_user),
+        Connection::Proxy { template, login_host, login_user } if template.contains("{loginHost}") => {
+            (login_host, login_user)
+        }
         Connection::Proxy { .. } => return vec![Finding::ok(LOGIN, "not tried: proxyCommand is the site's own")],
         Connection::Direct => return vec![Finding::ok(LOGIN, "none is used")],
     };
-    let target = if user.is_empty() {
-        host.clone()
-    } else {
-        format!("{user}@{host}")
-    };
+    let target = if user.is_empty() { host.clone() } else { format!("{user}@{host}") };
     // As the proxy command does, with the user's own ssh configuration and agent.
-    let ssh = || {
-        Command::new("ssh", clock.left())
-            .pass("SSH_AUTH_SOCK")
-            .args(["-oBatchMode=yes", "-oConnectTimeout=5"])
-    };
+    let ssh =
+        || Command::new("ssh", clock.left()).pass("SSH_AUTH_SOCK").args(["-oBatchMode=yes", "-oConnectTimeout=5"]);
     let output = match ssh().args([target.as_str(), "true"]).run() {
         Ok(output) => output,
         // That it is missing is the finding of another check.
         Err(error) => {
-            return vec![Finding::warning(
-                LOGIN,
-                format!("ssh could not be started: {error}"),
-                "",
-            )];
+            return vec![Finding::warning(LOGIN, format!("ssh could not be started: {error}"), "")];
         }
     };
     let login = judge_login(&target, &output);
@@ -47,10 +34,7 @@ pub fn check(clock: Clock, settings: &Settings) -> Vec<Finding> {
     }
     match ssh().args(["-W", "127.0.0.1:22", target.as_str()]).run() {
         Ok(output) if is_prohibited(&output.stderr_text()) => {
-            let seen = format!(
-                "{target} lets us in, but forbids forwarding: {}",
-                tail(&output.said(), 200)
-            );
+            let seen = format!("{target} lets us in, but forbids forwarding: {}", tail(&output.said(), 200));
             let remedy = "set proxyCommand to the way that the site has for this, or ask its admins to allow TCP forwarding to nodes";
             vec![Finding::red(LOGIN, Category::Auth, seen, remedy)]
         }
@@ -121,18 +105,12 @@ fn judge_login(target: &str, output: &Output) -> Finding {
             Finding::red(
                 LOGIN,
                 Category::Timeout,
-                format!(
-                    "{target} connects, but lets nobody in within {} s",
-                    output.took.as_secs()
-                ),
+                format!("{target} connects, but lets nobody in within {} s", output.took.as_secs()),
                 remedy,
             )
         }
         End::Exit(code) if code != 255 => {
-            let seen = format!(
-                "{target} lets us in, but running `true` there fails: {}",
-                tail(&output.said(), 200)
-            );
+            let seen = format!("{target} lets us in, but running `true` there fails: {}", tail(&output.said(), 200));
             Finding::warning(
                 LOGIN,
                 seen,
@@ -140,13 +118,11 @@ fn judge_login(target: &str, output: &Output) -> Finding {
             )
         }
         _ => {
-            let trouble = TROUBLES
-                .iter()
-                .find(|(texts, ..)| texts.iter().any(|known| text.contains(known)));
-            let (category, remedy) = trouble.map_or(
-                (Category::Network, "try `ssh HOST true` by hand"),
-                |(_, category, remedy)| (*category, *remedy),
-            );
+            let trouble = TROUBLES.iter().find(|(texts, ..)| texts.iter().any(|known| text.contains(known)));
+            let (category, remedy) = trouble
+                .map_or((Category::Network, "try `ssh HOST true` by hand"), |(_, category, remedy)| {
+                    (*category, *remedy)
+                });
             Finding::red(
                 LOGIN,
                 category,
@@ -193,29 +169,11 @@ mod tests {
         Category::Network,
         "correct loginHost"
     )]
-    #[case(
-        End::Exit(255),
-        "ssh: connect to host login port 22: Connection timed out\n",
-        Red,
-        Category::Timeout,
-        "VPN"
-    )]
-    #[case(
-        End::Exit(255),
-        "ssh: connect to host login port 22: Connection refused\n",
-        Red,
-        Category::Network,
-        "VPN"
-    )]
+    #[case(End::Exit(255), "ssh: connect to host login port 22: Connection timed out\n", Red, Category::Timeout, "VPN")]
+    #[case(End::Exit(255), "ssh: connect to host login port 22: Connection refused\n", Red, Category::Network, "VPN")]
     #[case(End::Exit(255), "gibberish\n", Red, Category::Network, "by hand")]
     #[case(End::DeadlinePassed, "", Red, Category::Timeout, "second factor")]
-    #[case(
-        End::Exit(1),
-        "This account is restricted.\n",
-        Warning,
-        Category::Provider,
-        "proxyCommand"
-    )]
+    #[case(End::Exit(1), "This account is restricted.\n", Warning, Category::Provider, "proxyCommand")]
     fn logins(
         #[case] end: End,
         #[case] stderr: &str,
@@ -223,30 +181,15 @@ mod tests {
         #[case] category: Category,
         #[case] remedy: &str,
     ) {
-        let output = Output {
-            end,
-            stdout: vec![],
-            stderr: stderr.into(),
-            took: std::time::Duration::from_secs(6),
-        };
+        let output = Output { end, stdout: vec![], stderr: stderr.into(), took: std::time::Duration::from_secs(6) };
         let finding = judge_login("bob@login", &output);
-        assert_eq!(
-            (finding.check.status, finding.category),
-            (status, category),
-            "{finding:?}"
-        );
+        assert_eq!((finding.check.status, finding.category), (status, category), "{finding:?}");
         assert!(finding.check.remedy.contains(remedy), "{finding:?}");
     }
 
     #[rstest]
-    #[case(
-        "channel 0: open failed: administratively prohibited: open failed\nstdio forwarding failed\n",
-        true
-    )]
-    #[case(
-        "channel 0: open failed: connect failed: Connection refused\nstdio forwarding failed\n",
-        false
-    )]
+    #[case("channel 0: open failed: administratively prohibited: open failed\nstdio forwarding failed\n", true)]
+    #[case("channel 0: open failed: connect failed: Connection refused\nstdio forwarding failed\n", false)]
     #[case("", false)]
     fn forwarding(#[case] text: &str, #[case] prohibited: bool) {
         assert_eq!(is_prohibited(text), prohibited);

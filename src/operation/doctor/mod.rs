@@ -38,11 +38,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         return Err(failure.into());
     }
     let message = Some(report::message(&findings));
-    Ok(Answer {
-        message,
-        checks: Some(checks(findings)),
-        ..Answer::default()
-    })
+    Ok(Answer { message, checks: Some(checks(findings)), ..Answer::default() })
 }
 
 /// Every check with what it saw, red ones too.
@@ -70,11 +66,7 @@ impl Site {
     fn clusters(&self) -> Vec<Option<String>> {
         match &self.settings.clusters {
             None => vec![None],
-            Some(names) => names
-                .split(',')
-                .filter(|name| !name.is_empty())
-                .map(|name| Some(name.to_owned()))
-                .collect(),
+            Some(names) => names.split(',').filter(|name| !name.is_empty()).map(|name| Some(name.to_owned())).collect(),
         }
     }
 }
@@ -84,11 +76,7 @@ fn findings(options: &Options, request: &Request) -> Vec<Finding> {
     let (config, config_finding) = read_config(&request.config);
     let mut findings = vec![config_finding];
     if let Ok(settings) = config::parse(&config) {
-        let site = Arc::new(Site {
-            options: options.clone(),
-            config,
-            settings,
-        });
+        let site = Arc::new(Site { options: options.clone(), config, settings });
         findings.extend(gather(jobs(&site), clock, LIMIT));
         if shared_dir(&site.settings, &options.state_dir).starts_with(&options.state_dir) {
             settle_nested(&mut findings);
@@ -104,10 +92,7 @@ fn read_config(config: &Map<String, Value>) -> (Map<String, Value>, Finding) {
     const NAME: &str = "config";
     let failure = match config::parse(config) {
         Ok(_) => {
-            return (
-                config.clone(),
-                Finding::ok(NAME, format!("{} key(s), all good", config.len())),
-            );
+            return (config.clone(), Finding::ok(NAME, format!("{} key(s), all good", config.len())));
         }
         Err(failure) => failure,
     };
@@ -129,25 +114,15 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     let mut jobs = Vec::new();
     let mut add = |name: &'static str, silence: Silence, work: fn(&Site, Clock) -> Vec<Finding>| {
         let site = Arc::clone(site);
-        jobs.push(Job {
-            name,
-            silence,
-            work: Box::new(move |clock| work(&site, clock)),
-        });
+        jobs.push(Job { name, silence, work: Box::new(move |clock| work(&site, clock)) });
     };
     add("slurm commands", Warning(BY_HAND), |_, _| slurm::commands());
     add("slurm version", Warning(BY_HAND), |_, clock| slurm::version(clock));
-    add(controller::CONTROLLER, Red(BY_HAND), |_, clock| {
-        controller::check(clock)
+    add(controller::CONTROLLER, Red(BY_HAND), |_, clock| controller::check(clock));
+    add(controller::MUNGE, Warning("have the host's admins look at munged: it hangs"), |_, clock| {
+        controller::munge(clock)
     });
-    add(
-        controller::MUNGE,
-        Warning("have the host's admins look at munged: it hangs"),
-        |_, clock| controller::munge(clock),
-    );
-    add("job listing", Warning(BY_HAND), |site, clock| {
-        each_cluster(site, |cluster| slurm::listing(clock, cluster))
-    });
+    add("job listing", Warning(BY_HAND), |site, clock| each_cluster(site, |cluster| slurm::listing(clock, cluster)));
     add("slurm settings", Warning(BY_HAND), |site, clock| {
         each_cluster(site, |cluster| slurm::settings(clock, cluster))
     });
@@ -160,9 +135,7 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
         Ok(runner) => submission::check(clock, &site.settings, &runner.script),
         Err(_) => vec![Finding::warning("test submission", "not tried without a runner", "")],
     });
-    add(storage::STATE_DIR, Red(DISK), |site, _| {
-        storage::state_dir(&site.options.state_dir)
-    });
+    add(storage::STATE_DIR, Red(DISK), |site, _| storage::state_dir(&site.options.state_dir));
     add(storage::SHARED_DIR, Red(DISK), |site, clock| {
         storage::shared_dir(&shared_dir(&site.settings, &site.options.state_dir), clock)
     });
@@ -171,32 +144,20 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
         storage::private_keys(state, &shared_dir(&site.settings, state))
     });
     add("runner", Red(DISK), |site, clock| runner::check(clock, &site.runner()));
-    add("work root", Warning(DISK), |site, _| {
-        runner::work_root(&site.settings.work_root)
-    });
+    add("work root", Warning(DISK), |site, _| runner::work_root(&site.settings.work_root));
     add("ssh client", Warning(DISK), |_, clock| keys::ssh(clock));
     add(
         "ssh-keygen",
         Warning("the host makes keys slowly, or its temporary directory hangs: try `ssh-keygen -t ed25519`"),
         |_, clock| keys::keygen(clock),
     );
-    add("ssh key", Red(DISK), |site, clock| {
-        keys::configured(clock, &site.settings)
+    add("ssh key", Red(DISK), |site, clock| keys::configured(clock, &site.settings));
+    add("connection", Warning(""), |site, _| connection::check(&site.config, &site.settings));
+    add("endpoint", Warning("the host's user database hangs: try `id`"), |site, clock| {
+        let ours = site.runner().is_ok_and(|runner| runner.keeps_contract());
+        connection::endpoint(&site.settings, own_user().as_deref(), ours, || slurm::is_node(clock))
     });
-    add("connection", Warning(""), |site, _| {
-        connection::check(&site.config, &site.settings)
-    });
-    add(
-        "endpoint",
-        Warning("the host's user database hangs: try `id`"),
-        |site, clock| {
-            let ours = site.runner().is_ok_and(|runner| runner.keeps_contract());
-            connection::endpoint(&site.settings, own_user().as_deref(), ours, || slurm::is_node(clock))
-        },
-    );
-    add("login host", Red("try to log in to it by hand"), |site, clock| {
-        login::check(clock, &site.settings)
-    });
+    add("login host", Red("try to log in to it by hand"), |site, clock| login::check(clock, &site.settings));
     add("client config", Warning(""), |_, _| connection::client());
     jobs
 }
@@ -209,10 +170,8 @@ fn each_cluster(site: &Site, ask: impl Fn(Option<&str>) -> Vec<Finding> + Sync) 
     }
     let ask = &ask;
     std::thread::scope(|scope| {
-        let running: Vec<_> = clusters
-            .iter()
-            .map(|cluster| (cluster, scope.spawn(move || ask(cluster.as_deref()))))
-            .collect();
+        let running: Vec<_> =
+            clusters.iter().map(|cluster| (cluster, scope.spawn(move || ask(cluster.as_deref())))).collect();
         let named = running.into_iter().flat_map(|(cluster, thread)| {
             let mut findings = thread.join().unwrap_or_default();
             for finding in &mut findings {
@@ -229,22 +188,16 @@ fn groups() -> Vec<String> {
     use nix::unistd::{Group, getgid, getgroups};
     let mut ids = getgroups().unwrap_or_default();
     ids.push(getgid());
-    ids.into_iter()
-        .filter_map(|id| Group::from_gid(id).ok().flatten())
-        .map(|group| group.name)
-        .collect()
+    ids.into_iter().filter_map(|id| Group::from_gid(id).ok().flatten()).map(|group| group.name).collect()
 }
 
 /// Leaves one finding for one trouble: what Slurm did not answer follows from a controller that is down, from its
 /// commands that are not there, and from nothing else.
 fn settle(findings: &mut [Finding]) {
-    let listing = findings
-        .iter()
-        .find(|finding| finding.check.name == "job listing" && finding.unasked);
+    let listing = findings.iter().find(|finding| finding.check.name == "job listing" && finding.unasked);
     let said = listing.map(|finding| finding.check.seen.clone()).unwrap_or_default();
-    let munge = findings
-        .iter()
-        .find(|finding| finding.check.name == controller::MUNGE && finding.is(CheckStatus::Warning));
+    let munge =
+        findings.iter().find(|finding| finding.check.name == controller::MUNGE && finding.is(CheckStatus::Warning));
     let munge = munge.map(|finding| finding.check.seen.clone());
     let mut cause = None;
     for finding in findings.iter_mut().filter(|finding| finding.is(CheckStatus::Red)) {
@@ -258,10 +211,7 @@ fn settle(findings: &mut [Finding]) {
         }
     }
     let Some(cause) = cause else { return };
-    for finding in findings
-        .iter_mut()
-        .filter(|finding| finding.unasked && finding.check.name != "slurm version")
-    {
+    for finding in findings.iter_mut().filter(|finding| finding.unasked && finding.check.name != "slurm version") {
         finding.check.status = CheckStatus::Warning;
         finding.check.seen = cause.to_owned();
         finding.check.remedy.clear();
@@ -289,10 +239,7 @@ mod tests {
         let (usable, finding) = read_config(value.as_object().unwrap());
         assert_eq!(usable.keys().collect::<Vec<_>>(), ["account", "loginHost", "sshMode"]);
         assert!(finding.is(CheckStatus::Red));
-        assert!(
-            finding.check.seen.contains("cpuz") && finding.check.seen.contains("\"partition\""),
-            "{finding:?}"
-        );
+        assert!(finding.check.seen.contains("cpuz") && finding.check.seen.contains("\"partition\""), "{finding:?}");
         assert!(config::parse(&usable).is_ok());
     }
 

@@ -30,13 +30,8 @@ impl Asked {
     /// The options are looked at as sbatch will get them.
     pub fn of(settings: &Settings) -> Asked {
         let option = |name: &str| {
-            let value = |option: &String| {
-                option
-                    .strip_prefix("--")?
-                    .strip_prefix(name)?
-                    .strip_prefix('=')
-                    .map(str::to_owned)
-            };
+            let value =
+                |option: &String| option.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
             settings.resources.options.iter().find_map(value)
         };
         Asked {
@@ -90,12 +85,7 @@ fn judge(records: &[Record], asked: &Asked, groups: &[String]) -> Vec<Finding> {
             Some(record) => wanted.push(record),
             None => {
                 let seen = format!("none is asked for and the cluster has no default; it has {}", all());
-                return vec![Finding::red(
-                    PARTITION,
-                    Category::Config,
-                    seen,
-                    "set partition in external.config",
-                )];
+                return vec![Finding::red(PARTITION, Category::Config, seen, "set partition in external.config")];
             }
         }
     }
@@ -104,22 +94,15 @@ fn judge(records: &[Record], asked: &Asked, groups: &[String]) -> Vec<Finding> {
             Some(record) => wanted.push(record),
             None => {
                 let seen = format!("{asked} does not exist; the cluster has {}", all());
-                return vec![Finding::red(
-                    PARTITION,
-                    Category::Config,
-                    seen,
-                    "correct partition in external.config",
-                )];
+                return vec![Finding::red(PARTITION, Category::Config, seen, "correct partition in external.config")];
             }
         }
     }
     // Of several, Slurm takes the first that lets the job start: one that fits is enough.
     let judged: Vec<_> = wanted.iter().map(|record| judge_one(record, asked, groups)).collect();
-    let good = judged.iter().position(|findings| {
-        findings
-            .iter()
-            .all(|finding| !finding.is(crate::protocol::CheckStatus::Red))
-    });
+    let good = judged
+        .iter()
+        .position(|findings| findings.iter().all(|finding| !finding.is(crate::protocol::CheckStatus::Red)));
     judged.into_iter().nth(good.unwrap_or(0)).unwrap_or_default()
 }
 
@@ -130,11 +113,7 @@ fn judge_one(record: &Record, asked: &Asked, groups: &[String]) -> Vec<Finding> 
     let mut findings = Vec::new();
     if !matches!(state, "UP" | "") {
         let seen = format!("{name} is {state}: it starts no job");
-        findings.push(red(
-            Category::Provider,
-            seen,
-            "wait until the site's admins open it, or set another partition",
-        ));
+        findings.push(red(Category::Provider, seen, "wait until the site's admins open it, or set another partition"));
     }
     for (what, value) in [("Account", &asked.account), ("Qos", &asked.qos)] {
         if let Some(value) = value
@@ -142,43 +121,23 @@ fn judge_one(record: &Record, asked: &Asked, groups: &[String]) -> Vec<Finding> 
         {
             let key = what.to_lowercase();
             let seen = format!("{name} does not admit {key} {value} ({rule})");
-            findings.push(red(
-                Category::Config,
-                seen,
-                &format!("set another {key} or another partition"),
-            ));
+            findings.push(red(Category::Config, seen, &format!("set another {key} or another partition")));
         }
     }
     let allowed = get(record, "AllowGroups");
     if !matches!(allowed, "" | "ALL") && !allowed.split(',').any(|group| groups.iter().any(|own| own == group)) {
         let seen = format!("{name} admits groups {allowed}, and this user is in none of them here");
-        findings.push(Finding::warning(
-            PARTITION,
-            seen,
-            "ask the site's admins for access, or set another partition",
-        ));
+        findings.push(Finding::warning(PARTITION, seen, "ask the site's admins for access, or set another partition"));
     }
     if let (Some(nodes), Ok(most)) = (asked.nodes, get(record, "MaxNodes").parse::<u64>())
         && nodes > most
     {
         let seen = format!("{nodes} nodes are asked for, {name} gives {most} at most");
-        findings.push(red(
-            Category::Config,
-            seen,
-            "set nodes to less, or set another partition",
-        ));
+        findings.push(red(Category::Config, seen, "set nodes to less, or set another partition"));
     }
     if findings.is_empty() {
-        let default = if asked.partitions.is_empty() {
-            ", the default"
-        } else {
-            ""
-        };
-        let size = format!(
-            "{} node(s), {} CPUs",
-            get(record, "TotalNodes"),
-            get(record, "TotalCPUs")
-        );
+        let default = if asked.partitions.is_empty() { ", the default" } else { "" };
+        let size = format!("{} node(s), {} CPUs", get(record, "TotalNodes"), get(record, "TotalCPUs"));
         findings.push(Finding::ok(PARTITION, format!("{name}{default}: {state}, {size}")).fact("partition", name));
     }
     findings.push(judge_time(record, asked));
@@ -188,10 +147,7 @@ fn judge_one(record: &Record, asked: &Asked, groups: &[String]) -> Vec<Finding> 
 /// `AllowX` and `DenyX` of a partition; the rule that keeps the value out.
 fn admits(record: &Record, what: &str, value: &str) -> Result<(), String> {
     let names = |list: &str| list.split(',').any(|name| name.eq_ignore_ascii_case(value));
-    let (allow, deny) = (
-        get(record, &format!("Allow{what}s")),
-        get(record, &format!("Deny{what}s")),
-    );
+    let (allow, deny) = (get(record, &format!("Allow{what}s")), get(record, &format!("Deny{what}s")));
     // The keys read AllowAccounts, but AllowQos.
     let (allow, deny) = match what {
         "Qos" => (get(record, "AllowQos"), get(record, "DenyQos")),
@@ -200,36 +156,22 @@ fn admits(record: &Record, what: &str, value: &str) -> Result<(), String> {
     if !matches!(allow, "" | "ALL") && !names(allow) {
         return Err(format!("it admits {allow}"));
     }
-    if names(deny) {
-        Err(format!("it denies {deny}"))
-    } else {
-        Ok(())
-    }
+    if names(deny) { Err(format!("it denies {deny}")) } else { Ok(()) }
 }
 
 fn judge_time(record: &Record, asked: &Asked) -> Finding {
     let name = get(record, "PartitionName");
     let most = get(record, "MaxTime");
-    let shown = format!(
-        "{name} gives {}",
-        if most.is_empty() { "no word of its limit" } else { most }
-    );
+    let shown = format!("{name} gives {}", if most.is_empty() { "no word of its limit" } else { most });
     match (&asked.time, minutes(most)) {
         (Some(time), Some(Some(limit))) if minutes(time).flatten().is_some_and(|asked| asked > limit) => {
             let seen = format!("{time} is asked for, {shown} at most: the job would wait for ever");
             match &asked.qos {
                 // A QOS may have a limit that overrides the partition's.
-                Some(qos) => Finding::warning(
-                    WALL_TIME,
-                    seen,
-                    format!("shorten timeLimit, unless QOS {qos} allows more"),
-                ),
-                None => Finding::red(
-                    WALL_TIME,
-                    Category::Config,
-                    seen,
-                    "shorten timeLimit, or set another partition",
-                ),
+                Some(qos) => {
+                    Finding::warning(WALL_TIME, seen, format!("shorten timeLimit, unless QOS {qos} allows more"))
+                }
+                None => Finding::red(WALL_TIME, Category::Config, seen, "shorten timeLimit, or set another partition"),
             }
         }
         (Some(time), _) => Finding::ok(WALL_TIME, format!("{time} is asked for, {shown} at most")).fact("wall", time),
@@ -239,11 +181,7 @@ fn judge_time(record: &Record, asked: &Asked) -> Finding {
             if unlimited && !asked.idle_ends {
                 let seen =
                     format!("no timeLimit, no idleTimeoutSeconds, {shown}: nothing ends a lease that is forgotten");
-                return Finding::warning(
-                    WALL_TIME,
-                    seen,
-                    "set timeLimit, or leave idleTimeoutSeconds at its default",
-                );
+                return Finding::warning(WALL_TIME, seen, "set timeLimit, or leave idleTimeoutSeconds at its default");
             }
             let usual = if matches!(usual, "NONE" | "") { most } else { usual };
             Finding::ok(WALL_TIME, format!("none is asked for, so {usual}; {shown} at most"))
@@ -261,10 +199,7 @@ fn minutes(text: &str) -> Option<Option<u64>> {
         Some((days, clock)) => (Some(days.parse::<u64>().ok()?), clock),
         None => (None, text),
     };
-    let parts = clock
-        .split(':')
-        .map(|part| part.parse::<u64>().ok())
-        .collect::<Option<Vec<_>>>()?;
+    let parts = clock.split(':').map(|part| part.parse::<u64>().ok()).collect::<Option<Vec<_>>>()?;
     let (hours, minutes, seconds) = match (days, &parts[..]) {
         (Some(_), [hours]) => (*hours, 0, 0),
         (Some(_), [hours, minutes]) => (*hours, *minutes, 0),
@@ -273,12 +208,7 @@ fn minutes(text: &str) -> Option<Option<u64>> {
         (_, [hours, minutes, seconds]) => (*hours, *minutes, *seconds),
         _ => return None,
     };
-    let total = days
-        .unwrap_or(0)
-        .checked_mul(24)?
-        .checked_add(hours)?
-        .checked_mul(60)?
-        .checked_add(minutes)?;
+    let total = days.unwrap_or(0).checked_mul(24)?.checked_add(hours)?.checked_mul(60)?.checked_add(minutes)?;
     Some(Some(total.checked_add(seconds.div_ceil(60))?))
 }
 
@@ -330,15 +260,8 @@ mod tests {
     #[case(json!({"partition": "closed"}), &[Red, Green], "closed is DOWN")]
     fn partitions(#[case] value: Value, #[case] expected: &[CheckStatus], #[case] text: &str) {
         let findings = judge(&parse(SITE), &asked(&value), &["users".into()]);
-        assert_eq!(
-            findings.iter().map(|finding| finding.check.status).collect::<Vec<_>>(),
-            expected,
-            "{findings:#?}"
-        );
-        assert!(
-            findings.iter().any(|finding| finding.check.seen.contains(text)),
-            "{findings:#?}"
-        );
+        assert_eq!(findings.iter().map(|finding| finding.check.status).collect::<Vec<_>>(), expected, "{findings:#?}");
+        assert!(findings.iter().any(|finding| finding.check.seen.contains(text)), "{findings:#?}");
     }
 
     #[test]

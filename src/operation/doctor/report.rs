@@ -23,24 +23,13 @@ pub fn message(findings: &[Finding]) -> String {
         }
     }
     let mut text: String = facts.iter().map(|(key, value)| format!("{key}={value} ")).collect();
-    let warnings: Vec<_> = findings
-        .iter()
-        .filter(|finding| finding.is(CheckStatus::Warning))
-        .collect();
+    let warnings: Vec<_> = findings.iter().filter(|finding| finding.is(CheckStatus::Warning)).collect();
     text.push_str(&format!("checks={} warnings={}", findings.len(), warnings.len()));
     let note = format!("; note: {TRUST}");
-    let told: Vec<_> = warnings
-        .iter()
-        .filter(|finding| !finding.check.remedy.is_empty())
-        .collect();
+    let told: Vec<_> = warnings.iter().filter(|finding| !finding.check.remedy.is_empty()).collect();
     for (index, finding) in told.iter().enumerate() {
         let check = &finding.check;
-        let part = format!(
-            "; warning: {}: {} -> {}",
-            check.name,
-            cut(&check.seen, 240),
-            cut(&check.remedy, 240)
-        );
+        let part = format!("; warning: {}: {} -> {}", check.name, cut(&check.seen, 240), cut(&check.remedy, 240));
         if text.len() + part.len() + note.len() > MESSAGE_BYTES {
             text.push_str(&format!("; {} more: see `slurm-sandbox doctor`", told.len() - index));
             break;
@@ -59,25 +48,12 @@ pub fn failure(findings: &[Finding]) -> Option<Failure> {
     let text = |chars: usize| {
         let parts = red.iter().map(|finding| {
             let (check, words) = (&finding.check, finding.category.words());
-            format!(
-                "{} [{words}]: {} -> {}",
-                check.name,
-                cut(&check.seen, chars),
-                cut(&check.remedy, chars)
-            )
+            format!("{} [{words}]: {} -> {}", check.name, cut(&check.seen, chars), cut(&check.remedy, chars))
         });
-        format!(
-            "doctor: {} of {} checks red: {}",
-            red.len(),
-            findings.len(),
-            parts.collect::<Vec<_>>().join(" | ")
-        )
+        format!("doctor: {} of {} checks red: {}", red.len(), findings.len(), parts.collect::<Vec<_>>().join(" | "))
     };
     let lengths = [800, 400, 280, 180, 100, 60, 30];
-    let what = lengths
-        .iter()
-        .map(|chars| text(*chars))
-        .find(|text| text.chars().count() <= ERROR_CHARS);
+    let what = lengths.iter().map(|chars| text(*chars)).find(|text| text.chars().count() <= ERROR_CHARS);
     let what = what.unwrap_or_else(|| cut(&text(30), ERROR_CHARS));
     Some(Failure::new(Kind::DoctorRed, what).remedy("see `slurm-sandbox doctor` for all checks"))
 }
@@ -92,29 +68,13 @@ mod tests {
     fn client_class(text: &str) -> &'static str {
         const CLASSES: &[(&str, &[&str])] = &[
             ("timeout", &["timed out", "timeout", "deadline"]),
-            (
-                "tool",
-                &["executable file not found", "not found in $path", "no such file"],
-            ),
+            ("tool", &["executable file not found", "not found in $path", "no such file"]),
             ("config", &["missing", "required", "not configured", "empty config"]),
             (
                 "auth",
-                &[
-                    "unauthorized",
-                    "forbidden",
-                    "permission",
-                    "denied",
-                    "credential",
-                    "api key",
-                    "token",
-                    "401",
-                    "403",
-                ],
+                &["unauthorized", "forbidden", "permission", "denied", "credential", "api key", "token", "401", "403"],
             ),
-            (
-                "network",
-                &["connection refused", "no such host", "network", "dial", "tls"],
-            ),
+            ("network", &["connection refused", "no such host", "network", "dial", "tls"]),
         ];
         let text = text.to_lowercase();
         CLASSES
@@ -131,11 +91,7 @@ mod tests {
     #[case(Category::Network, "network")]
     #[case(Category::Provider, "provider")]
     fn the_client_sorts_an_error_as_it_is_meant(#[case] category: Category, #[case] class: &str) {
-        let failure = failure(&[
-            Finding::ok("a", "b"),
-            Finding::red("controller", category, "seen", "do"),
-        ])
-        .unwrap();
+        let failure = failure(&[Finding::ok("a", "b"), Finding::red("controller", category, "seen", "do")]).unwrap();
         assert_eq!(client_class(&failure.to_string()), class, "{failure}");
         assert_eq!(failure.kind, Kind::DoctorRed);
     }
@@ -143,14 +99,7 @@ mod tests {
     #[test]
     fn an_error_names_every_red_check_on_one_line_however_many() {
         let red: Vec<_> = (0..9)
-            .map(|n| {
-                Finding::red(
-                    &format!("check {n}"),
-                    Category::Config,
-                    "x".repeat(900),
-                    "y".repeat(900),
-                )
-            })
+            .map(|n| Finding::red(&format!("check {n}"), Category::Config, "x".repeat(900), "y".repeat(900)))
             .collect();
         let text = failure(&red).unwrap().to_string();
         assert!((0..9).all(|n| text.contains(&format!("check {n} ["))), "{text}");
@@ -173,9 +122,8 @@ mod tests {
 
     #[test]
     fn a_message_is_bounded_and_says_what_it_leaves_out() {
-        let many: Vec<_> = (0..50)
-            .map(|n| Finding::warning(&format!("check {n}"), "ä".repeat(900), "y".repeat(900)))
-            .collect();
+        let many: Vec<_> =
+            (0..50).map(|n| Finding::warning(&format!("check {n}"), "ä".repeat(900), "y".repeat(900))).collect();
         let text = message(&many);
         assert!(
             text.len() < 4096 && text.contains("more: see `slurm-sandbox doctor`") && text.ends_with(TRUST),

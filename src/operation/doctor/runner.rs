@@ -24,18 +24,12 @@ pub fn check(clock: Clock, runner: &Result<Runner, Failure>) -> Vec<Finding> {
 }
 
 fn shown(runner: &Runner) -> String {
-    runner
-        .path
-        .as_deref()
-        .map_or_else(|| "built in".to_owned(), |path| path.display().to_string())
+    runner.path.as_deref().map_or_else(|| "built in".to_owned(), |path| path.display().to_string())
 }
 
 fn syntax(clock: Clock, runner: &Runner) -> Finding {
     let shown = shown(runner);
-    let fact = runner
-        .path
-        .as_deref()
-        .map_or("built-in", |path| path.to_str().unwrap_or("own"));
+    let fact = runner.path.as_deref().map_or("built-in", |path| path.to_str().unwrap_or("own"));
     let red = |seen: String, remedy: &str| Finding::red(RUNNER, Category::Config, seen, remedy);
     if runner.script.len() > MAX_SCRIPT_BYTES {
         return red(
@@ -44,17 +38,10 @@ fn syntax(clock: Clock, runner: &Runner) -> Finding {
         );
     }
     if !is_for_bash(&runner.script) {
-        return Finding::ok(
-            RUNNER,
-            format!("{shown}; not a bash script, so its syntax was not looked at"),
-        )
-        .fact("runner", fact);
+        return Finding::ok(RUNNER, format!("{shown}; not a bash script, so its syntax was not looked at"))
+            .fact("runner", fact);
     }
-    match Command::new("bash", clock.left())
-        .arg("-n")
-        .input(runner.script.clone())
-        .run()
-    {
+    match Command::new("bash", clock.left()).arg("-n").input(runner.script.clone()).run() {
         Err(error) => red(
             format!("bash could not be started: {error}"),
             "install bash: runner and sandbox need it, on the nodes too",
@@ -71,18 +58,13 @@ fn syntax(clock: Clock, runner: &Runner) -> Finding {
 fn is_for_bash(script: &[u8]) -> bool {
     let line = String::from_utf8_lossy(script.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
     let words = line.trim_start_matches("#!").split_whitespace();
-    words
-        .filter_map(|word| Path::new(word).file_name())
-        .any(|name| name == "bash" || name == "sh")
+    words.filter_map(|word| Path::new(word).file_name()).any(|name| name == "bash" || name == "sh")
 }
 
 fn contract(runner: &Runner) -> Finding {
     const NAME: &str = "runner contract";
     if runner.keeps_contract() {
-        return Finding::ok(
-            NAME,
-            "checks its permit, ends by itself, publishes its host key, cleans up",
-        );
+        return Finding::ok(NAME, "checks its permit, ends by itself, publishes its host key, cleans up");
     }
     let seen = format!(
         "{} has no line `# slurm-sandbox runner contract: 1`, so these are not promised: that a job which starts late or twice finds its \
@@ -90,11 +72,7 @@ fn contract(runner: &Runner) -> Finding {
          login, that the job's files and processes go with it",
         shown(runner)
     );
-    Finding::warning(
-        NAME,
-        seen,
-        "use the built-in runner, or bring yours to its contract (docs/slurm-sandbox.md)",
-    )
+    Finding::warning(NAME, seen, "use the built-in runner, or bring yours to its contract (docs/slurm-sandbox.md)")
 }
 
 /// Where the work directories of leases are made, as far as it shows from this host.
@@ -110,16 +88,8 @@ pub fn work_root(path: &Path) -> Vec<Finding> {
     let elsewhere = there == Path::new("/") || there.components().count() <= 2;
     vec![match (system.reach, writable) {
         (Reach::Network, false) if !elsewhere => {
-            let seen = format!(
-                "{shown}: {} is on {} and you cannot write to it",
-                there.display(),
-                system.name
-            );
-            Finding::warning(
-                NAME,
-                seen,
-                "set runnerWorkRoot to a directory that you can write to on the nodes",
-            )
+            let seen = format!("{shown}: {} is on {} and you cannot write to it", there.display(), system.name);
+            Finding::warning(NAME, seen, "set runnerWorkRoot to a directory that you can write to on the nodes")
         }
         (_, false) => Finding::ok(
             NAME,
@@ -137,10 +107,7 @@ mod tests {
     use rstest::rstest;
 
     fn runner(script: &str) -> Runner {
-        Runner {
-            path: Some("/opt/r.sh".into()),
-            script: script.into(),
-        }
+        Runner { path: Some("/opt/r.sh".into()), script: script.into() }
     }
 
     #[test]
@@ -157,10 +124,7 @@ mod tests {
     #[case("#!/usr/bin/python3\nif\n", Green, "not a bash script")]
     fn syntaxes(#[case] script: &str, #[case] status: crate::protocol::CheckStatus, #[case] text: &str) {
         let findings = check(Clock::start(), &Ok(runner(script)));
-        assert!(
-            findings[0].is(status) && findings[0].check.seen.contains(text),
-            "{findings:?}"
-        );
+        assert!(findings[0].is(status) && findings[0].check.seen.contains(text), "{findings:?}");
         assert!(findings[1].is(Warning));
     }
 }

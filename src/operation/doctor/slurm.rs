@@ -43,24 +43,13 @@ pub fn commands() -> Vec<Finding> {
     let missing: Vec<_> = NEEDED.iter().filter(|name| find(name).is_none()).copied().collect();
     let search_path = std::env::var("PATH").unwrap_or_default();
     if !missing.is_empty() {
-        let seen = format!(
-            "{} not found in $PATH, which is {}",
-            missing.join(", "),
-            cut(&search_path, 200)
-        );
+        let seen = format!("{} not found in $PATH, which is {}", missing.join(", "), cut(&search_path, 200));
         let remedy = "run this on a host with Slurm's client commands, and put their directory on the PATH of whatever starts this program";
         return vec![Finding::red("slurm commands", Category::Tool, seen, remedy)];
     }
-    let all: Vec<_> = NEEDED
-        .iter()
-        .filter_map(|name| find(name))
-        .map(|path| path.display().to_string())
-        .collect();
+    let all: Vec<_> = NEEDED.iter().filter_map(|name| find(name)).map(|path| path.display().to_string()).collect();
     match find("sacct") {
-        Some(path) => vec![Finding::ok(
-            "slurm commands",
-            format!("{}, {}", all.join(", "), path.display()),
-        )],
+        Some(path) => vec![Finding::ok("slurm commands", format!("{}, {}", all.join(", "), path.display()))],
         None => vec![Finding::warning(
             "slurm commands",
             format!("{}; sacct is not on PATH", all.join(", ")),
@@ -109,25 +98,19 @@ fn parse_version(text: &str) -> Option<(String, (u32, u32))> {
 pub fn listing(clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
     const NAME: &str = "job listing";
     let of = cluster.map(|name| format!(" of cluster {name}")).unwrap_or_default();
-    vec![
-        match squeue::list_user(crate::operation::uid(), cluster, clock.left()) {
-            Err(unasked) => {
-                let remedy = "run `squeue --me` by hand; until it works no lease can be listed, watched or released";
-                let category = if unasked.0.contains("no answer within") {
-                    Category::Timeout
-                } else {
-                    Category::Provider
-                };
-                Finding::red(NAME, category, format!("{}{of}", unasked.0), remedy).unasked()
-            }
-            Ok(listing) if !listing.complete => Finding::warning(
-                NAME,
-                format!("squeue{of} says more than the list: a job missing from it is not proof that it ended"),
-                "find what prints beside squeue's own output (a wrapper, a plugin, a warning on stderr) and quieten it",
-            ),
-            Ok(listing) => Finding::ok(NAME, format!("{} job(s) of this user{of}", listing.rows.len())),
-        },
-    ]
+    vec![match squeue::list_user(crate::operation::uid(), cluster, clock.left()) {
+        Err(unasked) => {
+            let remedy = "run `squeue --me` by hand; until it works no lease can be listed, watched or released";
+            let category = if unasked.0.contains("no answer within") { Category::Timeout } else { Category::Provider };
+            Finding::red(NAME, category, format!("{}{of}", unasked.0), remedy).unasked()
+        }
+        Ok(listing) if !listing.complete => Finding::warning(
+            NAME,
+            format!("squeue{of} says more than the list: a job missing from it is not proof that it ended"),
+            "find what prints beside squeue's own output (a wrapper, a plugin, a warning on stderr) and quieten it",
+        ),
+        Ok(listing) => Finding::ok(NAME, format!("{} job(s) of this user{of}", listing.rows.len())),
+    }]
 }
 
 /// What the site's settings mean for leases.
@@ -146,19 +129,12 @@ const SETTINGS: &str = "slurm settings";
 /// `Key = Value` lines of `scontrol show config`.
 fn parse_settings(text: &str) -> BTreeMap<String, String> {
     let pairs = text.lines().filter_map(|line| line.split_once('='));
-    pairs
-        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
-        .collect()
+    pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
 }
 
 fn judge_settings(settings: &BTreeMap<String, String>) -> Vec<Finding> {
     let get = |key: &str| settings.get(key).map_or("", String::as_str);
-    let seconds = |key: &str| {
-        get(key)
-            .split_whitespace()
-            .next()
-            .and_then(|word| word.parse::<u64>().ok())
-    };
+    let seconds = |key: &str| get(key).split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
     let tracking = match get("ProctrackType").trim_start_matches("proctrack/") {
         "" => Finding::warning(
             "process tracking",
@@ -171,11 +147,8 @@ fn judge_settings(settings: &BTreeMap<String, String>) -> Vec<Finding> {
             "have the site's admins set ProctrackType to proctrack/cgroup; until then the runner ends what it can find",
         )
         .fact("tracking", kind),
-        kind => Finding::ok(
-            "process tracking",
-            format!("ProctrackType is {kind}: Slurm ends all processes of a job"),
-        )
-        .fact("tracking", kind),
+        kind => Finding::ok("process tracking", format!("ProctrackType is {kind}: Slurm ends all processes of a job"))
+            .fact("tracking", kind),
     };
     let wait = seconds("KillWait")
         .map(|wait| format!("; a job that ignores its end takes KillWait, {wait} s, to release"))
@@ -198,11 +171,7 @@ fn judge_settings(settings: &BTreeMap<String, String>) -> Vec<Finding> {
         }
         kind => format!(
             "{kind}, enforcing {}",
-            if get("AccountingStorageEnforce").is_empty() {
-                "none"
-            } else {
-                get("AccountingStorageEnforce")
-            }
+            if get("AccountingStorageEnforce").is_empty() { "none" } else { get("AccountingStorageEnforce") }
         ),
     };
     vec![tracking, memory, Finding::ok("accounting", accounting)]
@@ -211,14 +180,8 @@ fn judge_settings(settings: &BTreeMap<String, String>) -> Vec<Finding> {
 /// Whether this host is a node of the cluster; `None` when Slurm did not say.
 pub fn is_node(clock: Clock) -> Option<bool> {
     let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
-    let short = name
-        .split('.')
-        .next()
-        .filter(|name| crate::config::value::is_word(name, "-_"))?;
-    let output = scontrol(clock, None)
-        .args(["--oneliner", "show", "node", short])
-        .run()
-        .ok()?;
+    let short = name.split('.').next().filter(|name| crate::config::value::is_word(name, "-_"))?;
+    let output = scontrol(clock, None).args(["--oneliner", "show", "node", short]).run().ok()?;
     if output.success() && output.stdout_text().contains("NodeName=") {
         return Some(true);
     }
@@ -241,10 +204,7 @@ mod tests {
     #[case("Welcome to the cluster\nslurm 24.05.0-0rc1\n", Some(("24.05.0-0rc1", (24, 5))))]
     #[case("sbatch: not here\n", None)]
     fn versions(#[case] text: &str, #[case] expected: Option<(&str, (u32, u32))>) {
-        assert_eq!(
-            parse_version(text),
-            expected.map(|(text, number)| (text.to_owned(), number))
-        );
+        assert_eq!(parse_version(text), expected.map(|(text, number)| (text.to_owned(), number)));
     }
 
     #[rstest]
@@ -254,10 +214,7 @@ mod tests {
     #[case("", [Warning, Green, Green])]
     fn site_settings(#[case] text: &str, #[case] expected: [CheckStatus; 3]) {
         let findings = judge_settings(&parse_settings(text));
-        assert_eq!(
-            findings.iter().map(|finding| finding.check.status).collect::<Vec<_>>(),
-            expected
-        );
+        assert_eq!(findings.iter().map(|finding| finding.check.status).collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -30,10 +30,7 @@ pub fn state_dir(path: &Path) -> Vec<Finding> {
     if let Some(finding) = records(&store) {
         findings.push(finding);
     }
-    findings
-        .iter_mut()
-        .take(1)
-        .for_each(|finding| finding.facts.push(("state", path.display().to_string())));
+    findings.iter_mut().take(1).for_each(|finding| finding.facts.push(("state", path.display().to_string())));
     findings
 }
 
@@ -45,12 +42,7 @@ fn records(store: &Store) -> Option<Finding> {
         lease.is_some_and(|lease| matches!(lease.load(), Loaded::Damaged { .. }))
     };
     let damaged: Vec<_> = ids.iter().filter(damaged).map(ToString::to_string).collect();
-    let seen = format!(
-        "{} of {} records damaged: {}",
-        damaged.len(),
-        ids.len(),
-        damaged.join(", ")
-    );
+    let seen = format!("{} of {} records damaged: {}", damaged.len(), ids.len(), damaged.join(", "));
     let remedy = "release these leases: their jobs are found by name";
     (!damaged.is_empty()).then(|| Finding::warning("lease records", seen, remedy))
 }
@@ -80,9 +72,7 @@ fn visibility(tried: Finding, path: &Path, system: &FileSystem, here_is_a_node: 
     let shown = path.display();
     let name = &system.name;
     // Each host has its own of these, whatever they are on.
-    let temporary = ["/tmp", "/var/tmp", "/dev/shm", "/run"]
-        .iter()
-        .any(|root| path.starts_with(root));
+    let temporary = ["/tmp", "/var/tmp", "/dev/shm", "/run"].iter().any(|root| path.starts_with(root));
     match (system.reach, temporary, here_is_a_node) {
         (Reach::Network, false, _) => tried,
         (Reach::Memory, _, Some(false)) => {
@@ -105,11 +95,7 @@ fn visibility(tried: Finding, path: &Path, system: &FileSystem, here_is_a_node: 
                 "{}; {name} is a local file system: nodes see it only if this host exports it",
                 tried.check.seen
             );
-            Finding::warning(
-                SHARED_DIR,
-                seen,
-                format!("make sure that nodes see {shown}, or {REMEDY}"),
-            )
+            Finding::warning(SHARED_DIR, seen, format!("make sure that nodes see {shown}, or {REMEDY}"))
         }
         (Reach::Unclear, ..) => tried,
     }
@@ -172,15 +158,12 @@ fn tried(name: &'static str, path: &Path, key: &str, below: Option<&str>) -> Fin
         took.as_millis()
     );
     match scarcity(system.space) {
-        Some((true, what)) => red(
-            format!("{what} on {}", system.name),
-            &format!("make room, or set {key} to another directory"),
-        ),
-        Some((false, what)) => Finding::warning(
-            name,
-            format!("{shown}: only {what} on {}", system.name),
-            "make room before leases fail",
-        ),
+        Some((true, what)) => {
+            red(format!("{what} on {}", system.name), &format!("make room, or set {key} to another directory"))
+        }
+        Some((false, what)) => {
+            Finding::warning(name, format!("{shown}: only {what} on {}", system.name), "make room before leases fail")
+        }
         None if took > SLOW_WRITE => Finding::warning(
             name,
             seen,
@@ -229,16 +212,7 @@ mod tests {
     use rstest::rstest;
 
     fn system(name: &str, reach: Reach, device: u64) -> FileSystem {
-        FileSystem {
-            name: name.into(),
-            reach,
-            device,
-            space: Space {
-                free_bytes: 1 << 40,
-                inodes: 0,
-                free_inodes: 0,
-            },
-        }
+        FileSystem { name: name.into(), reach, device, space: Space { free_bytes: 1 << 40, inodes: 0, free_inodes: 0 } }
     }
 
     #[rstest]
@@ -257,12 +231,7 @@ mod tests {
         #[case] node: Option<bool>,
         #[case] expected: CheckStatus,
     ) {
-        let finding = visibility(
-            Finding::ok(SHARED_DIR, "fine"),
-            Path::new(path),
-            &system(name, reach, 1),
-            node,
-        );
+        let finding = visibility(Finding::ok(SHARED_DIR, "fine"), Path::new(path), &system(name, reach, 1), node);
         assert_eq!(finding.check.status, expected, "{finding:?}");
         assert_eq!(finding.check.remedy.is_empty(), expected == Green);
     }
@@ -280,12 +249,8 @@ mod tests {
         #[case] b: u64,
         #[case] expected: CheckStatus,
     ) {
-        let finding = exposure(
-            Path::new(state),
-            Path::new(shared),
-            &system("x", reach, a),
-            &system("y", Reach::Network, b),
-        );
+        let finding =
+            exposure(Path::new(state), Path::new(shared), &system("x", reach, a), &system("y", Reach::Network, b));
         assert_eq!(finding.check.status, expected, "{finding:?}");
     }
 
@@ -307,10 +272,7 @@ mod tests {
         state_dir(&path);
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         let findings = state_dir(&path);
-        assert!(
-            findings[0].is(Red) && findings[0].check.seen.contains("mode 0755"),
-            "{findings:?}"
-        );
+        assert!(findings[0].is(Red) && findings[0].check.seen.contains("mode 0755"), "{findings:?}");
         assert!(findings[0].check.remedy.contains("chmod 700"));
     }
 }

@@ -14,12 +14,7 @@ const NAME: &str = "test submission";
 pub fn check(clock: Clock, settings: &Settings, script: &[u8]) -> Vec<Finding> {
     // Those of a submission, but for the names and directories of a lease, which there is none of.
     let mut command = Command::new("sbatch", clock.left())
-        .args([
-            "--test-only",
-            "--job-name=cbx-doctor",
-            "--no-requeue",
-            "--dependency=singleton",
-        ])
+        .args(["--test-only", "--job-name=cbx-doctor", "--no-requeue", "--dependency=singleton"])
         .args(["--signal=B:USR1@300", "--export=ALL"])
         .env("LC_ALL", "C");
     if let Some(clusters) = &settings.clusters {
@@ -50,14 +45,8 @@ fn judge(output: &Output) -> Finding {
         return Finding::warning(NAME, seen, "run doctor again when Slurm answers").unasked();
     }
     if output.success() {
-        let line = text
-            .lines()
-            .rev()
-            .find_map(|line| line.split_once("to start at "))
-            .map(|(_, rest)| rest.trim());
-        let estimate = line
-            .map(|rest| format!("; estimated start {}", cut(rest, 120)))
-            .unwrap_or_default();
+        let line = text.lines().rev().find_map(|line| line.split_once("to start at ")).map(|(_, rest)| rest.trim());
+        let estimate = line.map(|rest| format!("; estimated start {}", cut(rest, 120))).unwrap_or_default();
         return Finding::ok(NAME, format!("sbatch --test-only accepts the options{estimate}"));
     }
     let seen = format!("sbatch --test-only refuses the options: {}", tail(&output.said(), 400));
@@ -105,12 +94,7 @@ mod tests {
         #[case] unasked: bool,
         #[case] text: &str,
     ) {
-        let output = Output {
-            end,
-            stdout: vec![],
-            stderr: stderr.into(),
-            took: std::time::Duration::from_secs(7),
-        };
+        let output = Output { end, stdout: vec![], stderr: stderr.into(), took: std::time::Duration::from_secs(7) };
         let finding = judge(&output);
         assert_eq!((finding.check.status, finding.unasked), (status, unasked));
         assert!(finding.check.seen.contains(text), "{finding:?}");
