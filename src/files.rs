@@ -32,7 +32,7 @@ pub struct Dir {
 impl Dir {
     /// Opens the root of a tree, making it (and what leads to it) with mode 0700 when it is missing. The path may
     /// lead through links, its end must be a directory of this user that nobody else can enter; an empty directory
-    /// is tightened, since somebody just made it for us.
+    /// that others can only read is tightened, since somebody just made it for us.
     pub fn private_root(path: &Path) -> io::Result<Dir> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let dir = Dir::open_root(path)?;
@@ -42,7 +42,7 @@ impl Dir {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
         }
         if meta.st_mode & 0o077 != 0 {
-            if !dir.names()?.is_empty() {
+            if meta.st_mode & 0o022 != 0 || !dir.names()?.is_empty() {
                 let mode = meta.st_mode & 0o7777;
                 let problem = format!("{} has mode {mode:04o}, others can enter it", path.display());
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
@@ -380,6 +380,10 @@ mod tests {
         dir.write("record", b"").unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o750)).unwrap();
         assert!(Dir::private_root(&path).unwrap_err().to_string().contains("has mode 0750"));
+        let writable = temp.path().join("writable");
+        Dir::private_root(&writable).unwrap();
+        std::fs::set_permissions(&writable, PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(Dir::private_root(&writable).unwrap_err().to_string().contains("has mode 0777"));
     }
 
     #[test]

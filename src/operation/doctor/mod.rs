@@ -18,6 +18,7 @@ mod slurm;
 mod storage;
 mod submission;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -28,7 +29,7 @@ use self::gather::{Clock, Job, LIMIT, Silence, gather};
 use super::{Options, own_user, shared_dir};
 use crate::allocation::Runner;
 use crate::config::{self, Settings};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::protocol::{Answer, Check, CheckStatus, Request};
 
 /// Carries out a doctor: a message when nothing is red, an error that names all that is when something is.
@@ -50,6 +51,8 @@ fn checks(findings: Vec<Finding>) -> Vec<Check> {
     findings.into_iter().map(|finding| finding.check).collect()
 }
 
+const DISK: &str = "the file system hangs: try `ls` in it, tell the host's admins, or name another directory";
+
 /// What the checks look at; read by all of them at once.
 struct Site {
     options: Options,
@@ -59,8 +62,15 @@ struct Site {
 
 impl Site {
     /// Where the runner is read from can hang, so it is read by whoever needs it.
-    fn runner(&self) -> Result<Runner, Failure> {
+    fn runner(&self, clock: Clock) -> Result<Runner, Failure> {
+        if let Some(path) = self.settings.runner_script.as_deref().or(self.options.runner_script.as_deref()) {
+            filesystem::answers(path, clock).map_err(|why| Failure::new(Kind::BadConfig, why).remedy(DISK))?;
+        }
         super::runner(&self.options, &self.settings)
+    }
+
+    fn shared_dir(&self) -> PathBuf {
+        shared_dir(&self.settings, &self.options.state_dir)
     }
 
     fn clusters(&self) -> Vec<Option<String>> {
@@ -78,7 +88,7 @@ fn findings(options: &Options, request: &Request) -> Vec<Finding> {
     if let Ok(settings) = config::parse(&config) {
         let site = Arc::new(Site { options: options.clone(), config, settings });
         findings.extend(gather(jobs(&site), clock, LIMIT));
-        if shared_dir(&site.settings, &options.state_dir).starts_with(&options.state_dir) {
+        if site.shared_dir().starts_with(&options.state_dir) {
             settle_nested(&mut findings);
         }
     }
@@ -110,7 +120,6 @@ fn read_config(config: &Map<String, Value>) -> (Map<String, Value>, Finding) {
 fn jobs(site: &Arc<Site>) -> Vec<Job> {
     use Silence::{Red, Warning};
     const BY_HAND: &str = "run Slurm's commands by hand: one of them, or the file system they are on, hangs";
-    const DISK: &str = "the file system hangs: try `ls` in it, tell the host's admins, or name another directory";
     let mut jobs = Vec::new();
     let mut add = |name: &'static str, silence: Silence, work: fn(&Site, Clock) -> Vec<Finding>| {
         let site = Arc::clone(site);
@@ -131,20 +140,27 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
         let groups = groups();
         each_cluster(site, |cluster| partition::check(clock, cluster, &asked, &groups))
     });
-    add("test submission", Warning(BY_HAND), |site, clock| match site.runner() {
+    add("test submission", Warning(BY_HAND), |site, clock| match site.runner(clock) {
         Ok(runner) => submission::check(clock, &site.settings, &runner.script),
         Err(_) => vec![Finding::warning("test submission", "not tried without a runner", "")],
     });
-    add(storage::STATE_DIR, Red(DISK), |site, _| storage::state_dir(&site.options.state_dir));
+    add(storage::STATE_DIR, Red(DISK), |site, clock| {
+        let path = &site.options.state_dir;
+        where_it_answers(storage::STATE_DIR, &[path], clock, || storage::state_dir(path))
+    });
     add(storage::SHARED_DIR, Red(DISK), |site, clock| {
-        storage::shared_dir(&shared_dir(&site.settings, &site.options.state_dir), clock)
+        let path = &site.shared_dir();
+        where_it_answers(storage::SHARED_DIR, &[path], clock, || storage::shared_dir(path, clock))
     });
-    add("private keys", Warning(DISK), |site, _| {
-        let state = &site.options.state_dir;
-        storage::private_keys(state, &shared_dir(&site.settings, state))
+    add("private keys", Warning(DISK), |site, clock| {
+        let (state, shared) = (&site.options.state_dir, &site.shared_dir());
+        where_it_answers("private keys", &[state, shared], clock, || storage::private_keys(state, shared))
     });
-    add("runner", Red(DISK), |site, clock| runner::check(clock, &site.runner()));
-    add("work root", Warning(DISK), |site, _| runner::work_root(&site.settings.work_root));
+    add("runner", Red(DISK), |site, clock| runner::check(clock, &site.runner(clock)));
+    add("work root", Warning(DISK), |site, clock| {
+        let path = &site.settings.work_root;
+        where_it_answers("work root", &[path], clock, || runner::work_root(path))
+    });
     add("ssh client", Warning(DISK), |_, clock| keys::ssh(clock));
     add(
         "ssh-keygen",
@@ -154,12 +170,28 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     add("ssh key", Red(DISK), |site, clock| keys::configured(clock, &site.settings));
     add("connection", Warning(""), |site, _| connection::check(&site.config, &site.settings));
     add("endpoint", Warning("the host's user database hangs: try `id`"), |site, clock| {
-        let ours = site.runner().is_ok_and(|runner| runner.keeps_contract());
+        let ours = site.runner(clock).is_ok_and(|runner| runner.keeps_contract());
         connection::endpoint(&site.settings, own_user().as_deref(), ours, || slurm::is_node(clock))
     });
     add("login host", Red("try to log in to it by hand"), |site, clock| login::check(clock, &site.settings));
     add("client config", Warning(""), |_, _| connection::client());
     jobs
+}
+
+/// Looks at directories unless their file systems hang, which the checks of the two directories tell as red.
+fn where_it_answers(
+    name: &'static str,
+    paths: &[&Path],
+    clock: Clock,
+    look: impl FnOnce() -> Vec<Finding>,
+) -> Vec<Finding> {
+    match paths.iter().try_for_each(|path| filesystem::answers(path, clock)) {
+        Ok(()) => look(),
+        Err(why) if matches!(name, storage::STATE_DIR | storage::SHARED_DIR) => {
+            vec![Finding::red(name, Category::Timeout, why, DISK)]
+        }
+        Err(why) => vec![Finding::warning(name, why, DISK)],
+    }
 }
 
 /// Asks about each cluster at the same time; with several, each finding names its own.

@@ -1,0 +1,256 @@
+//! The wait for a lease: from a submitted job to a login that succeeds.
+//!
+//! The shared dir is read often, which costs the controller nothing; Slurm is asked rarely, and at once when a file
+//! of the runner appears. What is done next is decided from the record, the last look and the clock.
+
+mod prove;
+mod schedule;
+mod words;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::{Options, now, progress};
+use crate::allocation::{self, View};
+use crate::config::Settings;
+use crate::exchange::{Exchange, Look};
+use crate::failure::{Failure, Kind};
+use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, judge};
+use crate::lease::record::{Phase, Record};
+use crate::lease::store::{Guard, LeaseDir, Loaded};
+use crate::protocol::Lease;
+use crate::slurm::job::{Hope, hope};
+use crate::slurm::squeue;
+use schedule::{EAGER_INTERVAL, LAST_WORD_AGE, TROUBLE_PATIENCE, ask_after, look_interval};
+pub use words::failure_of_end;
+
+/// Patience for the lease's lock, held elsewhere for one submission or release.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A wait for one lease.
+#[derive(Debug)]
+pub struct Wait<'a> {
+    pub options: &'a Options,
+    pub settings: &'a Settings,
+    pub dir: &'a LeaseDir,
+    /// `acquiring` or `resolving`, for messages.
+    pub doing: &'static str,
+    pub deadline: Instant,
+    started: Instant,
+    asked: Option<Instant>,
+    /// Ask at this time even where the schedule would wait.
+    ask_at: Option<Instant>,
+    hopeless: bool,
+    said: String,
+    /// Since when the shared dir or the endpoint file could not be used.
+    trouble: Option<Instant>,
+    first_refusal: Option<Instant>,
+    probe_at: Option<Instant>,
+    refusals: u32,
+}
+
+impl<'a> Wait<'a> {
+    pub fn new(
+        options: &'a Options,
+        settings: &'a Settings,
+        dir: &'a LeaseDir,
+        doing: &'static str,
+        deadline: Instant,
+    ) -> Wait<'a> {
+        Wait {
+            options,
+            settings,
+            dir,
+            doing,
+            deadline,
+            started: Instant::now(),
+            asked: None,
+            ask_at: None,
+            hopeless: false,
+            said: String::new(),
+            trouble: None,
+            first_refusal: None,
+            probe_at: None,
+            refusals: 0,
+        }
+    }
+
+    /// Waits until the lease can be handed out, or cannot.
+    pub fn until_ready(&mut self) -> Result<Lease> {
+        let mut view = None;
+        loop {
+            // Another call may have released the lease, or pinned its endpoint.
+            let mut record = self.record()?;
+            let look = if record.endpoint.is_none() { self.look(&record)? } else { Look::Nothing };
+            let eager = record.endpoint.is_some() || look != Look::Nothing;
+            if self.ask_is_due(eager && self.usable(&record, view.as_ref()).is_none()) {
+                let seen = self.ask(&mut record)?;
+                view = Some(seen);
+            }
+            if let Some(node) = self.usable(&record, view.as_ref())
+                && let Some(view) = &view
+            {
+                if let Look::Endpoint(found) = look
+                    && record.endpoint.is_none()
+                {
+                    match self.pin(&record, &node, found) {
+                        Ok(pinned) => record = pinned,
+                        Err(_) if self.bear_trouble() => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                if record.endpoint.is_some()
+                    && let Some(lease) = self.prove(&mut record, view)?
+                {
+                    return Ok(lease);
+                }
+            }
+            if Instant::now() >= self.deadline {
+                // The last word of Slurm belongs into the message, and may be that the job has ended.
+                if self.asked.is_none_or(|at| at.elapsed() >= LAST_WORD_AGE.max(self.options.poll_interval)) {
+                    view = Some(self.ask(&mut record)?);
+                }
+                return Err(self.timed_out(&record, view.as_ref()).into());
+            }
+            if let Some(view) = &view {
+                self.report(&record, view);
+            }
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            std::thread::sleep(look_interval(self.started.elapsed()).min(left));
+        }
+    }
+
+    /// The record as it is now; a lease that is being released is nobody's to wait for.
+    fn record(&self) -> Result<Record> {
+        match self.dir.load() {
+            Loaded::Whole(record) if record.phase == Phase::Releasing => {
+                Err(Failure::new(Kind::Releasing, format!("{} {}: it is being released", self.doing, record.shown()))
+                    .remedy("repeat the call when the release is through")
+                    .into())
+            }
+            Loaded::Whole(record) => Ok(*record),
+            Loaded::Damaged { why, .. } => {
+                let gone = !self.dir.path().exists();
+                let what = format!(
+                    "{} lease {}: {}",
+                    self.doing,
+                    self.dir.id,
+                    if gone { "it was released meanwhile" } else { "its record is damaged" }
+                );
+                let kind = if gone { Kind::NotFound } else { Kind::Storage };
+                let failure = Failure::new(kind, what);
+                Err(if gone {
+                    failure.remedy("acquire it anew if it is still wanted")
+                } else {
+                    failure.remedy("release the lease, its job is found by name; then acquire it anew").cause(why)
+                }
+                .into())
+            }
+        }
+    }
+
+    fn look(&mut self, record: &Record) -> Result<Look> {
+        match Exchange::of(record).look() {
+            Ok(look) => Ok(look),
+            Err(_) if self.bear_trouble() => Ok(Look::Nothing),
+            Err(error) => {
+                let what = format!("{} {}: the shared dir cannot be read", self.doing, record.shown());
+                Err(Failure::new(Kind::Storage, what)
+                    .remedy("check the file system; if something replaced the lease's directory, release the lease")
+                    .cause(format!("{error:#}"))
+                    .into())
+            }
+        }
+    }
+
+    /// Whether trouble with the shared dir may still pass: network file systems show files late and in parts.
+    fn bear_trouble(&mut self) -> bool {
+        self.trouble.get_or_insert_with(Instant::now).elapsed() < TROUBLE_PATIENCE && Instant::now() < self.deadline
+    }
+
+    fn ask_is_due(&self, eager: bool) -> bool {
+        let floor = self.options.poll_interval;
+        match self.asked {
+            // A resolve is often about a job that has ended, which is an error at once.
+            None => eager || self.doing == "resolving" || self.started.elapsed() >= ask_after(None).max(floor),
+            Some(last) => {
+                let due = if eager { EAGER_INTERVAL } else { ask_after(Some(last - self.started)) };
+                let due = match self.ask_at {
+                    Some(at) => due.min(at.saturating_duration_since(last)),
+                    None => due,
+                };
+                last.elapsed() >= due.max(floor)
+            }
+        }
+    }
+
+    /// Asks Slurm, writes down what it proves, and fails where nothing more can come of the job.
+    fn ask(&mut self, record: &mut Record) -> Result<View> {
+        *record = self.record()?;
+        let view = allocation::ask(record, squeue::DEADLINE);
+        self.asked = Some(Instant::now());
+        self.ask_at = None;
+        self.write_down(record, |record| allocation::learn(record, &view, now()))?;
+        let after = |pause: Duration| Some(Instant::now() + pause);
+        match judge(record, &view.observation, now()) {
+            Verdict::Ended | Verdict::Gone => return Err(self.ended(record).into()),
+            _ if record.ended.is_some() => return Err(self.ended(record).into()),
+            Verdict::Denied => self.ask_at = after(Duration::from_secs(DENIAL_GAP_SECONDS as u64)),
+            Verdict::Ending => self.ask_at = after(Duration::from_secs(1)),
+            Verdict::Queued => {
+                let row_reason = view.row().map(|row| row.reason.clone()).unwrap_or_default();
+                match hope(&row_reason) {
+                    Hope::Never(remedy) if self.hopeless => {
+                        let what = format!("{} {}: the job can never start: {row_reason}", self.doing, record.shown());
+                        return Err(Failure::new(Kind::NeverRuns, what).remedy(remedy).into());
+                    }
+                    // A controller that is just starting calls everything impossible for a moment.
+                    Hope::Never(_) => {
+                        self.hopeless = true;
+                        self.ask_at = after(Duration::from_secs(2));
+                    }
+                    Hope::Normal | Hope::Attention => self.hopeless = false,
+                }
+            }
+            Verdict::Running | Verdict::Suspended | Verdict::Unknown(_) => {}
+        }
+        Ok(view)
+    }
+
+    /// The node, when the lease's endpoint may be used: the job runs, or Slurm is silent about one that was answered
+    /// before, whose own login then has to prove it.
+    fn usable(&self, record: &Record, view: Option<&View>) -> Option<String> {
+        let view = view?;
+        match judge(record, &view.observation, now()) {
+            Verdict::Running => {
+                view.row().map(|row| row.node.clone()).filter(|node| !node.is_empty() || record.endpoint.is_some())
+            }
+            Verdict::Unknown(_) if record.phase == Phase::Answered => Some(String::new()),
+            _ => None,
+        }
+    }
+
+    fn lock(&self) -> Result<Guard<'a>> {
+        let dir = self.dir;
+        match dir.lock(LOCK_PATIENCE)? {
+            Some(guard) => Ok(guard),
+            None => {
+                Err(Failure::new(Kind::Busy, format!("{} lease {}: another call holds it", self.doing, self.dir.id))
+                    .into())
+            }
+        }
+    }
+
+    /// Changes the record under its lock, if the change is one.
+    fn write_down(&self, record: &mut Record, change: impl Fn(&mut Record) -> bool) -> Result<()> {
+        if change(&mut record.clone()) {
+            let guard = self.lock()?;
+            *record = self.record()?;
+            if change(record) {
+                guard.save(record)?;
+            }
+        }
+        Ok(())
+    }
+}

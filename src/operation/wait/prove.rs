@@ -1,0 +1,119 @@
+//! The last part of a wait: the endpoint is pinned, a login proves it, the lease is handed out.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::{Wait, now, progress};
+use crate::allocation::View;
+use crate::config::connection::Connection;
+use crate::endpoint;
+use crate::exchange::Exchange;
+use crate::failure::{Failure, Kind};
+use crate::lease::record::{Phase, PinnedEndpoint, Record};
+use crate::operation::answer::{self, Standing};
+use crate::protocol::{Lease, Ssh};
+use crate::ssh::{self, Probe};
+
+/// How long an endpoint that was published may refuse its first login, or its ready check be red, before the wait is
+/// given up: the job runs, so more waiting costs the user's allocation.
+const ENDPOINT_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Wait<'_> {
+    /// Fixes host, port and host keys, once.
+    pub(super) fn pin(&self, record: &Record, node: &str, found: Result<Vec<u8>, String>) -> Result<Record> {
+        let refuse = |why: String| {
+            Failure::new(
+                Kind::EndpointUnusable,
+                format!("{} {}: the runner's endpoint file was refused", self.doing, record.shown()),
+            )
+            .remedy(
+                "the runner, or code in its place, wrote something else than its contract; see `slurm-sandbox logs`",
+            )
+            .cause(why)
+        };
+        let bytes = found.map_err(refuse)?;
+        let published = endpoint::parse(&bytes, &record.attempt.nonce).map_err(refuse)?;
+        let host = endpoint::host(&self.settings.endpoint_host, node, &published).map_err(refuse)?;
+        let guard = self.lock()?;
+        let mut record = self.record()?;
+        if record.endpoint.is_none() {
+            let direct = self.settings.connection == Connection::Direct;
+            guard.write_known_hosts(&ssh::known_hosts(&host, published.port, &published.host_keys, direct))?;
+            record.endpoint = Some(PinnedEndpoint { host, port: published.port });
+            guard.save(&record)?;
+        }
+        Ok(record)
+    }
+
+    /// Logs in as the client will, and hands the lease out when that works.
+    pub(super) fn prove(&mut self, record: &mut Record, view: &View) -> Result<Option<Lease>> {
+        if self.probe_at.is_some_and(|at| Instant::now() < at && at < self.deadline) {
+            return Ok(None);
+        }
+        let Some(ssh) = answer::ssh(record, self.settings) else {
+            let failure = Failure::new(
+                Kind::BadConfig,
+                format!("{} {}: the user to log in as is not known", self.doing, record.shown()),
+            );
+            return Err(failure.remedy("set sshUser").into());
+        };
+        let problem = match ssh::probe(&ssh, self.dir.has_known_hosts()) {
+            Probe::Ready => return self.hand_out(record, view, ssh).map(Some),
+            Probe::Unreachable(said) => (
+                "no login on its sshd succeeds; check that this machine reaches the node, or set sshMode, loginHost or endpointHost",
+                said,
+            ),
+            Probe::NotReady(said) => (
+                "the ready check fails on the node; install what it misses, load it in preamble, or set readyCheck",
+                said,
+            ),
+        };
+        let first = *self.first_refusal.get_or_insert_with(Instant::now);
+        if first.elapsed() >= ENDPOINT_PATIENCE || Instant::now() >= self.deadline {
+            let (what, remedy) = problem.0.split_once("; ").unwrap_or((problem.0, ""));
+            let place = format!("{}:{}", ssh.host, ssh.port);
+            return Err(Failure::new(
+                Kind::EndpointUnusable,
+                format!("{} {}: {what} ({place})", self.doing, record.shown()),
+            )
+            .remedy(remedy)
+            .cause(problem.1)
+            .into());
+        }
+        if self.refusals == 1 {
+            progress(&format!("{} runs, but does not let us in yet: {}", record.shown(), problem.1));
+        }
+        // sshd penalises what fails to log in, each time for longer (hazards.md E12).
+        let pause = Duration::from_millis(250) * 2u32.pow(self.refusals.min(5));
+        self.refusals += 1;
+        self.probe_at = Some(Instant::now() + pause);
+        // The job may have ended meanwhile.
+        self.ask_at = Some(Instant::now());
+        Ok(None)
+    }
+
+    /// Marks the lease as answered and gives it away.
+    fn hand_out(&self, record: &mut Record, view: &View, ssh: Ssh) -> Result<Lease> {
+        let guard = self.lock()?;
+        *record = self.record()?;
+        let exchange = Exchange::of(record);
+        let marked = exchange.has("answered") || exchange.mark("answered", now()).is_ok();
+        // Of a lease that was answered before, sandboxed code may have removed the directory; its sshd works.
+        if !marked && record.phase != Phase::Answered {
+            exchange.mark("answered", now())?;
+        }
+        if record.phase != Phase::Answered {
+            record.phase = Phase::Answered;
+            record.cloud_id = Some(record.cloud_id());
+            guard.save(record)?;
+            guard.lease.note(now(), "answered", &format!("{}:{}", ssh.host, ssh.port));
+        }
+        let mut standing = answer::standing(record, view, now());
+        if standing.state == "unknown" {
+            // Slurm is silent, but the pinned sshd of the job has just let us in.
+            standing = Standing { state: "ready", ..standing };
+        }
+        Ok(answer::lease(record, view, &standing, Some(ssh)))
+    }
+}

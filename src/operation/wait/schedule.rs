@@ -1,0 +1,49 @@
+//! When a wait looks and asks: often at the directory, which costs the controller nothing, rarely at Slurm.
+
+use std::time::Duration;
+
+/// How long the shared dir may be unreadable or the endpoint file strange before that is believed.
+pub const TROUBLE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// An answer of Slurm younger than this still tells how a job stands.
+pub const LAST_WORD_AGE: Duration = Duration::from_secs(2);
+
+/// Between two questions while a file of the runner waits to be used.
+pub const EAGER_INTERVAL: Duration = Duration::from_millis(500);
+
+/// When Slurm is asked, in seconds since the start of the wait; later once a minute (hazards.md 3.3).
+const ASK_AT_SECONDS: [u64; 5] = [3, 5, 10, 20, 30];
+
+/// How long after a question at `last` (since the start) the next one is due.
+pub fn ask_after(last: Option<Duration>) -> Duration {
+    let last = last.unwrap_or(Duration::ZERO);
+    let next = ASK_AT_SECONDS.iter().map(|seconds| Duration::from_secs(*seconds)).find(|at| *at > last);
+    next.map_or(Duration::from_secs(60), |at| at - last)
+}
+
+/// How often the directory is read: often while a start is likely, rarely in a long queue.
+pub fn look_interval(waited: Duration) -> Duration {
+    Duration::from_millis(match waited.as_secs() {
+        0..10 => 100,
+        10..60 => 250,
+        60..600 => 1000,
+        _ => 2000,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slurm_is_asked_rarely() {
+        let mut at = Duration::ZERO;
+        let mut times = Vec::new();
+        while at < Duration::from_secs(1800) {
+            at += ask_after((!times.is_empty()).then_some(at));
+            times.push(at.as_secs());
+        }
+        assert_eq!(times[..6], [3, 5, 10, 20, 30, 90]);
+        assert!(times.len() <= 36, "{} questions in half an hour", times.len());
+    }
+}

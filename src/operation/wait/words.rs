@@ -1,0 +1,132 @@
+//! What a wait says: progress when something changed, and why it was given up.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::{Wait, now, progress};
+use crate::allocation::{self, View};
+use crate::exchange::Exchange;
+use crate::failure::{Failure, Kind};
+use crate::lease::record::{Ended, Record};
+use crate::operation::answer;
+use crate::slurm::scontrol;
+
+impl Wait<'_> {
+    /// Says how the job stands when that has changed.
+    pub(super) fn report(&mut self, record: &Record, view: &View) {
+        let standing = answer::standing(record, view, now());
+        let mut text = format!("{} is {}", record.shown(), standing.status);
+        if !standing.reason.is_empty() {
+            text.push_str(&format!(" ({})", standing.reason));
+        }
+        let estimate = view.row().filter(|_| standing.status == "PENDING").and_then(|row| row.start);
+        if let Some(start) = estimate.and_then(utc) {
+            text.push_str(&format!(", estimated start {start}"));
+        }
+        if standing.status == "RUNNING" && record.endpoint.is_none() {
+            text.push_str(", its sshd is not up yet");
+        }
+        if text != self.said {
+            progress(&text);
+            self.said = text;
+        }
+    }
+
+    /// The job is over: why, as far as anybody knows.
+    pub(super) fn ended(&self, record: &mut Record) -> Failure {
+        let exchange = Exchange::of(record);
+        let mut ended = record.ended.clone().unwrap_or(Ended {
+            state: "GONE".into(),
+            reason: String::new(),
+            exit: None,
+            runner: None,
+            at: now(),
+        });
+        if ended.exit.is_none() {
+            let accounted = || allocation::accounted_end(record, ended.at, Duration::from_secs(5));
+            match record.job.as_ref().and_then(scontrol::exit_code) {
+                Some(exit) => ended.exit = Some(exit),
+                None => {
+                    if let Some(told) = accounted() {
+                        ended.exit = told.exit;
+                        if ended.state == "GONE" {
+                            ended.state = told.state;
+                        }
+                    }
+                }
+            }
+            let complete = ended.clone();
+            self.write_down(record, |record| record.ended.replace(complete.clone()).as_ref() != Some(&complete)).ok();
+        }
+        failure_of_end(self.doing, record, &ended, &exchange)
+    }
+
+    pub(super) fn timed_out(&self, record: &Record, view: Option<&View>) -> Failure {
+        let waited = self.started.elapsed().as_secs();
+        let standing = view.map(|view| answer::standing(record, view, now()));
+        let (state, reason) = match &standing {
+            Some(standing) if standing.reason.is_empty() => (standing.status.as_str(), String::new()),
+            Some(standing) => (standing.status.as_str(), format!(" ({})", standing.reason)),
+            None => ("not asked for yet", String::new()),
+        };
+        let start = view
+            .and_then(View::row)
+            .filter(|row| row.state.word() == "PENDING")
+            .and_then(|row| row.start)
+            .and_then(utc);
+        let start = start.map(|start| format!(", estimated start {start}")).unwrap_or_default();
+        let remedy = match self.doing {
+            "resolving" => "repeat the call later, or raise resolveWaitSeconds",
+            _ => "raise acquireTimeoutSeconds, or ask for less or for another partition",
+        };
+        Failure::new(
+            Kind::TimedOut,
+            format!("{} {}: not ready after {waited} s, the job is {state}{reason}{start}", self.doing, record.shown()),
+        )
+        .remedy(remedy)
+    }
+}
+
+/// An end in words, with the tail of the job's output last.
+pub fn failure_of_end(doing: &str, record: &Record, ended: &Ended, exchange: &Exchange) -> Failure {
+    let mut text = format!("{doing} {}: its job ended: {}", record.shown(), ended.state);
+    if !ended.reason.is_empty() && ended.reason != "None" {
+        text.push_str(&format!(" ({})", ended.reason));
+    }
+    if let Some(exit) = &ended.exit {
+        text.push_str(&format!(", exit {exit}"));
+    }
+    if let Some(note) = exchange.ending() {
+        text.push_str(&format!(", the runner says {}: {}", note.reason, note.detail));
+    }
+    let failure = Failure::new(Kind::JobEnded, text);
+    match record.job.as_ref().and_then(|job| exchange.output_tail(job)) {
+        Some(tail) => failure.cause(tail),
+        None if ended.exit.as_deref() == Some("0:53") => {
+            failure.remedy("the node could not write the job's output: make sharedDir a directory that the nodes see and that has space")
+        }
+        None => failure,
+    }
+}
+
+/// A time for people, always with its zone.
+fn utc(seconds: i64) -> Option<String> {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
+    OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(format).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(0, Some("1970-01-01 00:00:00Z"))]
+    #[case(1795308136, Some("2026-11-22 00:42:16Z"))]
+    #[case(i64::MAX, None)]
+    fn times(#[case] seconds: i64, #[case] expected: Option<&str>) {
+        assert_eq!(utc(seconds).as_deref(), expected);
+    }
+}
