@@ -7,7 +7,8 @@
 #                 where that is; then watches, and ends the job when nobody is entitled to it or uses it any more.
 # What it owns    a private directory on node-local space (host key, sshd_config), the work directory
 #                 $CBX_WORK_ROOT/$CBX_LEASE_ID, and the files named "written" below. It removes what it made.
-# What it needs   bash 4.2, coreutils, /proc, OpenSSH's sshd and ssh-keygen. No root, no daemon, nothing installed.
+# What it needs   bash 4.2, coreutils, /proc, OpenSSH's sshd and ssh-keygen; getent and hostname where they are.
+#                 No root, no daemon, nothing installed.
 # What it limits  key login only, this user only, no agent, X11, tunnel or remote forwarding; local forwarding only to
 #                 the node's own loopback; every process of the job is ended with it, and none that is not of the job.
 #
@@ -31,6 +32,9 @@
 # Files in CBX_STATE_DIR. Code in the sandbox can write there too, so they are compared or parsed, never sourced.
 #   written   endpoint.json  taken  warning  ending.json  sshd.log  preamble.log
 #   read      answered (handed out)  kept (left queued on purpose)  deadline (lines ttl=EPOCH idle=SECONDS state=WORD)
+#
+# Without cgroup tracking (ProctrackType), a process that leaves the job's process tree and also drops its environment
+# can outlive the job; nothing here can find it.
 #
 # Exit status: 0 when the job ended as intended, 1 when it could not do its work. ending.json and the last line of
 # the job's output say why.
@@ -210,6 +214,11 @@ _cbx_command=${SSH_ORIGINAL_COMMAND-} _cbx_shell=$SHELL
 unset SSH_ORIGINAL_COMMAND ZDOTDIR
 . "$_cbx_private/settings"
 umask "$_cbx_umask"
+# csh leaves copies of the session's pipes behind; a daemon that inherits one keeps the client waiting.
+for _cbx_fd in "/proc/$$/fd/"*; do
+  _cbx_fd=${_cbx_fd##*/}
+  ((_cbx_fd < 3 || _cbx_fd > 200)) || exec {_cbx_fd}>&-
+done
 case ${_cbx_command:-shell} in
   'exit 0' | true | "$_cbx_ready_check") ;;
   *) { printf 'begin\n' 1<>"$_cbx_private/events"; } 2>/dev/null ;;

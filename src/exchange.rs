@@ -92,20 +92,41 @@ impl Exchange {
         })
     }
 
-    /// Takes the permit away: jobs of this lease end by themselves, whenever they start.
+    /// Takes the permit away: jobs of this lease end by themselves, whenever they start. What sandboxed code put in
+    /// the place of the permit or of the whole directory is moved away, never followed.
     pub fn revoke(&self) -> Result<()> {
-        if let Some(lease) = self.lease_dir()? {
-            lease.unlink("permit").and_then(|_| lease.sync()).context("removing the permit")?;
+        let Some(root) = self.root_dir()? else { return Ok(()) };
+        match root.subdir(self.lease.as_str()) {
+            Ok(None) => Ok(()),
+            Ok(Some(lease)) => {
+                lease.remove_tree("permit").and_then(|()| lease.sync()).or_else(|_| self.move_aside(&root))
+            }
+            Err(_) => self.move_aside(&root),
         }
-        Ok(())
+        .context("removing the permit")
     }
 
-    fn lease_dir(&self) -> Result<Option<Dir>> {
+    fn root_dir(&self) -> Result<Option<Dir>> {
         match Dir::open_root(&self.root) {
-            Ok(root) => Ok(root.subdir(self.lease.as_str())?),
+            Ok(root) => Ok(Some(root)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("opening the shared dir {}", self.root.display())),
         }
+    }
+
+    fn move_aside(&self, root: &Dir) -> io::Result<()> {
+        let aside = format!("{ASIDE}{}-{}", self.lease, random_hex(4)?);
+        root.rename(self.lease.as_str(), root, &aside)?;
+        root.sync()?;
+        // What cannot be removed now is left for the sweep.
+        root.remove_tree(&aside).or(Ok(()))
+    }
+
+    fn lease_dir(&self) -> Result<Option<Dir>> {
+        Ok(match self.root_dir()? {
+            Some(root) => root.subdir(self.lease.as_str())?,
+            None => None,
+        })
     }
 
     fn attempt_dir(&self) -> Result<Option<Dir>> {
@@ -198,16 +219,10 @@ impl Exchange {
     /// Removes all that is shared of this lease; only once its jobs have ended, or they would run into a void. What a
     /// file system does not let go yet (NFS keeps open files as `.nfs…`) is moved aside for [`sweep`].
     pub fn remove(&self) -> Result<()> {
-        let root = match Dir::open_root(&self.root) {
-            Ok(root) => root,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error).with_context(|| format!("opening the shared dir {}", self.root.display())),
-        };
-        if root.remove_tree(self.lease.as_str()).is_err() {
-            let aside = format!("{ASIDE}{}-{}", self.lease, random_hex(4)?);
-            root.rename(self.lease.as_str(), &root, &aside).context("removing the lease's shared files")?;
-        }
-        Ok(())
+        let Some(root) = self.root_dir()? else { return Ok(()) };
+        root.remove_tree(self.lease.as_str())
+            .or_else(|_| self.move_aside(&root))
+            .context("removing the lease's shared files")
     }
 }
 
@@ -285,6 +300,24 @@ mod tests {
         std::fs::remove_dir_all(exchange.attempt_path()).unwrap();
         std::os::unix::fs::symlink(temp.path(), exchange.attempt_path()).unwrap();
         assert!(exchange.look().is_err());
+    }
+
+    #[test]
+    fn a_permit_is_taken_away_whatever_lies_in_its_place() {
+        let (temp, exchange) = exchange();
+        let outside = temp.path().join("thesis");
+        std::fs::write(&outside, "words").unwrap();
+        exchange.grant(b"k").unwrap();
+        std::fs::remove_file(exchange.permit_path()).unwrap();
+        std::fs::create_dir_all(exchange.permit_path().join("deeper")).unwrap();
+        exchange.revoke().unwrap();
+        assert!(!exchange.permit_path().exists());
+        exchange.remove().unwrap();
+        let lease = exchange.root.join(exchange.lease.as_str());
+        std::os::unix::fs::symlink(temp.path(), &lease).unwrap();
+        exchange.revoke().unwrap();
+        assert!(!lease.exists());
+        assert_eq!(std::fs::read_to_string(outside).unwrap(), "words");
     }
 
     #[test]

@@ -175,6 +175,16 @@ impl Dir {
         written
     }
 
+    /// Makes a file that must not exist yet; whether it was us who made it.
+    pub fn create(&self, name: &str, bytes: &[u8]) -> io::Result<bool> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&self.fd, name, flags, FILE_MODE) {
+            Ok(fd) => File::from(fd).write_all(bytes).map(|()| true),
+            Err(Errno::EEXIST) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Appends one line; a log whose loss in a crash costs nothing.
     pub fn append_line(&self, name: &str, line: &str) -> io::Result<()> {
         let flags = OFlag::O_WRONLY

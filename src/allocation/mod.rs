@@ -12,6 +12,7 @@ use crate::exchange::Exchange;
 use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, judge, open_submission};
 use crate::lease::record::{Ended, Phase, Record};
 use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
+use crate::slurm::shared::Shared;
 use crate::slurm::{sacct, scancel, squeue};
 pub use submission::{Runner, submit};
 
@@ -101,11 +102,19 @@ pub fn view(record: &Record, listing: &Result<Listing, Unasked>) -> View {
 
 /// Asks Slurm about one record: one listing, and where that is empty or not clean, the job's own id.
 pub fn ask(record: &Record, deadline: Duration) -> View {
+    ask_by(record, deadline, |cluster| squeue::list_user(record.uid, cluster, deadline))
+}
+
+/// The same, content with an answer that another process got at most `oldest` ago.
+pub fn ask_shared(record: &Record, shared: &Shared, oldest: Duration, deadline: Duration) -> View {
+    ask_by(record, deadline, |cluster| shared.list_user(record.uid, cluster, oldest, deadline))
+}
+
+fn ask_by(record: &Record, deadline: Duration, list: impl Fn(Option<&str>) -> Result<Listing, Unasked>) -> View {
     if !concerns_slurm(record) {
         return View { observation: Observation::Unasked("Slurm was not asked".to_owned()), strays: vec![] };
     }
-    let listings: Vec<_> =
-        clusters(record).iter().map(|cluster| squeue::list_user(record.uid, cluster.as_deref(), deadline)).collect();
+    let listings: Vec<_> = clusters(record).iter().map(|cluster| list(cluster.as_deref())).collect();
     let listing = merge(listings.iter());
     let mut view = view(record, &listing);
     let doubtful = match (&view.observation, &listing) {

@@ -5,6 +5,7 @@
 //!   format                  version of this tree; a newer one is read, never written
 //!   instance lock           names this tree in the comments of its jobs; held while the name is given
 //!   leases/<leaseId>/       lock identity.json record.json id_<type>[.pub] known_hosts events.jsonl
+//!   cache/                  Slurm's last answers, shared by all calls on a host
 //!   forgotten.jsonl         leases that an operator gave up, with their reasons and last records
 //!   trash/                  what is being made or removed; never looked at
 //! ```
@@ -67,6 +68,11 @@ impl Store {
     /// The directory itself.
     pub fn path(&self) -> &Path {
         self.root.path()
+    }
+
+    /// Where answers are kept that all calls share.
+    pub fn cache(&self) -> io::Result<Dir> {
+        self.root.make_subdir("cache")
     }
 
     /// Names this state dir in the comments of its jobs.

@@ -95,7 +95,7 @@ impl Acquire<'_> {
                 Ok(false) => continue,
                 Err(error) => return Err(self.roll_back(&dir, error)),
             }
-            let mut wait = Wait::new(self.options, &self.settings, &dir, "acquiring", self.deadline);
+            let mut wait = Wait::new(self.options, &self.store, &self.settings, &dir, "acquiring", self.deadline);
             return wait.until_ready().map_err(|error| self.roll_back(&dir, error));
         }
     }

@@ -122,7 +122,10 @@ pub fn release(store: &Store, found: &Found, deadline: Instant, why: &str) -> Re
         guard.save(&record)?;
         guard.lease.note(now(), "releasing", why);
     }
-    Exchange::of(&record).revoke()?;
+    if let Err(error) = Exchange::of(&record).revoke() {
+        // The job itself is ended all the same; only one that starts later would find its permit.
+        progress(&format!("the permit of {} could not be removed: {error:#}", record.shown()));
+    }
     settle(store, guard, record, deadline)
 }
 

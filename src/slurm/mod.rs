@@ -7,4 +7,5 @@ pub mod sacct;
 pub mod sbatch;
 pub mod scancel;
 pub mod scontrol;
+pub mod shared;
 pub mod squeue;

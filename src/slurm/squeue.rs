@@ -30,9 +30,24 @@ fn base(cluster: Option<&str>, deadline: Duration) -> Command {
     }
 }
 
+/// What squeue printed when it succeeded, and whether it kept silent on stderr; or why it could not be asked.
+pub type Answer = Result<(String, bool), Unasked>;
+
 /// Asks for all jobs of a user on one cluster.
+pub fn ask_user(uid: u32, cluster: Option<&str>, deadline: Duration) -> Answer {
+    run(&base(cluster, deadline).arg(format!("--user={uid}"))).and_then(|output| printed(&output))
+}
+
+/// The listing that an answer holds.
+pub fn listing(answer: &Answer, cluster: Option<&str>) -> Result<Listing, Unasked> {
+    let (text, quiet) = answer.as_ref().map_err(Clone::clone)?;
+    let (rows, clean) = parse_rows(text, cluster);
+    Ok(Listing { rows, complete: clean && *quiet })
+}
+
+/// Asks for all jobs of a user on one cluster, and reads the answer.
 pub fn list_user(uid: u32, cluster: Option<&str>, deadline: Duration) -> Result<Listing, Unasked> {
-    run(&base(cluster, deadline).arg(format!("--user={uid}"))).and_then(|output| parse_listing(&output, cluster))
+    listing(&ask_user(uid, cluster, deadline), cluster)
 }
 
 /// Asks for one job; `Ok(None)` is Slurm's explicit denial of this id.
@@ -60,16 +75,16 @@ fn parse_single(output: &Output, job: &JobId) -> Result<Option<Row>, Unasked> {
 }
 
 fn parse_listing(output: &Output, cluster: Option<&str>) -> Result<Listing, Unasked> {
-    if !output.success() {
+    listing(&printed(output), cluster)
+}
+
+fn printed(output: &Output) -> Answer {
+    let (stdout, stderr) = (output.stdout_text(), output.stderr_text());
+    // Seen with several clusters: the error's text with exit 0 and nothing else (hazards.md B6).
+    if !output.success() || (stdout.trim().is_empty() && stderr.contains("error:")) {
         return Err(Unasked(format!("squeue failed: {}", output.said())));
     }
-    let (rows, clean) = parse_rows(&output.stdout_text(), cluster);
-    let stderr = output.stderr_text();
-    if rows.is_empty() && stderr.contains("error:") {
-        // Seen with several clusters: the error's text with exit 0 (hazards.md B6).
-        return Err(Unasked(format!("squeue failed: {}", output.said())));
-    }
-    Ok(Listing { rows, complete: clean && stderr.trim().is_empty() })
+    Ok((stdout, stderr.trim().is_empty()))
 }
 
 /// The rows, and whether there was nothing but whole rows.

@@ -10,10 +10,10 @@ use super::gather::Clock;
 use super::slurm::scontrol;
 use crate::host::{Command, End, Output};
 
-/// Whether a controller answers.
-pub fn check(clock: Clock) -> Vec<Finding> {
-    vec![match scontrol(clock, None).arg("ping").run() {
-        Ok(output) => judge_ping(&output),
+/// Whether a cluster's controller answers.
+pub fn check(clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
+    vec![match scontrol(clock, cluster).arg("ping").run() {
+        Ok(output) => judge_ping(&output, cluster),
         // That it is missing is the finding of another check.
         Err(error) => Finding::warning(CONTROLLER, format!("scontrol could not be started: {error}"), "").unasked(),
     }]
@@ -26,8 +26,12 @@ pub const CONTROLLER: &str = "controller";
 const AUTH_TEXTS: &[&str] =
     &["unge", "authentication", "Zero Bytes were transmitted", "credential", "auth_g_", "Rewound", "Expired"];
 
-fn judge_ping(output: &Output) -> Finding {
-    let hosts = parse_ping(&output.stdout_text());
+fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
+    let mut hosts = parse_ping(&output.stdout_text());
+    if let Some(cluster) = cluster {
+        // Of another cluster scontrol names the hosts of its own.
+        hosts.iter_mut().for_each(|(host, _)| *host = format!("the controller of {cluster}"));
+    }
     let list = |up: bool| {
         hosts.iter().filter(|(_, is)| *is == up).map(|(host, _)| host.as_str()).collect::<Vec<_>>().join(", ")
     };
@@ -74,6 +78,14 @@ fn judge_ping(output: &Output) -> Finding {
     if said.contains("configuration source") || said.contains("slurm.conf") {
         let remedy = "set SLURM_CONF to the cluster's slurm.conf, or run this on a host that Slurm is set up on";
         return Finding::red(CONTROLLER, Category::Config, seen, remedy);
+    }
+    if said.contains("entry for --cluster") || said.contains("No cluster '") {
+        let remedy = "correct clusters in external.config; if they are right, their controllers or the accounting database are down";
+        return Finding::red(CONTROLLER, Category::Config, seen, remedy);
+    }
+    if said.contains("talking to database") || said.contains("talking to the database") {
+        let remedy = "the accounting database, which knows the clusters' names, is down: tell the site's admins, or remove clusters";
+        return Finding::red(CONTROLLER, Category::Provider, seen, remedy);
     }
     let remedy = "the controller does not run, or the network keeps this host from its port: tell the site's admins; is SLURM_CONF that of a cluster which lives?";
     Finding::red(CONTROLLER, Category::Network, seen, remedy)
@@ -186,6 +198,20 @@ mod tests {
         Red,
         Category::Config
     )]
+    #[case::cluster(
+        End::Exit(1),
+        "",
+        "scontrol: error: 'x' can't be reached now, or it is an invalid entry for --cluster.",
+        Red,
+        Category::Config
+    )]
+    #[case::database(
+        End::Exit(1),
+        "",
+        "scontrol: error: There is a problem talking to the database: Connection refused.",
+        Red,
+        Category::Provider
+    )]
     #[case::strange(End::Exit(1), "", "gibberish", Red, Category::Network)]
     fn pings(
         #[case] end: End,
@@ -194,13 +220,19 @@ mod tests {
         #[case] status: CheckStatus,
         #[case] category: Category,
     ) {
-        let finding = judge_ping(&output(end, stdout, stderr));
+        let finding = judge_ping(&output(end, stdout, stderr), None);
         assert_eq!((finding.check.status, finding.category), (status, category), "{finding:?}");
     }
 
     #[test]
+    fn another_cluster_goes_by_its_own_name() {
+        let finding = judge_ping(&output(End::Exit(0), "Slurmctld(primary) at ctl is UP\n", ""), Some("annex"));
+        assert_eq!(finding.check.seen, "the controller of annex answers in 30 ms");
+    }
+
+    #[test]
     fn a_refusing_controller_is_told_from_a_dead_one_by_what_squeue_is_told() {
-        let down = judge_ping(&output(End::Exit(1), "Slurmctld(primary) at ctl is DOWN\n", ""));
+        let down = judge_ping(&output(End::Exit(1), "Slurmctld(primary) at ctl is DOWN\n", ""), None);
         let mut refusing = down.clone();
         with_evidence(
             &mut refusing,

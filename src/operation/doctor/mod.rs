@@ -127,7 +127,9 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     };
     add("slurm commands", Warning(BY_HAND), |_, _| slurm::commands());
     add("slurm version", Warning(BY_HAND), |_, clock| slurm::version(clock));
-    add(controller::CONTROLLER, Red(BY_HAND), |_, clock| controller::check(clock));
+    add(controller::CONTROLLER, Red(BY_HAND), |site, clock| {
+        each_cluster(site, |cluster| controller::check(clock, cluster))
+    });
     add(controller::MUNGE, Warning("have the host's admins look at munged: it hangs"), |_, clock| {
         controller::munge(clock)
     });

@@ -4,6 +4,7 @@
 //! what they could not ask is marked as such, and the check of the controller tells why.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::finding::{Category, Finding, cut};
 use super::gather::Clock;
@@ -97,19 +98,18 @@ fn parse_version(text: &str) -> Option<(String, (u32, u32))> {
 /// Whether our jobs can be listed, and whether the list can be trusted.
 pub fn listing(clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
     const NAME: &str = "job listing";
-    let of = cluster.map(|name| format!(" of cluster {name}")).unwrap_or_default();
     vec![match squeue::list_user(crate::operation::uid(), cluster, clock.left()) {
         Err(unasked) => {
             let remedy = "run `squeue --me` by hand; until it works no lease can be listed, watched or released";
             let category = if unasked.0.contains("no answer within") { Category::Timeout } else { Category::Provider };
-            Finding::red(NAME, category, format!("{}{of}", unasked.0), remedy).unasked()
+            Finding::red(NAME, category, unasked.0, remedy).unasked()
         }
         Ok(listing) if !listing.complete => Finding::warning(
             NAME,
-            format!("squeue{of} says more than the list: a job missing from it is not proof that it ended"),
+            "squeue says more than the list: a job missing from it is not proof that it ended",
             "find what prints beside squeue's own output (a wrapper, a plugin, a warning on stderr) and quieten it",
         ),
-        Ok(listing) => Finding::ok(NAME, format!("{} job(s) of this user{of}", listing.rows.len())),
+        Ok(listing) => Finding::ok(NAME, format!("{} job(s) of this user", listing.rows.len())),
     }]
 }
 
@@ -177,11 +177,15 @@ fn judge_settings(settings: &BTreeMap<String, String>) -> Vec<Finding> {
     vec![tracking, memory, Finding::ok("accounting", accounting)]
 }
 
+/// It only refines what another check says, which must not wait for a controller that is gone.
+const IS_NODE_DEADLINE: Duration = Duration::from_secs(3);
+
 /// Whether this host is a node of the cluster; `None` when Slurm did not say.
 pub fn is_node(clock: Clock) -> Option<bool> {
     let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
     let short = name.split('.').next().filter(|name| crate::config::value::is_word(name, "-_"))?;
-    let output = scontrol(clock, None).args(["--oneliner", "show", "node", short]).run().ok()?;
+    let command = Command::new("scontrol", clock.left().min(IS_NODE_DEADLINE)).env("LC_ALL", "C");
+    let output = command.args(["--oneliner", "show", "node", short]).run().ok()?;
     if output.success() && output.stdout_text().contains("NodeName=") {
         return Some(true);
     }

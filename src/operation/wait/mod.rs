@@ -18,11 +18,14 @@ use crate::exchange::{Exchange, Look};
 use crate::failure::{Failure, Kind};
 use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, judge};
 use crate::lease::record::{Phase, Record};
-use crate::lease::store::{Guard, LeaseDir, Loaded};
+use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::protocol::Lease;
 use crate::slurm::job::{Hope, hope};
+use crate::slurm::shared::Shared;
 use crate::slurm::squeue;
-use schedule::{EAGER_INTERVAL, LAST_WORD_AGE, TROUBLE_PATIENCE, ask_after, look_interval};
+use schedule::{
+    EAGER_INTERVAL, FRESH_ANSWER, LAST_WORD_AGE, TROUBLE_PATIENCE, ask_after, look_interval, oldest_answer,
+};
 pub use words::failure_of_end;
 
 /// Patience for the lease's lock, held elsewhere for one submission or release.
@@ -37,6 +40,7 @@ pub struct Wait<'a> {
     /// `acquiring` or `resolving`, for messages.
     pub doing: &'static str,
     pub deadline: Instant,
+    shared: Option<Shared>,
     started: Instant,
     asked: Option<Instant>,
     /// Ask at this time even where the schedule would wait.
@@ -53,12 +57,14 @@ pub struct Wait<'a> {
 impl<'a> Wait<'a> {
     pub fn new(
         options: &'a Options,
+        store: &Store,
         settings: &'a Settings,
         dir: &'a LeaseDir,
         doing: &'static str,
         deadline: Instant,
     ) -> Wait<'a> {
         Wait {
+            shared: store.cache().ok().and_then(Shared::open),
             options,
             settings,
             dir,
@@ -84,9 +90,9 @@ impl<'a> Wait<'a> {
             let mut record = self.record()?;
             let look = if record.endpoint.is_none() { self.look(&record)? } else { Look::Nothing };
             let eager = record.endpoint.is_some() || look != Look::Nothing;
-            if self.ask_is_due(eager && self.usable(&record, view.as_ref()).is_none()) {
-                let seen = self.ask(&mut record)?;
-                view = Some(seen);
+            let eager = eager && self.usable(&record, view.as_ref()).is_none();
+            if self.ask_is_due(eager) {
+                view = Some(self.ask(&mut record, eager)?);
             }
             if let Some(node) = self.usable(&record, view.as_ref())
                 && let Some(view) = &view
@@ -109,7 +115,7 @@ impl<'a> Wait<'a> {
             if Instant::now() >= self.deadline {
                 // The last word of Slurm belongs into the message, and may be that the job has ended.
                 if self.asked.is_none_or(|at| at.elapsed() >= LAST_WORD_AGE.max(self.options.poll_interval)) {
-                    view = Some(self.ask(&mut record)?);
+                    view = Some(self.ask(&mut record, true)?);
                 }
                 return Err(self.timed_out(&record, view.as_ref()).into());
             }
@@ -185,10 +191,25 @@ impl<'a> Wait<'a> {
         }
     }
 
+    /// How old the answer of another process may be: fresh where something has just happened, never from before the
+    /// job was submitted, and else by the schedule.
+    fn oldest_answer(&self, eager: bool) -> Duration {
+        let waited = self.started.elapsed();
+        let oldest = match self.asked {
+            _ if eager || self.ask_at.is_some() => FRESH_ANSWER,
+            None => oldest_answer(waited),
+            Some(last) => oldest_answer(last.elapsed()),
+        };
+        oldest.min(waited)
+    }
+
     /// Asks Slurm, writes down what it proves, and fails where nothing more can come of the job.
-    fn ask(&mut self, record: &mut Record) -> Result<View> {
+    fn ask(&mut self, record: &mut Record, eager: bool) -> Result<View> {
         *record = self.record()?;
-        let view = allocation::ask(record, squeue::DEADLINE);
+        let view = match &self.shared {
+            Some(shared) => allocation::ask_shared(record, shared, self.oldest_answer(eager), squeue::DEADLINE),
+            None => allocation::ask(record, squeue::DEADLINE),
+        };
         self.asked = Some(Instant::now());
         self.ask_at = None;
         self.write_down(record, |record| allocation::learn(record, &view, now()))?;

@@ -11,6 +11,10 @@ pub const LAST_WORD_AGE: Duration = Duration::from_secs(2);
 /// Between two questions while a file of the runner waits to be used.
 pub const EAGER_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Where something has just happened, an answer of another process must be this young; many that start at once are
+/// served by three questions a second.
+pub const FRESH_ANSWER: Duration = Duration::from_millis(300);
+
 /// When Slurm is asked, in seconds since the start of the wait; later once a minute (hazards.md 3.3).
 const ASK_AT_SECONDS: [u64; 5] = [3, 5, 10, 20, 30];
 
@@ -19,6 +23,12 @@ pub fn ask_after(last: Option<Duration>) -> Duration {
     let last = last.unwrap_or(Duration::ZERO);
     let next = ASK_AT_SECONDS.iter().map(|seconds| Duration::from_secs(*seconds)).find(|at| *at > last);
     next.map_or(Duration::from_secs(60), |at| at - last)
+}
+
+/// How old an answer may be that another process got, where ours is due `gap` after the last one. With the longest
+/// gap of a minute, half an hour costs all waiting processes together less than 40 questions.
+pub fn oldest_answer(gap: Duration) -> Duration {
+    gap * 9 / 10
 }
 
 /// How often the directory is read: often while a start is likely, rarely in a long queue.

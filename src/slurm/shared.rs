@@ -1,0 +1,200 @@
+//! One answer of squeue for all of our processes on a host, so that the controller's load does not grow with the number
+//! of leases that wait (design.md, promise 8).
+//!
+//! ```text
+//! <cache>/squeue-<boot id>-<uid>-<cluster>   one line about the answer, then squeue's output as it came
+//! <cache>/asking-<boot id>-<uid>-<cluster>   who asks now: its process and when it began
+//! ```
+//! Nobody holds a lock while asking: a hung controller would hold everybody. Who asks leaves a claim; the others read
+//! the answer when it comes, and replace an asker that has died. Times are those of the host's own uninterrupted clock,
+//! so a clock that is set does no harm, and hosts that share a home keep their answers apart.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::job::{Listing, Unasked};
+use super::squeue::{self, Answer};
+use crate::files::Dir;
+
+/// How often one who waits for another's answer looks for it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// After an answer that took long the controller is left alone for this many times as long, at most
+/// [`MOST_BACK_OFF`]: a busy controller must not be asked again at once, and a dead one takes 20 s to be found so.
+const BACK_OFF_FACTOR: u32 = 3;
+const MOST_BACK_OFF: Duration = Duration::from_secs(60);
+
+/// A listing of 5,000 jobs is 1 MiB long.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The place where answers are shared.
+#[derive(Debug)]
+pub struct Shared {
+    cache: Dir,
+    boot: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    /// When it was asked for and when it came, in milliseconds of the host's clock since its start.
+    asked: u64,
+    came: u64,
+    /// Why Slurm could not be asked; absent when it answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    unasked: Option<String>,
+    /// Whether squeue kept silent on stderr.
+    quiet: bool,
+}
+
+impl Shared {
+    /// `None` where the host does not tell its boot id; then everybody asks for himself.
+    pub fn open(cache: Dir) -> Option<Shared> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let boot = boot.trim().to_owned();
+        crate::config::value::is_word(&boot, "-").then_some(Shared { cache, boot })
+    }
+
+    /// A listing that was asked for at most `oldest` ago, or a new one.
+    pub fn list_user(
+        &self,
+        uid: u32,
+        cluster: Option<&str>,
+        oldest: Duration,
+        deadline: Duration,
+    ) -> Result<Listing, Unasked> {
+        let key = format!("{}-{uid}-{}", self.boot, cluster.unwrap_or("local"));
+        let started = uptime();
+        loop {
+            let now = uptime();
+            if let Some((head, stdout)) = self.read(&key)
+                && head.came <= now
+            {
+                let took = Duration::from_millis(head.came - head.asked.min(head.came));
+                let back_off = (took * BACK_OFF_FACTOR).min(MOST_BACK_OFF);
+                if now - head.asked.min(now) <= oldest.as_millis() as u64
+                    || now - head.came < back_off.as_millis() as u64
+                {
+                    return squeue::listing(&head.into_answer(stdout), cluster);
+                }
+            }
+            if self.claim(&key, deadline) || now - started > deadline.as_millis() as u64 {
+                let answer = squeue::ask_user(uid, cluster, deadline);
+                self.publish(&key, now, &answer);
+                self.cache.unlink(&format!("asking-{key}")).ok();
+                return squeue::listing(&answer, cluster);
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
+    fn read(&self, key: &str) -> Option<(Head, Vec<u8>)> {
+        let bytes = self.cache.read(&format!("squeue-{key}"), MAX_BYTES).ok()??;
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        Some((serde_json::from_slice(&bytes[..end]).ok()?, bytes[end + 1..].to_vec()))
+    }
+
+    fn publish(&self, key: &str, asked: u64, answer: &Answer) {
+        let (stdout, quiet, unasked) = match answer {
+            Ok((stdout, quiet)) => (stdout.as_str(), *quiet, None),
+            Err(Unasked(why)) => ("", true, Some(why.clone())),
+        };
+        let head = Head { asked, came: uptime(), unasked, quiet };
+        if let Ok(mut bytes) = serde_json::to_vec(&head) {
+            bytes.push(b'\n');
+            bytes.extend_from_slice(stdout.as_bytes());
+            // An answer that cannot be shared is asked for again.
+            self.cache.put(&format!("squeue-{key}"), &bytes).ok();
+        }
+    }
+
+    /// Whether it is on us to ask: nobody else does, or who did has died or takes longer than anybody may.
+    fn claim(&self, key: &str, deadline: Duration) -> bool {
+        let name = format!("asking-{key}");
+        let ours = format!("{} {}", std::process::id(), uptime());
+        if self.cache.create(&name, ours.as_bytes()).unwrap_or(true) {
+            return true;
+        }
+        let theirs = self.cache.read(&name, 64).ok().flatten().unwrap_or_default();
+        let theirs = String::from_utf8_lossy(&theirs).into_owned();
+        let mut words = theirs.split(' ');
+        let process = words.next().and_then(|word| word.parse::<i32>().ok());
+        let since = words.next().and_then(|word| word.parse::<u64>().ok());
+        let alive = process.is_some_and(|pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok());
+        let in_time = since.is_some_and(|since| uptime() - since.min(uptime()) <= deadline.as_millis() as u64 + 5000);
+        if alive && in_time {
+            return false;
+        }
+        // Two may come here at once and both ask; that costs one question.
+        self.cache.unlink(&name).ok();
+        self.cache.create(&name, ours.as_bytes()).unwrap_or(true)
+    }
+}
+
+impl Head {
+    fn into_answer(self, stdout: Vec<u8>) -> Answer {
+        match self.unasked {
+            Some(why) => Err(Unasked(why)),
+            None => Ok((String::from_utf8_lossy(&stdout).into_owned(), self.quiet)),
+        }
+    }
+}
+
+/// Milliseconds since the host's start, suspended time included.
+fn uptime() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |time| time.tv_sec() as u64 * 1000 + time.tv_nsec() as u64 / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared() -> (tempfile::TempDir, Shared) {
+        let temp = tempfile::tempdir().unwrap();
+        let cache = Dir::private_root(&temp.path().join("cache")).unwrap();
+        (temp, Shared::open(cache).unwrap())
+    }
+
+    fn stored(shared: &Shared, age: u64, took: u64, answer: &Answer) {
+        let asked = uptime() - age - took;
+        shared.publish(&format!("{}-7-local", shared.boot), asked, answer);
+        let (head, stdout) = shared.read(&format!("{}-7-local", shared.boot)).unwrap();
+        let head = Head { came: asked + took, ..head };
+        let mut bytes = serde_json::to_vec(&head).unwrap();
+        bytes.push(b'\n');
+        bytes.extend(stdout);
+        shared.cache.put(&format!("squeue-{}-7-local", shared.boot), &bytes).unwrap();
+    }
+
+    #[test]
+    fn an_answer_is_used_while_it_is_young_enough() {
+        let (_temp, shared) = shared();
+        stored(&shared, 1000, 5, &Ok((String::new(), true)));
+        let young = shared.list_user(7, None, Duration::from_secs(30), Duration::from_secs(1));
+        assert_eq!(young, Ok(Listing { rows: vec![], complete: true }));
+    }
+
+    #[test]
+    fn after_a_slow_failure_the_controller_is_left_alone_for_a_while() {
+        let (_temp, shared) = shared();
+        stored(&shared, 1000, 20_000, &Err(Unasked("hung".into())));
+        let answer = shared.list_user(7, None, Duration::ZERO, Duration::from_secs(1));
+        assert_eq!(answer, Err(Unasked("hung".into())));
+    }
+
+    #[test]
+    fn one_asks_and_a_dead_asker_is_replaced() {
+        let (_temp, shared) = shared();
+        let deadline = Duration::from_secs(10);
+        assert!(shared.claim("k", deadline));
+        assert!(!shared.claim("k", deadline));
+        shared.cache.put("asking-k", format!("{} {}", i32::MAX, uptime()).as_bytes()).unwrap();
+        assert!(shared.claim("k", deadline));
+        shared.cache.put("asking-k", format!("{} 0", std::process::id()).as_bytes()).unwrap();
+        assert!(shared.claim("k", Duration::ZERO) || uptime() < 5000);
+        shared.cache.put("asking-k", b"").unwrap();
+        assert!(shared.claim("k", deadline));
+    }
+}
