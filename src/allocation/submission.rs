@@ -68,7 +68,11 @@ fn environment(record: &Record, exchange: &Exchange, settings: &Settings) -> Vec
         ("CBX_IDLE_TIMEOUT_SECONDS", settings.idle_timeout.to_string().into()),
         ("CBX_TTL_SECONDS", settings.ttl.to_string().into()),
     ];
-    for (name, value) in [("CBX_PREAMBLE", &settings.preamble), ("CBX_LAUNCHER", &settings.launcher)] {
+    for (name, value) in [
+        ("CBX_PREAMBLE", &settings.preamble),
+        ("CBX_LAUNCHER", &settings.launcher),
+        ("CBX_ON_ENDING", &settings.on_ending),
+    ] {
         if !value.is_empty() {
             variables.push((name, value.clone().into()));
         }

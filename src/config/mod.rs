@@ -41,6 +41,8 @@ pub struct Settings {
     pub preamble: String,
     /// Shell words put before every command of a session.
     pub launcher: String,
+    /// Shell line run in the job when its wall time is five minutes away.
+    pub on_ending: String,
     pub work_root: PathBuf,
     pub runner_script: Option<PathBuf>,
     pub shared_dir: Option<PathBuf>,
@@ -118,6 +120,7 @@ fn read(reader: &mut Reader<'_>) -> Settings {
         launcher: reader
             .text("launcher", "one line: a command prefix such as apptainer exec image.sif", |text| is_line(text, 4096))
             .unwrap_or_default(),
+        on_ending: reader.text("onEnding", "one line of shell", |text| is_line(text, 4096)).unwrap_or_default(),
         work_root: work_root(reader),
         runner_script: reader.path("runnerScript"),
         shared_dir: reader.path("sharedDir"),
