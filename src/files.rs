@@ -248,9 +248,12 @@ impl Dir {
         ignore_missing(unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir))
     }
 
-    /// When an entry of this directory was last made or removed, in seconds since the epoch.
-    pub fn changed(&self) -> io::Result<i64> {
-        Ok(fstat(&self.fd)?.st_mtime)
+    /// Whether this very directory still lies where it was opened.
+    pub fn is_in_place(&self) -> bool {
+        match (fstat(&self.fd), std::fs::symlink_metadata(&self.path)) {
+            (Ok(ours), Ok(there)) => (ours.st_dev, ours.st_ino) == (there.dev(), there.ino()),
+            _ => false,
+        }
     }
 
     /// When a file was last written, in seconds since the epoch; `None` when it is missing or not a regular file.

@@ -38,6 +38,11 @@ impl LeaseDir {
         self.dir.path()
     }
 
+    /// Whether the lease has not been released since this was opened.
+    pub fn is_in_place(&self) -> bool {
+        self.dir.is_in_place()
+    }
+
     /// Reads the lease; damage is not an error but a state that must stay visible.
     pub fn load(&self) -> Loaded {
         let record = match self.dir.read("record.json", MAX_FILE_BYTES) {

@@ -137,7 +137,7 @@ impl<'a> Wait<'a> {
             }
             Loaded::Whole(record) => Ok(*record),
             Loaded::Damaged { why, .. } => {
-                let gone = !self.dir.path().exists();
+                let gone = !self.dir.is_in_place();
                 let what = format!(
                     "{} lease {}: {}",
                     self.doing,
