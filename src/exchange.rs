@@ -245,6 +245,23 @@ fn read(dir: &Dir) -> Result<Vec<u8>, String> {
     }
 }
 
+/// The shared dir of a job that started in an attempt's directory, for a lease whose record is lost.
+pub fn root_of(directory: &str, lease: &LeaseId, nonce: &Nonce) -> Option<PathBuf> {
+    let attempt = Path::new(directory);
+    let root = attempt.parent()?.parent()?;
+    let whole = root.is_absolute() && root.join(lease.as_str()).join(nonce.as_str()) == attempt;
+    whole.then(|| root.to_owned())
+}
+
+/// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.
+pub fn answered(root: &Path, lease: &LeaseId, nonce: &Nonce) -> bool {
+    let marker = || -> io::Result<bool> {
+        let Some(lease) = Dir::open_root(root)?.subdir(lease.as_str())? else { return Ok(false) };
+        Ok(lease.subdir(nonce.as_str())?.is_some_and(|attempt| attempt.modified("answered").is_some()))
+    };
+    marker().unwrap_or(false)
+}
+
 /// The permit that a shared dir holds for a lease, for a lease whose record is lost.
 pub fn permitted(root: &Path, lease: &LeaseId) -> Option<Nonce> {
     let bytes = Dir::open_root(root).ok()?.subdir(lease.as_str()).ok()??.read("permit", 64).ok()??;
@@ -318,6 +335,16 @@ mod tests {
         exchange.revoke().unwrap();
         assert!(!lease.exists());
         assert_eq!(std::fs::read_to_string(outside).unwrap(), "words");
+    }
+
+    #[test]
+    fn a_jobs_directory_tells_the_shared_dir() {
+        let record = record();
+        let root = |directory: &str| root_of(directory, record.lease_id(), &record.attempt.nonce);
+        assert_eq!(root("/scratch/x/cbx_4b38f35d4e31/00112233445566ff"), Some(PathBuf::from("/scratch/x")));
+        assert_eq!(root("/scratch/x/other/00112233445566ff"), None);
+        assert_eq!(root("/"), None);
+        assert_eq!(root(""), None);
     }
 
     #[test]

@@ -216,6 +216,7 @@ pub mod tests {
             start: Some(1002),
             end: Some(2800),
             partition: "batch".into(),
+            directory: "/shared/cbx_4b38f35d4e31/00112233445566ff".into(),
             uid: 1001,
             name: "cbx-4b38f35d4e31".into(),
             comment: "cbx:cbx_4b38f35d4e31:00112233445566ff:abcd1234 site text".into(),

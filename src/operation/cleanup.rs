@@ -9,7 +9,6 @@ use super::inventory::Inventory;
 use super::{Found, Options, load, now, progress, release, uid};
 use crate::allocation;
 use crate::exchange;
-use crate::files::Dir;
 use crate::lease::LeaseId;
 use crate::lease::record::{Phase, comment};
 use crate::lease::store::{Loaded, Store};
@@ -102,7 +101,9 @@ fn end_orphans(store: &Store, inventory: &Inventory, dry_run: bool) -> Result<Ve
         let shown = format!("job {} of lease {}, which has no record", row.job, word.lease_id);
         if row.submitted.is_none_or(|at| now() - at < ORPHAN_AGE_SECONDS) {
             lines.push(format!("left {shown}: it is younger than {ORPHAN_AGE_SECONDS} s"));
-        } else if answered(store, &word.lease_id, word.nonce.as_str()) {
+        } else if exchange::root_of(&row.directory, &word.lease_id, &word.nonce)
+            .is_none_or(|root| exchange::answered(&root, &word.lease_id, &word.nonce))
+        {
             lines.push(format!("left {shown}: it was handed out; end it with `scancel {}`", row.job.id));
         } else {
             let verb = if dry_run { "would cancel" } else { "cancelled" };
@@ -117,16 +118,4 @@ fn end_orphans(store: &Store, inventory: &Inventory, dry_run: bool) -> Result<Ve
         lines.push(format!("not all orphans could be cancelled: {why}"));
     }
     Ok(lines)
-}
-
-/// Whether the shared dir says that a lease without a record was handed out.
-fn answered(store: &Store, lease: &LeaseId, nonce: &str) -> bool {
-    let marker = || -> std::io::Result<Option<i64>> {
-        let shared = Dir::open_root(&store.path().join("shared"))?;
-        let Some(lease) = shared.subdir(lease.as_str())? else {
-            return Ok(None);
-        };
-        Ok(lease.subdir(nonce)?.and_then(|attempt| attempt.modified("answered")))
-    };
-    marker().ok().flatten().is_some()
 }

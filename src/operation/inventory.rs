@@ -43,6 +43,8 @@ impl Inventory {
                 // An empty answer is what a broken filter gives, so one job's own id confirms it.
                 listing = match allocation::ask(record, deadline).observation {
                     Observation::Denied => listing,
+                    // Its id belongs to another job now, of a user whose jobs are not in the listing.
+                    Observation::Row(row) if !record.owns(&row) => listing,
                     Observation::Row(_) => Err(Unasked("squeue's empty listing leaves out a job that it knows".into())),
                     Observation::Unasked(why) => Err(Unasked(why)),
                 };

@@ -158,10 +158,14 @@ pub fn find(store: &Store, word: &str) -> Result<Option<Found>> {
         }
     }
     if hits.len() > 1 {
-        let ids: Vec<_> = hits.iter().map(|hit| hit.dir.id.to_string()).collect();
+        const NAMED: usize = 5;
+        let mut ids: Vec<_> = hits.iter().take(NAMED).map(|hit| hit.dir.id.to_string()).collect();
+        if hits.len() > NAMED {
+            ids.push(format!("or one of {} more", hits.len() - NAMED));
+        }
         let shown = crate::protocol::shown(&word.into());
         return Err(Failure::new(Kind::NotFound, format!("{shown} means more than one lease"))
-            .remedy(format!("name one of {}", ids.join(", ")))
+            .remedy(format!("name one by its id: {}", ids.join(", ")))
             .into());
     }
     Ok(hits.pop())

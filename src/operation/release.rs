@@ -12,10 +12,11 @@ use crate::allocation::{self, Farewell, View};
 use crate::exchange::{self, Exchange};
 use crate::failure::{Failure, Kind};
 use crate::lease::lifecycle::Verdict;
-use crate::lease::record::{Attempt, FORMAT, Phase, Record};
+use crate::lease::record::{Attempt, FORMAT, Phase, Record, comment};
 use crate::lease::store::{Guard, Loaded, Store};
-use crate::lease::{Nonce, required_lease_id};
+use crate::lease::{Identity, Nonce, required_lease_id};
 use crate::protocol::{Answer, Request};
+use crate::slurm::squeue;
 
 /// Patience for the lease's lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -129,9 +130,16 @@ pub fn release(store: &Store, found: &Found, deadline: Instant, why: &str) -> Re
     settle(store, guard, record, deadline)
 }
 
-/// A record for a lease that has lost its own: its jobs are found by name and comment, whichever their nonce is.
-fn recovered(store: &Store, identity: &crate::lease::Identity) -> Result<Record> {
-    let shared_dir = store.path().join("shared");
+/// A record for a lease that has lost its own: its jobs are found by name and comment, whichever their nonce is, and
+/// tell where its shared dir is.
+fn recovered(store: &Store, identity: &Identity) -> Result<Record> {
+    let listing = squeue::list_user(super::uid(), None, QUERY_DEADLINE);
+    let rows = listing.map(|listing| listing.rows).unwrap_or_default();
+    let shared_dir = rows.iter().find_map(|row| {
+        let word = comment(&row.comment).filter(|word| word.lease_id == identity.lease_id)?;
+        exchange::root_of(&row.directory, &word.lease_id, &word.nonce)
+    });
+    let shared_dir = shared_dir.unwrap_or_else(|| store.path().join("shared"));
     let nonce = match exchange::permitted(&shared_dir, &identity.lease_id) {
         Some(nonce) => nonce,
         None => Nonce::random()?,

@@ -83,6 +83,8 @@ pub struct Row {
     /// When the time limit ends it.
     pub end: Option<i64>,
     pub partition: String,
+    /// Where the batch script started: an attempt's directory.
+    pub directory: String,
     pub uid: u32,
     pub name: String,
     pub comment: String,

@@ -35,7 +35,8 @@ pub fn ended(job: &JobId, name: &str, submitted: Option<i64>, deadline: Duration
     parse(&output.stdout_text(), job.id, name, submitted)
 }
 
-fn parse(text: &str, id: u64, name: &str, submitted: Option<i64>) -> Option<Ended> {
+/// Finds the end of a job in what sacct printed.
+pub fn parse(text: &str, id: u64, name: &str, submitted: Option<i64>) -> Option<Ended> {
     let mut last = None;
     for line in text.lines() {
         let fields: Vec<&str> = line.split('|').collect();

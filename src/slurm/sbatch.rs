@@ -150,6 +150,7 @@ const NOT_SENT: &[&str] = &[
     "Unable to establish configuration source",
     "Munge encode failed",
     "could not establish a configuration source",
+    "sbatch: fatal:",
 ];
 
 /// Texts that leave the outcome open, whatever else is said.

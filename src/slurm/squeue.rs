@@ -13,9 +13,10 @@ pub const DEADLINE: Duration = Duration::from_secs(25);
 
 /// Fields of a row, apart by a character that no name or comment holds; a row starts and ends with a mark so that
 /// banners, line ends inside comments and cut-off output are noticed. The comment comes last.
-const FORMAT: &str = "@%A\u{1f}%T\u{1f}%r\u{1f}%B\u{1f}%V\u{1f}%S\u{1f}%e\u{1f}%P\u{1f}%U\u{1f}%j\u{1f}%k\u{1f}$";
+const FORMAT: &str =
+    "@%A\u{1f}%T\u{1f}%r\u{1f}%B\u{1f}%V\u{1f}%S\u{1f}%e\u{1f}%P\u{1f}%Z\u{1f}%U\u{1f}%j\u{1f}%k\u{1f}$";
 const SEPARATOR: char = '\u{1f}';
-const FIELDS: usize = 12;
+const FIELDS: usize = 13;
 const END_OF_ROW: &str = "\u{1f}$";
 
 fn base(cluster: Option<&str>, deadline: Duration) -> Command {
@@ -63,7 +64,8 @@ fn run(command: &Command) -> Result<Output, Unasked> {
     })
 }
 
-fn parse_single(output: &Output, job: &JobId) -> Result<Option<Row>, Unasked> {
+/// Reads the answer about one job.
+pub fn parse_single(output: &Output, job: &JobId) -> Result<Option<Row>, Unasked> {
     if output.end == End::Exit(1) && output.stderr_text().contains("Invalid job id specified") {
         return Ok(None);
     }
@@ -74,7 +76,8 @@ fn parse_single(output: &Output, job: &JobId) -> Result<Option<Row>, Unasked> {
     }
 }
 
-fn parse_listing(output: &Output, cluster: Option<&str>) -> Result<Listing, Unasked> {
+/// Reads a listing of one cluster.
+pub fn parse_listing(output: &Output, cluster: Option<&str>) -> Result<Listing, Unasked> {
     listing(&printed(output), cluster)
 }
 
@@ -119,7 +122,8 @@ fn parse_rows(text: &str, cluster: Option<&str>) -> (Vec<Row>, bool) {
 
 fn parse_row(text: &str, cluster: Option<&str>) -> Option<Row> {
     let fields: Vec<&str> = text.strip_prefix('@')?.splitn(FIELDS, SEPARATOR).collect();
-    let [id, state, reason, node, submitted, start, end, partition, uid, name, comment, _mark] = fields[..] else {
+    let [id, state, reason, node, submitted, start, end, partition, directory, uid, name, comment, _mark] = fields[..]
+    else {
         return None;
     };
     let time = |text: &str| text.parse().ok();
@@ -134,6 +138,7 @@ fn parse_row(text: &str, cluster: Option<&str>) -> Option<Row> {
         start: time(start),
         end: time(end),
         partition: partition.to_owned(),
+        directory: directory.to_owned(),
         uid: uid.parse().ok()?,
         name: name.to_owned(),
         comment: text(comment),
@@ -145,7 +150,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    const ROW: &str = "@7\u{1f}RUNNING\u{1f}None\u{1f}n1\u{1f}1795308136\u{1f}1795308137\u{1f}1795309936\u{1f}batch\u{1f}1001\u{1f}cbx-4b38f35d4e31\u{1f}cbx:x y\u{1f}$\n";
+    const ROW: &str = "@7\u{1f}RUNNING\u{1f}None\u{1f}n1\u{1f}1795308136\u{1f}1795308137\u{1f}1795309936\u{1f}batch\u{1f}/shared/x\u{1f}1001\u{1f}cbx-4b38f35d4e31\u{1f}cbx:x y\u{1f}$\n";
 
     fn output(code: i32, stdout: &str, stderr: &str) -> Output {
         Output { end: End::Exit(code), stdout: stdout.into(), stderr: stderr.into(), took: Duration::ZERO }
@@ -171,6 +176,7 @@ mod tests {
                 start: Some(1795308137),
                 end: Some(1795309936),
                 partition: "batch".into(),
+                directory: "/shared/x".into(),
                 uid: 1001,
                 name: "cbx-4b38f35d4e31".into(),
                 comment: "cbx:x y".into(),

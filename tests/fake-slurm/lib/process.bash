@@ -17,6 +17,8 @@ open_output() {
       : 2>/dev/null >"$file" || return 1
     fi
   done
+  # Open from the start to the end, as in slurmstepd: a link that the job puts there later is not followed.
+  exec {ERRFD}>>"$ERRFILE"
 }
 
 # ENVIRONMENT: what was submitted, then what Slurm adds; of a name that occurs twice the last one counts.
@@ -97,7 +99,7 @@ launch() {
       fi
       unset OLDPWD
       exec setsid env "${FRESH_SIGNALS[@]}" -i "${ENVIRONMENT[@]}" "PWD=$PWD" "$spool/script" "${args[@]}"
-    ) </dev/null >>"$OUTFILE" 2>>"$ERRFILE" &
+    ) </dev/null >>"$OUTFILE" 2>>"$ERRFILE" {ERRFD}>&- &
     echo "pid $!" >&7
     wait $!
     echo "exit $?" >&7

@@ -275,7 +275,7 @@ check_site() {
   fi
   if ((SITE[MaxSubmitJobs])); then
     local mine=("$HOME_OF_JOBS"/live/*@"$UID"@*)
-    ((${#mine[@]} >= SITE[MaxSubmitJobs])) && refuse_job "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+    ((${#mine[@]} >= SITE[MaxSubmitJobs])) && warn 'sbatch: error: AssocMaxSubmitJobLimit' && refuse_job "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
   fi
   return 0
 }
