@@ -84,9 +84,9 @@ read_clocks() {
   printf -v epoch '%(%s)T' -1
 }
 
-# pause SECONDS: without a process for it. A session that begins ends the pause early.
+# pause SECONDS: without a process for it, by waiting at a pipe into which nobody writes.
 # No IFS= here: a trap runs inside the read, and would inherit it.
-pause() { read -r -t "$1" -n 16 said <&"$events" || said=; }
+pause() { read -r -t "$1" -n 16 _ <&"$silence"; }
 
 # ---------------------------------------------------------------- the permit
 
@@ -128,7 +128,7 @@ make_private_dir() {
   for place in "${TMPDIR:-}" /tmp "${XDG_RUNTIME_DIR:-}" "$CBX_STATE_DIR"; do
     [[ $place =~ ^/[A-Za-z0-9/._+,@:=-]*$ ]] || continue
     private=$(mktemp -d -- "$place/slurm-sandbox.XXXXXXXX" 2>/dev/null) || continue
-    { mkdir -- "$private/home" && mkfifo -- "$private/events" && exec {events}<>"$private/events"; } 2>/dev/null && return
+    { mkdir -- "$private/home" && mkfifo -- "$private/silence" && exec {silence}<>"$private/silence"; } 2>/dev/null && return
     rm -rf -- "$private"
     private=
   done
@@ -197,7 +197,7 @@ type -P sshd >"$_cbx/sshd_on_path"
 } >"$_cbx/environment" 2>/dev/null
 : >"$_cbx/prepared"
 PREPARE
-  (umask "$session_umask" && exec "$BASH" "$private/prepare") >"$log" 2>&1 {events}>&- &
+  (umask "$session_umask" && exec "$BASH" "$private/prepare") >"$log" 2>&1 {silence}>&- &
   pid=$!
   while wait "$pid"; status=$?; kill -0 "$pid" 2>/dev/null; do :; done    # a signal ends a wait, not the preamble
   [[ -e $private/prepared ]] || fail preamble-failed "the preamble failed, or called exit, with status $status: $(tail -c 300 -- "$log" 2>/dev/null)"
@@ -221,7 +221,7 @@ for _cbx_fd in "/proc/$$/fd/"*; do
 done
 case ${_cbx_command:-shell} in
   'exit 0' | true | "$_cbx_ready_check") ;;
-  *) { printf 'begin\n' 1<>"$_cbx_private/events"; } 2>/dev/null ;;
+  *) { : >"$_cbx_private/began"; } 2>/dev/null ;;
 esac
 export HOME=$_cbx_home
 [[ $_cbx_command != "$_cbx_sftp" || ! $_cbx_sftp ]] || exec "$_cbx_sftp"
@@ -347,7 +347,7 @@ start_sshd() {
     choose_port
     write_sshd_config
     rm -f -- "$sshd_log"
-    "$sshd" -D -f "$private/sshd_config" -p "$port" -E "$sshd_log" </dev/null >/dev/null 2>&1 {events}>&- &
+    "$sshd" -D -f "$private/sshd_config" -p "$port" -E "$sshd_log" </dev/null >/dev/null 2>&1 {silence}>&- &
     sshd_pid=$!
     await_sshd && return
     case $sshd_said in
@@ -533,7 +533,9 @@ read_markers() {
   fi
 }
 
+# session_began: each session renews the time of the file `began`. A file, because a message could get lost.
 session_began() {
+  : >"$private/seen"
   active_at=$uptime
   [[ $taken == no ]] || return
   taken=yes
@@ -567,7 +569,7 @@ supervise() {
   while :; do
     pause "$interval"
     read_clocks
-    [[ $said != begin ]] || session_began
+    [[ ! $private/began -nt $private/seen ]] || session_began
     ((uptime - began < 60)) || interval=2
 
     # A job that stood still for a while (suspended) was not idle in that time.
@@ -689,7 +691,7 @@ set_traps() {
 
 # ---------------------------------------------------------------- the course of the job
 
-phase=starting private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' events=''
+phase=starting private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' silence=''
 taken=no kept=no answered='' told_state='' input_then='' mine=() foreign=() cpu_then=() there_then=() ancestor=()
 reject() {
   say "bad-request: $1: this script is submitted by slurm-sandbox"

@@ -228,6 +228,7 @@ impl Dir {
             Ok(meta) if SFlag::from_bits_truncate(meta.st_mode) & SFlag::S_IFMT != SFlag::S_IFDIR => {
                 return ignore_missing(unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir));
             }
+            Ok(meta) if meta.st_mode & 0o700 != 0o700 => self.open_up(name)?,
             Ok(_) => {}
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -246,6 +247,17 @@ impl Dir {
             inner.remove_entry(&entry)?;
         }
         ignore_missing(unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir))
+    }
+
+    /// Gives us access to a directory of ours that was closed to us; it is held open meanwhile, so that the change
+    /// cannot be led elsewhere by a link.
+    fn open_up(&self, name: &OsStr) -> io::Result<()> {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::fs::PermissionsExt;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let held = openat(&self.fd, name, flags, Mode::empty())?;
+        let place = format!("/proc/self/fd/{}", held.as_raw_fd());
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o700))
     }
 
     /// Whether this very directory still lies where it was opened.
@@ -377,6 +389,8 @@ mod tests {
         outside.write("thesis.tex", b"words").unwrap();
         let inner = dir.make_subdir("lease").unwrap().make_subdir("deeper").unwrap();
         inner.symlink(outside.path(), "link").unwrap();
+        let closed = dir.path().join("lease/closed");
+        std::fs::DirBuilder::new().mode(0).create(&closed).unwrap();
         dir.remove_tree("lease").unwrap();
         dir.remove_tree("lease").unwrap();
         assert!(dir.names().unwrap().is_empty());
