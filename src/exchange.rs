@@ -106,6 +106,17 @@ impl Exchange {
         .context("removing the permit")
     }
 
+    /// Whether this attempt has lost its permit: the lease's directory is readable and the permit in it is missing or
+    /// names another attempt. Its job ends by itself then; a release that was killed leaves a lease like this.
+    pub fn has_lost_permit(&self) -> bool {
+        let Ok(Some(lease)) = self.lease_dir() else { return false };
+        match lease.read("permit", endpoint::MAX_BYTES) {
+            Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).trim_end() != self.nonce.as_str(),
+            Ok(None) => lease.names().is_ok_and(|names| !names.iter().any(|name| name == "permit")),
+            Err(_) => false,
+        }
+    }
+
     fn root_dir(&self) -> Result<Option<Dir>> {
         match Dir::open_root(&self.root) {
             Ok(root) => Ok(Some(root)),
@@ -298,9 +309,11 @@ mod tests {
             std::fs::read_to_string(exchange.attempt_path().join("deadline")).unwrap(),
             "ttl=9\nidle=0\nstate=running\n"
         );
+        assert!(!exchange.has_lost_permit());
         exchange.revoke().unwrap();
-        assert!(!exchange.permit_path().exists());
+        assert!(!exchange.permit_path().exists() && exchange.has_lost_permit());
         exchange.remove().unwrap();
+        assert!(!exchange.has_lost_permit());
         assert_eq!(exchange.look().unwrap(), Look::Nothing);
     }
 

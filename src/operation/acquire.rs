@@ -150,7 +150,14 @@ impl Acquire<'_> {
                 Err(error) => return Err(error),
             };
             let mut record = self.checked(&guard)?;
+            // A release was cut short after it took the permit away.
+            let losing =
+                matches!(record.phase, Phase::Queued | Phase::Answered) && Exchange::of(&record).has_lost_permit();
             let pause = match record.phase {
+                _ if losing => {
+                    drop(guard);
+                    return self.wait_for_release(dir).map(|()| false);
+                }
                 Phase::Queued | Phase::Answered => return Ok(true),
                 Phase::Releasing => {
                     drop(guard);

@@ -130,7 +130,7 @@ impl<'a> Wait<'a> {
     /// The record as it is now; a lease that is being released is nobody's to wait for.
     fn record(&self) -> Result<Record> {
         match self.dir.load() {
-            Loaded::Whole(record) if record.phase == Phase::Releasing => {
+            Loaded::Whole(record) if record.phase == Phase::Releasing || Exchange::of(&record).has_lost_permit() => {
                 Err(Failure::new(Kind::Releasing, format!("{} {}: it is being released", self.doing, record.shown()))
                     .remedy("repeat the call when the release is through")
                     .into())
