@@ -95,12 +95,18 @@ pub fn host(rule: &EndpointHost, node: &str, published: &Published) -> Result<St
 
 /// Whether `text` fits `pattern`, in which `*` stands for any characters.
 fn matches(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((start, rest)) => text.strip_prefix(start).is_some_and(|tail| {
-            (0..=tail.len()).filter(|at| tail.is_char_boundary(*at)).any(|at| matches(rest, &tail[at..]))
-        }),
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(last) = pieces.next_back() else { return rest.is_empty() };
+    // Each piece where it first occurs: what fits later fits then too.
+    for piece in pieces {
+        match rest.find(piece) {
+            Some(at) => rest = &rest[at + piece.len()..],
+            None => return false,
+        }
     }
+    rest.ends_with(last)
 }
 
 #[cfg(test)]
@@ -149,6 +155,9 @@ mod tests {
     #[case("runner:*.example", "n1", "gw.example", Some("gw.example"))]
     #[case("runner:*.example", "n1", "gw.evil", None)]
     #[case("runner:*", "n1", "", None)]
+    #[case("runner:gw*.b*.example", "n1", "gw1.b2.example", Some("gw1.b2.example"))]
+    #[case("runner:a*a", "n1", "a", None)]
+    #[case("runner:*a*a*a*a*a*a*a*a*ab", "n1", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", None)]
     fn hosts(#[case] rule: &str, #[case] node: &str, #[case] published: &str, #[case] expected: Option<&str>) {
         let rule = match rule.strip_prefix("runner:") {
             Some(pattern) => EndpointHost::Runner { pattern: pattern.into() },

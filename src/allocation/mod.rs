@@ -34,10 +34,10 @@ impl View {
     }
 }
 
-/// Whether Slurm has anything to say about a record: not about one that never asked it for anything, or whose end is
-/// written down.
+/// Whether Slurm has anything to say about a record: not about one that never asked it for anything. One that has ended
+/// is looked at again, since an operator can requeue what said that it would not be.
 pub fn concerns_slurm(record: &Record) -> bool {
-    record.attempt.sent.is_some() && (record.ended.is_none() || record.phase == Phase::Releasing)
+    record.attempt.sent.is_some()
 }
 
 /// Where Slurm is asked about a record: its job's cluster, or every cluster that the site may have sent it to. Each is
@@ -56,7 +56,9 @@ pub fn clusters(record: &Record) -> Vec<Option<String>> {
 pub fn merge<'a>(listings: impl Iterator<Item = &'a Result<Listing, Unasked>>) -> Result<Listing, Unasked> {
     let mut merged = Listing { rows: vec![], complete: true };
     let mut unasked = None;
+    let mut asked = false;
     for listing in listings {
+        asked = true;
         match listing {
             Ok(listing) => {
                 merged.rows.extend(listing.rows.iter().cloned());
@@ -66,6 +68,7 @@ pub fn merge<'a>(listings: impl Iterator<Item = &'a Result<Listing, Unasked>>) -
         }
     }
     match unasked {
+        None if !asked => Err(Unasked("no cluster was asked".to_owned())),
         Some(why) if merged.rows.is_empty() => Err(why),
         Some(_) => Ok(Listing { complete: false, ..merged }),
         None => Ok(merged),
@@ -147,6 +150,10 @@ pub fn learn(record: &mut Record, view: &View, now: i64) -> bool {
         }
         record.submitted = record.submitted.or(row.submitted);
         record.denied = None;
+        if !matches!(row.state.class(), Class::Ended | Class::Unknown) {
+            // Taken for ended before, but an operator has requeued it.
+            record.ended = None;
+        }
     }
     match judge(record, &view.observation, now) {
         Verdict::Ended if record.ended.is_none() => {
@@ -270,6 +277,24 @@ mod tests {
             (Some(JobId { id: 7, cluster: None }), Some(1001), Phase::Queued)
         );
         assert_eq!(view.strays, [JobId { id: 6, cluster: None }]);
+    }
+
+    #[test]
+    fn a_job_that_lives_again_has_not_ended() {
+        let mut record = record();
+        let failed = view(&record, &listing(vec![in_state("NODE_FAIL")]));
+        learn(&mut record, &failed, 2000);
+        assert!(record.ended.is_some());
+        let alive = view(&record, &listing(vec![in_state("RUNNING")]));
+        learn(&mut record, &alive, 2001);
+        assert_eq!(farewell(&record, &alive, 2001), Farewell::Cancel(vec![JobId { id: 7, cluster: None }]));
+    }
+
+    #[test]
+    fn the_first_look_takes_the_id_that_sbatch_gave() {
+        let fresh = Record { submitted: None, ..record() };
+        let rewritten = Row { comment: "by a plugin".into(), ..row() };
+        assert!(fresh.owns(&rewritten));
     }
 
     #[test]

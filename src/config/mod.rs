@@ -100,7 +100,9 @@ fn read(reader: &mut Reader<'_>) -> Settings {
     let connection = connection::read(reader);
     Settings {
         resources,
-        clusters: reader.text("clusters", "cluster names of letters, digits and _.,-", |text| is_word(text, "_.,-")),
+        clusters: reader.text("clusters", "names of clusters, apart by commas, and not \"all\"", |text| {
+            text.split(',').all(|name| is_word(name, "_.-") && !name.eq_ignore_ascii_case("all"))
+        }),
         comment: reader.text("comment", "one line of at most 512 bytes", |text| is_line(text, 512)),
         connection,
         ssh_user: reader.text("sshUser", "a user name of letters, digits and ._-", |text| is_word(text, "._-")),
@@ -180,10 +182,11 @@ fn work_root(reader: &mut Reader<'_>) -> PathBuf {
     let path = reader.path("runnerWorkRoot");
     if let Some(path) = &path {
         let text = path.to_string_lossy();
-        let text = text.trim_end_matches('/');
+        let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        let text = format!("/{}", parts.join("/"));
+        let text = text.as_str();
         let home = value::expand_home("~").unwrap_or_default();
-        if text.is_empty()
-            || SHARED_ROOTS.contains(&text)
+        if SHARED_ROOTS.contains(&text)
             || text == home
             || text.strip_prefix("/home/").is_some_and(|rest| !rest.contains('/'))
         {
@@ -228,6 +231,10 @@ mod tests {
     #[case(json!({"endpointHost": "runner:a b"}), "endpointHost")]
     #[case(json!({"bindAddress": "eth0"}), "bindAddress")]
     #[case(json!({"preamble": {"a": 1}}), "preamble")]
+    #[case(json!({"runnerWorkRoot": "//tmp/."}), "runnerWorkRoot")]
+    #[case(json!({"clusters": "a,,b"}), "clusters")]
+    #[case(json!({"clusters": "ALL"}), "clusters")]
+    #[case(json!({"nodes": "+1"}), "nodes")]
     #[case(json!({"maxLeases": 0}), "maxLeases")]
     #[case(json!({"acquireTimeoutSeconds": -1}), "acquireTimeoutSeconds")]
     #[case(json!({"sharedDir": "relative/dir"}), "sharedDir")]

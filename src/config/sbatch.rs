@@ -203,7 +203,10 @@ fn is_size(text: &str) -> bool {
 }
 
 fn is_node_count(text: &str) -> bool {
-    let mut counts = text.splitn(2, '-').map(|part| part.parse::<u32>().ok().filter(|n| *n > 0));
+    let mut counts = text.splitn(2, '-').map(|part| {
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| part.parse::<u32>().ok()).flatten().filter(|n| *n > 0)
+    });
     let (least, most) = (counts.next().flatten(), counts.next());
     match (least, most) {
         (Some(_), None) => true,

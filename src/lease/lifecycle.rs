@@ -61,7 +61,7 @@ pub fn judge(record: &Record, observation: &Observation, now: i64) -> Verdict {
 
 /// Whether a denial is the second one, long enough after the first. A clock that was set back starts the wait anew.
 fn denied_twice(first: Option<i64>, now: i64) -> bool {
-    first.is_some_and(|first| now - first >= DENIAL_GAP_SECONDS)
+    first.is_some_and(|first| now.saturating_sub(first) >= DENIAL_GAP_SECONDS)
 }
 
 /// What to do about a submission of which no job is known.
@@ -82,7 +82,7 @@ pub enum OpenSubmission {
 pub fn open_submission(record: &Record, now: i64) -> OpenSubmission {
     match record.attempt.sent {
         None => OpenSubmission::NeverSent,
-        Some(sent) if now - sent >= SUBMISSION_HORIZON_SECONDS => OpenSubmission::Lost,
+        Some(sent) if now.saturating_sub(sent) >= SUBMISSION_HORIZON_SECONDS => OpenSubmission::Lost,
         // A runner without a permit check would run to its end beside the next attempt's wait.
         Some(_) if record.contract && denied_twice(record.denied, now) => OpenSubmission::Resubmit,
         Some(_) => OpenSubmission::Wait,

@@ -137,11 +137,15 @@ impl Record {
     }
 
     /// Whether a row is the very job of this record, not another that got its id. The comment or the time of
-    /// submission may have been changed or rounded, but not both; name and user must fit in any case.
+    /// submission may have been changed or rounded, but not both; name and user must fit in any case. Before the
+    /// first look the time is not known yet, and the id that sbatch gave stands for it.
     pub fn owns(&self, row: &Row) -> bool {
         let nonce = comment(&row.comment)
             .is_some_and(|word| word.nonce == self.attempt.nonce && &word.lease_id == self.lease_id());
-        let submitted = self.submitted.is_some() && self.submitted == row.submitted;
+        let submitted = match self.submitted {
+            Some(_) => self.submitted == row.submitted,
+            None => self.job.as_ref() == Some(&row.job),
+        };
         row.uid == self.uid && row.name == self.lease_id().job_name() && (nonce || submitted)
     }
 
@@ -228,6 +232,7 @@ pub mod tests {
     #[case::comment_replaced(|row: &mut Row| row.comment = "hello".into(), true, true)]
     #[case::time_shifted(|row: &mut Row| row.submitted = Some(1), true, true)]
     #[case::neither(|row: &mut Row| { row.comment = "hello".into(); row.submitted = Some(1) }, false, false)]
+    #[case::another_lease_of_the_id(|row: &mut Row| { row.name = "cbx-4b38f35d4e32".into(); row.job.id = 7 }, false, false)]
     #[case::another_attempt(|row: &mut Row| { row.comment = row.comment.replace("ff:", "00:"); row.submitted = Some(1) }, false, true)]
     #[case::another_lease(|row: &mut Row| row.name = "cbx-000000000000".into(), false, false)]
     #[case::another_user(|row: &mut Row| row.uid = 1002, false, false)]

@@ -109,11 +109,8 @@ fn labels(record: &Record, row: Option<&Row>, standing: &Standing) -> BTreeMap<S
             labels.extend(row.end.map(|end| ("expires_at", end.to_string())));
         }
     }
-    labels
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| (name.to_owned(), safe(&value)))
-        .collect()
+    let safe = labels.into_iter().map(|(name, value)| (name.to_owned(), safe(&value)));
+    safe.filter(|(_, value)| !value.is_empty()).collect()
 }
 
 fn safe(value: &str) -> String {
@@ -153,7 +150,10 @@ pub fn ssh(record: &Record, settings: &Settings) -> Option<Ssh> {
 
 /// A name that a shell could take apart stands for itself only without its special characters.
 fn quoted_if_needed(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
+    let text: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
+    // Nor may it be taken for an option.
+    if let Some(rest) = text.strip_prefix('-') { format!("_{rest}") } else { text }
 }
 
 #[cfg(test)]

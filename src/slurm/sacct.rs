@@ -10,7 +10,7 @@ use crate::host::Command;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Submission times of squeue and sacct may differ by a rounding.
-const SUBMIT_SKEW_SECONDS: i64 = 2;
+const SUBMIT_SKEW_SECONDS: u64 = 2;
 
 /// A job's end as the accounting tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub fn parse(text: &str, id: u64, name: &str, submitted: Option<i64>) -> Option<
             continue;
         };
         let same_submit = match (submitted, submit.parse::<i64>()) {
-            (Some(ours), Ok(theirs)) => (ours - theirs).abs() <= SUBMIT_SKEW_SECONDS,
+            (Some(ours), Ok(theirs)) => ours.abs_diff(theirs) <= SUBMIT_SKEW_SECONDS,
             _ => true,
         };
         if raw_id.parse() == Ok(id) && raw_name == name && same_submit {

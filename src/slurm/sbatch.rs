@@ -176,7 +176,8 @@ pub fn outcome(output: &Output) -> Outcome {
         End::Exit(_) => {
             let text = output.stderr_text() + &output.stdout_text();
             let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-            if has(OPEN) && !has(NOT_SENT) {
+            let named_a_job = output.stdout_text().lines().any(|line| parse_id(line).is_some());
+            if named_a_job || has(OPEN) {
                 Outcome::Unknown { said, refused: false }
             } else if has(LIMITS) {
                 Outcome::Limit { said }
@@ -297,6 +298,13 @@ mod tests {
         "unknown, refused"
     )]
     #[case(End::Exit(1), "", "gibberish", "unknown, refused")]
+    #[case(End::Exit(1), "12\n", "sbatch: error: Invalid license specification", "unknown")]
+    #[case(
+        End::Exit(1),
+        "",
+        "sbatch: error: Socket timed out on send/recv operation\nsbatch: error: Unable to contact slurm controller (connect failure)",
+        "unknown"
+    )]
     #[case(End::DeadlinePassed, "", "", "unknown")]
     #[case(End::Signal(9), "12\n", "", "unknown")]
     fn outcomes(#[case] end: End, #[case] stdout: &str, #[case] stderr: &str, #[case] expected: &str) {

@@ -11,13 +11,12 @@ use crate::host::{Command, End, Output};
 /// squeue gives up on a hung controller after 20 s by itself, on an unplugged one after 44 s.
 pub const DEADLINE: Duration = Duration::from_secs(25);
 
-/// Fields of a row, apart by a character that no name or comment holds; a row starts and ends with a mark so that
-/// banners, line ends inside comments and cut-off output are noticed. The comment comes last.
+/// Fields of a row, apart by a character that no name or comment holds. A row starts and ends with a mark and its id, so
+/// that banners, line ends inside comments, and output that was cut off or lost in the middle are noticed.
 const FORMAT: &str =
-    "@%A\u{1f}%T\u{1f}%r\u{1f}%B\u{1f}%V\u{1f}%S\u{1f}%e\u{1f}%P\u{1f}%Z\u{1f}%U\u{1f}%j\u{1f}%k\u{1f}$";
+    "@%A\u{1f}%T\u{1f}%r\u{1f}%B\u{1f}%V\u{1f}%S\u{1f}%e\u{1f}%P\u{1f}%Z\u{1f}%U\u{1f}%j\u{1f}%k\u{1f}%A$";
 const SEPARATOR: char = '\u{1f}';
 const FIELDS: usize = 13;
-const END_OF_ROW: &str = "\u{1f}$";
 
 fn base(cluster: Option<&str>, deadline: Duration) -> Command {
     let command = Command::new("squeue", deadline)
@@ -96,7 +95,7 @@ fn parse_rows(text: &str, cluster: Option<&str>) -> (Vec<Row>, bool) {
     let mut clean = true;
     let mut open = String::new();
     for line in text.lines() {
-        let starts_row = line.starts_with('@') && line.contains(SEPARATOR);
+        let starts_row = starts_row(line);
         if !open.is_empty() && !starts_row {
             // A comment with a line end in it.
             open.push('\n');
@@ -109,7 +108,7 @@ fn parse_rows(text: &str, cluster: Option<&str>) -> (Vec<Row>, bool) {
             clean &= line.trim().is_empty() || cluster.is_some_and(|name| line == format!("CLUSTER: {name}"));
             continue;
         }
-        if open.ends_with(END_OF_ROW) {
+        if open.matches(SEPARATOR).count() >= FIELDS - 1 {
             match parse_row(&open, cluster) {
                 Some(row) => rows.push(row),
                 None => clean = false,
@@ -120,12 +119,24 @@ fn parse_rows(text: &str, cluster: Option<&str>) -> (Vec<Row>, bool) {
     (rows, clean && open.is_empty())
 }
 
+/// Whether a line begins as only a row does, not as a line of a comment may.
+fn starts_row(line: &str) -> bool {
+    let mut fields = line.split(SEPARATOR);
+    let id = fields.next().and_then(|field| field.strip_prefix('@')).unwrap_or_default();
+    let state = fields.next().unwrap_or_default();
+    let digits = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
+    digits && !state.is_empty() && state.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && fields.next().is_some()
+}
+
 fn parse_row(text: &str, cluster: Option<&str>) -> Option<Row> {
-    let fields: Vec<&str> = text.strip_prefix('@')?.splitn(FIELDS, SEPARATOR).collect();
-    let [id, state, reason, node, submitted, start, end, partition, directory, uid, name, comment, _mark] = fields[..]
+    let fields: Vec<&str> = text.strip_prefix('@')?.split(SEPARATOR).collect();
+    let [id, state, reason, node, submitted, start, end, partition, directory, uid, name, comment, mark] = fields[..]
     else {
         return None;
     };
+    if mark.strip_suffix('$') != Some(id) {
+        return None;
+    }
     let time = |text: &str| text.parse().ok();
     let absent = |text: &str| matches!(text, "n/a" | "N/A" | "(null)" | "None assigned");
     let text = |text: &str| if absent(text) { String::new() } else { text.to_owned() };
@@ -150,7 +161,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    const ROW: &str = "@7\u{1f}RUNNING\u{1f}None\u{1f}n1\u{1f}1795308136\u{1f}1795308137\u{1f}1795309936\u{1f}batch\u{1f}/shared/x\u{1f}1001\u{1f}cbx-4b38f35d4e31\u{1f}cbx:x y\u{1f}$\n";
+    const ROW: &str = "@7\u{1f}RUNNING\u{1f}None\u{1f}n1\u{1f}1795308136\u{1f}1795308137\u{1f}1795309936\u{1f}batch\u{1f}/shared/x\u{1f}1001\u{1f}cbx-4b38f35d4e31\u{1f}cbx:x y\u{1f}7$\n";
 
     fn output(code: i32, stdout: &str, stderr: &str) -> Output {
         Output { end: End::Exit(code), stdout: stdout.into(), stderr: stderr.into(), took: Duration::ZERO }
@@ -193,6 +204,9 @@ mod tests {
         assert_eq!(whole(&format!("{}\n{ROW}", &ROW[..30])), (vec![7], false));
         assert_eq!(whole(&ROW.replace("cbx:x y", "two\nlines")), (vec![7], true));
         assert_eq!(whole(&ROW.replace("@7", "@x")), (vec![], false));
+        assert_eq!(whole(&ROW.replace("cbx:x y", "x\n@7")), (vec![7], true));
+        assert_eq!(whole(&ROW.replace("cbx:x y", "$\nx")), (vec![7], true));
+        assert_eq!(whole(&format!("{}{}", &ROW[..20], ROW.replace('7', "8"))), (vec![], false));
         assert_eq!(whole("\u{0}\u{1}\u{2}garbage"), (vec![], false));
     }
 
