@@ -28,6 +28,7 @@
 #   CBX_PREAMBLE                bash lines sourced first, such as `module load cuda`; sessions get their environment
 #   CBX_LAUNCHER                words put before each session's bash, such as `apptainer exec --nv image.sif`;
 #                               file transfer by sftp runs outside it, because images rarely have an sftp-server
+#   CBX_ON_ENDING               one line of shell, run in the work directory as in a session when the wall time is near
 #
 # Files in CBX_STATE_DIR. Code in the sandbox can write there too, so they are compared or parsed, never sourced.
 #   written   endpoint.json  taken  warning  ending.json  sshd.log  preamble.log
@@ -555,6 +556,9 @@ announce_wall_time() {
   local text="$wall_time the allocation's time limit is near: the job and its work directory end then"
   publish "$CBX_STATE_DIR/warning" "$text"
   publish "$work/.slurm-sandbox-ending" "$text"
+  # A command as in a session, from the work directory; what it prints goes to the job's output.
+  [[ ! ${CBX_ON_ENDING:-} ]] \
+    || (cd -- "$work" && SSH_ORIGINAL_COMMAND=$CBX_ON_ENDING exec "$BASH" "$private/session") </dev/null &
 }
 
 told_to_end() {
