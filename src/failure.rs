@@ -142,6 +142,20 @@ impl Failure {
         self
     }
 
+    /// Several causes, all of them: each bounded, none cut off by the others.
+    #[must_use]
+    pub fn causes(mut self, causes: &[String]) -> Failure {
+        const MOST: usize = 40;
+        const CHARS: usize = 300;
+        let cut = |text: &String| one_line(text).chars().take(CHARS).collect::<String>();
+        let mut shown: Vec<String> = causes.iter().take(MOST).map(cut).collect();
+        if causes.len() > MOST {
+            shown.push(format!("and {} more", causes.len() - MOST));
+        }
+        self.cause = Some(shown.join("; "));
+        self
+    }
+
     /// A second failure that came while dealing with this one.
     #[must_use]
     pub fn and_then(mut self, second: &Failure) -> Failure {

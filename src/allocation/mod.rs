@@ -310,7 +310,7 @@ mod tests {
     #[case::pending(vec![in_state("PENDING")], Farewell::Cancel(vec![JobId { id: 7, cluster: None }]))]
     #[case::completing(vec![in_state("COMPLETING")], Farewell::Ending)]
     #[case::cancelled(vec![in_state("CANCELLED")], Farewell::Gone)]
-    #[case::recycled(vec![Row { name: "other".into(), ..row() }], Farewell::Gone)]
+    #[case::recycled(vec![Row { name: "other".into(), comment: String::new(), ..row() }], Farewell::Gone)]
     #[case::stray_left(vec![in_state("CANCELLED"), stray()], Farewell::Cancel(vec![JobId { id: 6, cluster: None }]))]
     fn farewells(#[case] rows: Vec<Row>, #[case] expected: Farewell) {
         let mut record = record();

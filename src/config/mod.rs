@@ -79,7 +79,7 @@ pub fn parse(config: &Map<String, Value>) -> Result<Settings, Failure> {
     }
     Err(Failure::new(Kind::BadConfig, format!("the configuration has {} mistake(s)", complaints.len()))
         .remedy("correct external.config")
-        .cause(complaints.join("; ")))
+        .causes(&complaints))
 }
 
 /// Wait of the reference adapter.

@@ -43,6 +43,9 @@ pub enum Verdict {
 pub fn judge(record: &Record, observation: &Observation, now: i64) -> Verdict {
     match observation {
         Observation::Unasked(why) => Verdict::Unknown(why.clone()),
+        Observation::Row(row) if !record.owns(row) && record.signed(row) => {
+            Verdict::Unknown("Slurm shows the job under another name or user".to_owned())
+        }
         Observation::Row(row) if !record.owns(row) => Verdict::Gone,
         Observation::Row(row) => match row.state.class() {
             Class::Queued => Verdict::Queued,
@@ -106,7 +109,7 @@ mod tests {
     #[case(seen("SUSPENDED"), None, Verdict::Suspended)]
     #[case(seen("COMPLETING"), None, Verdict::Ending)]
     #[case(seen("TIMEOUT"), None, Verdict::Ended)]
-    #[case(Observation::Row(Box::new(Row { name: "other".into(), ..row() })), None, Verdict::Gone)]
+    #[case(Observation::Row(Box::new(Row { name: "other".into(), comment: String::new(), ..row() })), None, Verdict::Gone)]
     #[case(Observation::Denied, None, Verdict::Denied)]
     #[case(Observation::Denied, Some(1995), Verdict::Denied)]
     #[case(Observation::Denied, Some(1990), Verdict::Gone)]
@@ -115,6 +118,12 @@ mod tests {
     fn verdicts(#[case] observation: Observation, #[case] denied: Option<i64>, #[case] expected: Verdict) {
         let record = Record { denied, ..record() };
         assert_eq!(judge(&record, &observation, 2000), expected);
+    }
+
+    #[test]
+    fn a_row_that_bears_our_nonce_is_no_recycled_id() {
+        let odd = Observation::Row(Box::new(Row { uid: 0, ..row() }));
+        assert!(matches!(judge(&record(), &odd, 2000), Verdict::Unknown(_)));
     }
 
     #[test]

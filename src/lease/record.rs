@@ -140,13 +140,16 @@ impl Record {
     /// submission may have been changed or rounded, but not both; name and user must fit in any case. Before the
     /// first look the time is not known yet, and the id that sbatch gave stands for it.
     pub fn owns(&self, row: &Row) -> bool {
-        let nonce = comment(&row.comment)
-            .is_some_and(|word| word.nonce == self.attempt.nonce && &word.lease_id == self.lease_id());
         let submitted = match self.submitted {
             Some(_) => self.submitted == row.submitted,
             None => self.job.as_ref() == Some(&row.job),
         };
-        row.uid == self.uid && row.name == self.lease_id().job_name() && (nonce || submitted)
+        row.uid == self.uid && row.name == self.lease_id().job_name() && (self.signed(row) || submitted)
+    }
+
+    /// Whether a row's comment names this very attempt.
+    pub fn signed(&self, row: &Row) -> bool {
+        comment(&row.comment).is_some_and(|word| word.nonce == self.attempt.nonce && &word.lease_id == self.lease_id())
     }
 
     /// Whether a row is any job of this lease: this attempt's, or one that an earlier attempt left behind.

@@ -232,6 +232,8 @@ request() {
 # The job J is on its way out with the given end state; what is pending ends here and now.
 cancel_job() {
   local final=${1:-CANCELLED}
+  # A request that was held back may come when all is over.
+  ! is_finished "${J[_state]}" || return 0
   if [[ ${J[_state]} == PENDING ]]; then
     J[_state]=$final J[_end]=$EPOCHSECONDS J[_start]=$EPOCHSECONDS
     save_job

@@ -1,0 +1,27 @@
+//! The binary as its users meet it, on the fake scheduler: every scenario of tests/scenarios, and what only a fake can do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    dead_code,
+    reason = "these are tests, in functions that clippy does not take for such"
+)]
+
+mod cli;
+mod lost;
+mod many;
+mod orphans;
+
+#[path = "../scenarios/mod.rs"]
+mod scenarios;
+
+/// On the fake nothing is ever skipped.
+fn never() -> bool {
+    false
+}
+
+mod shared {
+    crate::shared!(crate::scenarios::site::Site::fake, crate::never);
+}

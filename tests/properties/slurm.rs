@@ -1,0 +1,293 @@
+//! What Slurm's commands print.
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use slurm_sandbox::host::{End, Output};
+use slurm_sandbox::slurm::job::{Class, JobId, Row, State, hope};
+use slurm_sandbox::slurm::squeue::{parse_listing, parse_single};
+
+use crate::wire::text;
+use crate::{check, oracle};
+
+pub const STATES: &[&str] = &[
+    "PENDING",
+    "CONFIGURING",
+    "RUNNING",
+    "SUSPENDED",
+    "STOPPED",
+    "COMPLETING",
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REQUEUED",
+    "SPECIAL_EXIT",
+    "RESIZING",
+    "EXPEDITING",
+];
+
+fn output(end: End, stdout: impl Into<Vec<u8>>, stderr: impl Into<Vec<u8>>) -> Output {
+    Output { end, stdout: stdout.into(), stderr: stderr.into(), took: Duration::from_secs(1) }
+}
+
+/// Text that a job may be named or commented with: anything but the separator, which nothing but the number of fields
+/// would show.
+fn free_text() -> impl Strategy<Value = String> {
+    let lines =
+        vec(prop_oneof![text(), Just("@7".to_owned()), Just("$".to_owned()), Just("CLUSTER: annex".to_owned())], 0..4);
+    lines.prop_map(|lines| lines.join("\n").replace(['\u{1f}', '\0'], ""))
+}
+
+/// The same without lines that imitate the marks of a row.
+fn calm_text() -> impl Strategy<Value = String> {
+    free_text().prop_map(|text| text.replace(['@', '$'], "a"))
+}
+
+fn word() -> impl Strategy<Value = String> {
+    "[A-Za-z0-9_(),. -]{0,12}"
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    row_with(calm_text().boxed())
+}
+
+fn row_with(free: BoxedStrategy<String>) -> impl Strategy<Value = Row> {
+    let times = (option::of(any::<u32>()), option::of(any::<u32>()), option::of(any::<u32>()));
+    (
+        any::<u64>(),
+        select(STATES),
+        word(),
+        ("[a-z0-9-]{1,8}", "[a-z]{1,8}", "(/[a-z. ]{1,5}){1,3}"),
+        times,
+        any::<u32>(),
+        free.clone(),
+        free,
+    )
+        .prop_map(|(id, state, reason, (node, partition, directory), times, uid, name, comment)| Row {
+            job: JobId { id, cluster: None },
+            state: State::new(state),
+            reason,
+            node,
+            submitted: times.0.map(i64::from),
+            start: times.1.map(i64::from),
+            end: times.2.map(i64::from),
+            partition,
+            directory,
+            uid,
+            name,
+            comment,
+        })
+}
+
+/// A row as squeue prints it.
+fn printed(row: &Row) -> String {
+    let time = |time: Option<i64>| time.map_or("N/A".to_owned(), |time| time.to_string());
+    let (submitted, start, end) = (time(row.submitted), time(row.start), time(row.end));
+    let fields = [
+        &format!("@{}", row.job.id),
+        row.state.word(),
+        &row.reason,
+        &row.node,
+        &submitted,
+        &start,
+        &end,
+        &row.partition,
+        &row.directory,
+        &row.uid.to_string(),
+        &row.name,
+        &row.comment,
+    ];
+    format!("{}\u{1f}{}$\n", fields.join("\u{1f}"), row.job.id)
+}
+
+/// What stays of text with other line ends than `\n`: a terminal's, which no name or comment of ours holds.
+fn as_read(row: &Row) -> Row {
+    let text = |text: &str| text.replace("\r\n", "\n");
+    let comment = text(&row.comment);
+    let absent = ["n/a", "N/A", "(null)", "None assigned"].contains(&comment.as_str());
+    Row { name: text(&row.name), comment: if absent { String::new() } else { comment }, ..row.clone() }
+}
+
+#[test]
+fn rows_that_were_printed_are_found() {
+    check(512, vec(row(), 0..6), |rows| {
+        let text: String = rows.iter().map(printed).collect();
+        let listing = parse_listing(&output(End::Exit(0), text, ""), None).unwrap();
+        assert_eq!(listing.rows, rows.iter().map(as_read).collect::<Vec<_>>());
+        assert!(listing.complete);
+    });
+}
+
+/// A name or comment may imitate the marks of a row and hide a job by that, but never unnoticed.
+#[test]
+fn a_hidden_row_is_noticed() {
+    check(1000, vec(row_with(free_text().boxed()), 0..4), |rows| {
+        let text: String = rows.iter().map(printed).collect();
+        let listing = parse_listing(&output(End::Exit(0), text, ""), None).unwrap();
+        assert!(!listing.complete || listing.rows == rows.iter().map(as_read).collect::<Vec<_>>(), "{listing:?}");
+    });
+}
+
+/// Nothing between two rows shows that more should follow: exactly there a cut is not noticed. That is the limit of a
+/// listing's word; a second denial, at least ten seconds later, stands behind it.
+#[test]
+fn a_cut_listing_is_never_complete_unless_cut_between_rows() {
+    check(2000, (vec(row(), 1..5), any::<prop::sample::Index>()), |(rows, at)| {
+        let texts: Vec<String> = rows.iter().map(printed).collect();
+        let whole = texts.concat();
+        let at = at.index(whole.len());
+        let mut ends = vec![0];
+        for text in &texts {
+            ends.push(ends[ends.len() - 1] + text.len());
+        }
+        // Without its last line end a row is still whole.
+        let between = ends.iter().any(|end| at == *end || at + 1 == *end);
+        let cut = output(End::Exit(0), &whole.as_bytes()[..at], "");
+        let listing = parse_listing(&cut, None).unwrap();
+        assert_eq!(listing.complete, between, "cut at {at} of {whole:?}");
+        assert!(rows.iter().map(as_read).collect::<Vec<_>>().starts_with(&listing.rows));
+        oracle::cut_listing(&output(End::Exit(0), whole.as_bytes(), ""), None, at);
+    });
+}
+
+#[test]
+fn other_text_beside_rows_hides_none_and_is_noticed() {
+    let noise = "[A-Za-z !:.,]{1,30}".prop_filter("not blank", |text| !text.trim().is_empty());
+    check(512, (vec(row(), 0..4), noise, any::<prop::sample::Index>()), |(rows, noise, at)| {
+        let mut lines: Vec<String> = rows.iter().map(printed).collect();
+        lines.insert(at.index(rows.len() + 1), format!("{noise}\n"));
+        let listing = parse_listing(&output(End::Exit(0), lines.concat(), ""), None).unwrap();
+        assert_eq!(listing.rows, rows.iter().map(as_read).collect::<Vec<_>>());
+        assert!(!listing.complete);
+    });
+}
+
+#[test]
+fn only_a_clean_end_and_a_silent_stderr_make_a_listing_complete() {
+    let end = prop_oneof![
+        (0..3i32).prop_map(End::Exit),
+        Just(End::Signal(9)),
+        Just(End::DeadlinePassed),
+        Just(End::TooMuchOutput)
+    ];
+    check(512, (vec(row(), 0..3), end, text()), |(rows, end, stderr)| {
+        let text: String = rows.iter().map(printed).collect();
+        let found = parse_listing(&output(end, text, stderr.as_str()), None);
+        assert_eq!(
+            found.as_ref().is_ok_and(|listing| listing.complete),
+            end == End::Exit(0) && stderr.trim().is_empty()
+        );
+        assert!(end == End::Exit(0) || found.is_err());
+    });
+}
+
+#[test]
+fn one_job_is_denied_only_in_so_many_words() {
+    let stderr =
+        prop_oneof![text(), Just("slurm_load_jobs error: Invalid job id specified\n".to_owned()), Just(String::new())];
+    check(1000, (0..3i32, vec(row(), 0..2), stderr), |(code, rows, stderr)| {
+        let text: String = rows.iter().map(printed).collect();
+        let job = JobId { id: 7, cluster: None };
+        let denied = parse_single(&output(End::Exit(code), text, stderr.as_str()), &job) == Ok(None);
+        assert_eq!(denied, code == 1 && stderr.contains("Invalid job id specified"));
+    });
+}
+
+#[test]
+fn any_bytes_from_squeue() {
+    check(1500, vec(prop_oneof![any::<u8>(), select(&b"@7\x1f\x1f\x1f$\n\0 x"[..])], 0..150), |bytes| {
+        oracle::squeue(&bytes)
+    });
+}
+
+#[test]
+fn any_bytes_from_sacct() {
+    let line = prop_oneof![
+        text(),
+        ("[78]", "(cbx-4b38f35d4e31|x)", select(STATES), "[0-9:]{0,3}", any::<i32>())
+            .prop_map(|(id, name, state, exit, at)| format!("{id}|{name}|{state}|{exit}|{at}")),
+        (select(STATES), 95..105i64).prop_map(|(state, at)| format!("7|cbx-4b38f35d4e31|{state}|0:0|{at}")),
+    ];
+    check(1000, vec(line, 0..5), |lines| oracle::sacct(lines.join("\n").as_bytes()));
+}
+
+/// Texts of sbatch, of wrappers and hooks around it.
+fn said() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        text(),
+        "[0-9]{1,22}",
+        "[0-9]{1,4};[a-z0-9;$-]{0,6}",
+        "(Submitted batch job )?[0-9]{1,4}[ \r]{0,2}",
+        Just("sbatch: error: Batch job submission failed: Invalid partition name specified".to_owned()),
+        Just("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation".to_owned()),
+        Just("Unable to contact slurm controller (connect failure)".to_owned()),
+        Just("AssocMaxSubmitJobLimit".to_owned()),
+    ];
+    vec(line, 0..4).prop_map(|lines| lines.join("\n"))
+}
+
+#[test]
+fn a_submission_is_believed_only_when_a_line_is_exactly_an_id() {
+    let end = prop_oneof![3 => Just(End::Exit(0)), 2 => Just(End::Exit(1)), 1 => Just(End::Signal(15)), 1 => Just(End::DeadlinePassed)];
+    check(3000, (end, said(), said()), |(end, stdout, stderr)| oracle::sbatch_output(&output(end, stdout, stderr)));
+}
+
+#[test]
+fn what_sbatch_printed_is_the_job_that_is_known() {
+    check(
+        500,
+        (1..u64::MAX, option::of("[a-z0-9_][a-z0-9_.-]{0,8}"), "[A-Za-z ]{0,9}", "[A-Za-z ]{0,9}"),
+        |(id, cluster, before, after)| {
+            let job = JobId { id, cluster };
+            let text = format!("{before}\n{job}\n{after}\n");
+            let outcome = slurm_sandbox::slurm::sbatch::outcome(&output(End::Exit(0), text, ""));
+            assert_eq!(outcome, slurm_sandbox::slurm::sbatch::Outcome::Submitted(job));
+        },
+    );
+}
+
+#[test]
+fn no_word_is_an_end_but_slurms_own() {
+    const ENDS: &[&str] = &[
+        "COMPLETED",
+        "FAILED",
+        "CANCELLED",
+        "TIMEOUT",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "BOOT_FAIL",
+        "DEADLINE",
+        "PREEMPTED",
+        "LAUNCH_FAILED",
+        "RECONFIG_FAIL",
+        "REVOKED",
+    ];
+    let state = (
+        prop_oneof![select(STATES).prop_map(str::to_owned), select(ENDS).prop_map(str::to_owned), text()],
+        "[A-Z +]{0,3}",
+    );
+    check(2000, state, |(word, more)| {
+        let word = word + &more;
+        let ended = State::new(&word).class() == Class::Ended;
+        assert_eq!(
+            ended,
+            ENDS.iter().any(|end| word == *end
+                || word.starts_with(&format!("{end} "))
+                || word.starts_with(&format!("{end}+")))
+        );
+    });
+}
+
+#[test]
+fn any_reason_has_some_hope() {
+    check(500, text(), |reason| {
+        hope(&reason);
+    });
+}

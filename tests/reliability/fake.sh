@@ -1,0 +1,82 @@
+# shellcheck shell=bash disable=SC2034,SC2153 # the files of this directory share their variables
+# A worker's own site on the fake scheduler: its Slurm, its home, its state dir, and jobs of others that nobody may touch.
+
+# make_site: W is the worker's directory.
+make_site() {
+  WHERE=fake STATE=$W/state ME=$(id -un) KILLED_AT_ONCE=''
+  export HOME=$W/home SLURM_CONF=$W/site/fake-slurm.conf XDG_STATE_HOME=$W/home/state
+  mkdir -p "$W/site" "$HOME" || die "cannot make $W"
+  # Finished jobs are forgotten soon, or listings of thousands would be all that is measured.
+  fake-slurm conf MinJobAge=60 RequeueDelay=2 SlurmdTimeout=3 MessageTimeout=1 || die 'the fake does not work'
+  BYSTANDERS=$(
+    # Another job of this user, one that bears a lease's name, and one of another state dir.
+    sbatch --parsable --job-name=mine --output=/dev/null --wrap 'exec sleep 86400'
+    sbatch --parsable --job-name=cbx-ffffffffffff --output=/dev/null --wrap 'exec sleep 86400'
+    sbatch --parsable --job-name=cbx-fffffffffffe --comment=cbx:cbx_fffffffffffe:0123456789abcdef:01234567 \
+      --output=/dev/null --wrap 'exec sleep 86400'
+  )
+  [[ $(wc -w <<<"$BYSTANDERS") == 3 ]] || die "the bystanders cannot be submitted"
+}
+
+# clean_state: a state dir of its own for the next rows.
+clean_state() { rm -rf -- "$STATE"; }
+
+# end_site: only what was started from this site.
+end_site() { fake-slurm down >/dev/null 2>&1; }
+
+run_binary() { timeout -s KILL "${CALL_LIMIT:-100}" "$BIN" --state-dir "$STATE"; }
+
+# live_jobs LEASE: `id|state|comment` of each job that has not ended, as the controller knows it, whatever knobs are set.
+live_jobs() {
+  fake-slurm jobs | awk -F '|' -v name="cbx-${1#cbx_}" -v user="$ME" '
+    $5 == name && $4 == user && $2 ~ /^(PENDING|CONFIGURING|RUNNING|SUSPENDED|COMPLETING|REQUEUED|REQUEUE_HOLD|STOPPED)$/ { print $1 "|" $2 "|" $6 }'
+}
+
+# permit_of LEASE: the nonce that may run.
+permit_of() {
+  local nonce=''
+  [[ ! -f $STATE/shared/$1/permit ]] || read -r nonce <"$STATE/shared/$1/permit"
+  printf '%s' "$nonce"
+}
+
+# lease_files LEASE: whatever is left of it: record, key, shared files, work directory, trash.
+lease_files() {
+  local path
+  for path in "$STATE/leases/$1" "$STATE/shared/$1" "$STATE"/shared/.gone-"$1"* "$STATE"/trash/*"$1"* \
+    "$HOME/crabbox-slurm-work/$1" "$HOME"/crabbox-slurm-work/."$1"*; do
+    # A job that a dead node took with it cannot remove its work directory any more.
+    [[ ! $KILLED_AT_ONCE || $path != "$HOME"/* ]] || continue
+    [[ ! -e $path && ! -L $path ]] || printf '%s\n' "$path"
+  done
+}
+
+# age_record LEASE: lets a quarter of an hour pass for a submission without an answer.
+age_record() {
+  local sent
+  sent=$(sed -n 's/^ *"sent": \([0-9]*\).*/\1/p' "$STATE/leases/$1/record.json" 2>/dev/null)
+  [[ ! $sent ]] || sed -i "s/\"sent\": $sent/\"sent\": $((sent - 1000))/" "$STATE/leases/$1/record.json"
+}
+
+# processes: those of jobs of this worker's leases.
+processes() {
+  local file
+  for file in /proc/[0-9]*/environ; do
+    { grep -qzsF "CBX_STATE_DIR=$W/" "$file"; } 2>/dev/null && printf '%s ' "${file//[!0-9]/}"
+  done
+}
+no_processes() { [[ ! $(processes) ]]; }
+
+# at_rest: after a row, nothing runs that a lease has started, and the jobs of others run as before.
+at_rest() {
+  local id said
+  wait_for 20 no_processes || bad left "processes of jobs that have ended: $(ps -o pid=,args= -p "$(processes | xargs | tr ' ' ,)" | tr '\n' ' ')"
+  for id in $BYSTANDERS; do
+    fake-slurm jobs | grep -q "^$id|RUNNING|" || bad wrong "job $id of somebody else was touched: $(fake-slurm jobs | grep "^$id|")"
+    said=$(fake-slurm calls scancel --list | cut -f 6- | grep -w -- "$id") && bad wrong "somebody else's job $id was cancelled: $said"
+  done
+  [[ ! -s $W/site/fake.log ]] || die "the fake complains: $(head -n 3 "$W/site/fake.log")"
+}
+
+# set_fault COMMAND FAULT [VALUE]: a misspelt fault would prove nothing.
+set_fault() { fake-slurm set "$@" || die "the fake does not know: $*"; }
+clear_faults() { fake-slurm clear || die 'the fake does not clear its faults'; }

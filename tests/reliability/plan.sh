@@ -1,0 +1,98 @@
+# shellcheck shell=bash disable=SC2034,SC2153 # the files of this directory share their variables
+# What is run: one task a line, for the workers. A task is a function of this directory with its arguments.
+
+# faults_of OPERATION COMMAND TASK LIST...: a task for each fault.
+faults_of() {
+  local operation=$1 command=$2 task=$3 fault
+  shift 3
+  for fault; do printf '%s %s %s %s\n' "$task" "$operation" "$command" "$fault"; done
+}
+
+plan_slurm() {
+  local operation event fault
+  faults_of acquire sbatch slurm_fault "${FAULTS_SBATCH[@]}"
+  for operation in acquire release resolve list cleanup; do faults_of "$operation" squeue slurm_fault "${FAULTS_SQUEUE[@]}"; done
+  faults_of release scancel slurm_fault "${FAULTS_SCANCEL[@]}"
+  for operation in acquire release resolve list cleanup touch; do faults_of "$operation" all slurm_fault "${FAULTS_ALL[@]}"; done
+  for event in node-fail oom deadline power-off preempt-cancel; do printf 'job_event %s ends\n' "$event"; done
+  for event in preempt-requeue requeue requeue-hold suspend; do printf 'job_event %s waits\n' "$event"; done
+  printf 'job_event slurmd-off lives\n'
+  for fault in 'node prolog-fail' 'node launch-fail' 'node disk-full' 'sched pause' 'sched pending BadConstraints' \
+    'sched pending JobHeldAdmin' 'sched pending QOSMaxCpuPerUserLimit'; do
+    printf 'start_fault %s\n' "$fault"
+  done
+  for fault in other-user own-job other-lease; do printf 'recycled %s\n' "$fault"; done
+  printf 'forgotten %s\n' accounted unaccounted
+  faults_of acquire sbatch output_fault "${FAULTS_OUTPUT[@]}"
+  for operation in acquire release resolve list cleanup; do faults_of "$operation" squeue output_fault "${FAULTS_OUTPUT[@]}"; done
+  faults_of release scancel output_fault "${FAULTS_OUTPUT[@]}"
+  for fault in squeue sbatch scancel slurm zone gone bash; do printf 'surroundings %s\n' "$fault"; done
+}
+
+plan_rest() {
+  local operation fault file when
+  printf 'acquires_of_one %s\n' {1..8}
+  for operation in release list cleanup touch resolve; do
+    for fault in {1..6}; do printf 'acquire_against %s %s\n' "$operation" "$fault"; done
+  done
+  for operation in release acquire touch list cleanup resolve; do printf 'locked %s\n' "$operation"; done
+  for fault in "${FORGERIES[@]}"; do
+    printf 'forged_before %s\n' "$fault"
+    for file in endpoint.json ending.json answered deadline authorized_keys output; do
+      [[ $file == endpoint.json || $fault != @(port-shell|user|key|host-keys|deep|device) ]] || continue
+      printf 'forged_after %s %s\n' "$fault" "$file"
+    done
+  done
+  for fault in "${REPLACED[@]}"; do
+    for when in before after; do printf 'replaced %s %s\n' "$fault" "$when"; done
+  done
+  printf '%s\n' root_replaced secrets
+  for fault in "${DAMAGES[@]}"; do printf 'damaged %s in-use\ndamaged %s queued\n' "$fault" "$fault"; done
+  for fault in mode file dangling later strange leases-link; do printf 'unusable %s\n' "$fault"; done
+  for fault in -86400 -3600 3600 86400; do
+    for when in plain denied releasing; do printf 'clock %s %s\n' "$fault" "$when"; done
+  done
+}
+
+plan_full() {
+  local calls operation command moment kind
+  # Those that wait come first: they leave the processors to the others.
+  plan_slurm
+  plan_rest
+  for calls in "${CALLS[@]}"; do
+    printf 'killed_acquire %s 1 300 1\n' "$calls"
+    printf 'killed_release %s 1 300 1\n' "$calls"
+  done
+  for calls in mkdirat renameat fsync flock '?unlinkat' wait4 '?clone,?clone3,?vfork,?fork'; do
+    printf 'killed_settling list %s 1 300 2\nkilled_settling cleanup %s 2 300 2\n' "$calls" "$calls"
+    printf 'killed_release_queued %s 1 300 2\n' "$calls"
+  done
+  for operation in resolve list touch cleanup doctor; do
+    for calls in "${CALLS[@]}"; do
+      case $operation-$calls in
+        doctor-wait4 | doctor-openat | doctor-*poll | doctor-statx) printf 'killed_beside %s %s 1 300 9\n' "$operation" "$calls" ;;
+        *-openat | *-wait4 | *poll) printf 'killed_beside %s %s 1 300 3\n' "$operation" "$calls" ;;
+        *) printf 'killed_beside %s %s 1 300 1\n' "$operation" "$calls" ;;
+      esac
+    done
+  done
+  for moment in before after before-group after-group; do
+    printf 'killed_by_command acquire sbatch %s\nkilled_by_command acquire squeue %s\n' "$moment" "$moment"
+    printf 'killed_by_command release scancel %s\nkilled_by_command release squeue %s\n' "$moment" "$moment"
+    for command in list resolve cleanup; do printf 'killed_by_command %s squeue %s\n' "$command" "$moment"; done
+  done
+  for operation in acquire release list; do
+    for kind in mkdirat renameat fsync write openat; do printf 'error_at %s %s 1 300 1\n' "$operation" "$kind"; done
+  done
+  # These want the processors for themselves.
+  printf '%s\n' 'hundred_leases 100' 'outage 1000'
+}
+
+plan_fast() {
+  printf '%s\n' \
+    'killed_acquire renameat 1 300 4' 'killed_acquire fsync 2 300 5' 'killed_acquire wait4 3 300 7' \
+    'killed_release fsync 1 300 3' 'killed_release ?unlinkat 2 300 4' 'killed_settling list renameat 1 300 2' \
+    'killed_beside resolve openat 20 300 30' 'killed_beside touch renameat 1 300 1' \
+    'killed_by_command acquire sbatch after-group' 'killed_by_command release scancel before-group' \
+    'error_at acquire write 1 300 6' 'error_at release renameat 1 300 2'
+}

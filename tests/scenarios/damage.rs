@@ -1,0 +1,104 @@
+//! Records that cannot be read: the lease stays listed with an identity the client accepts, and stays releasable.
+
+use serde_json::json;
+
+use super::process;
+use super::site::{Lease, Open, Setup, Site, job_of};
+
+/// What happens to `record.json`, as shell lines in the lease's directory.
+const DAMAGES: &[(&str, &str)] = &[
+    ("truncated", "head -c 40 record.json > x && mv x record.json"),
+    ("empty", ": > record.json"),
+    ("binary", "head -c 500 /dev/urandom > record.json"),
+    ("missing", "rm record.json"),
+    ("another lease's", r#"sed -i 's/cbx_[0-9a-f]\{12\}/cbx_0123456789ab/' record.json"#),
+    ("a directory", "rm record.json && mkdir record.json"),
+    ("a link", "mv record.json ../moved && ln -s ../moved record.json"),
+    ("all but the key gone", "rm record.json identity.json"),
+];
+
+pub fn damaged_records(open: Open) {
+    let site = open(Setup::default());
+    let untouched = site.lease("whole");
+    site.acquired(&untouched, json!({}));
+    process::each(DAMAGES, |(what, damage)| damaged(&site, what, damage));
+    assert_eq!(site.resolve(&untouched.id).lease()["status"], "RUNNING");
+    site.release_cleanly(&untouched);
+}
+
+fn damaged(site: &Site, what: &str, damage: &str) {
+    let lease = site.lease("damaged");
+    let job = job_of(&site.acquired(&lease, json!({})));
+    site.shell(&format!("cd {} && {damage}", site.record_dir(&lease))).ok();
+
+    let row = site.row(&lease).unwrap_or_else(|| panic!("{what}: not listed"));
+    if !damage.contains("identity.json") {
+        assert_eq!((&row["slug"], &row["name"]), (&json!(lease.slug), &json!(lease.name)), "{what}");
+    } else {
+        assert_eq!(row["slug"], format!("damaged-{}", &lease.id[4..]), "{what}");
+    }
+    assert!(
+        row["cloudId"] == format!("slurm/lost/{}", lease.id) || row["cloudId"] == format!("slurm/job/{job}"),
+        "{what}: {row}"
+    );
+    for (operation, fields) in [
+        ("resolve", json!({"id": lease.id})),
+        ("acquire", json!({"desired": lease.desired()})),
+        ("touch", json!({"lease": lease.desired()})),
+    ] {
+        let reply = site.ask(operation, fields);
+        if reply.value.get("lease").is_none() && operation != "touch" {
+            reply.error().says(&[&lease.id]);
+        }
+    }
+    assert_eq!(site.live_jobs(&lease), [format!("{job} RUNNING")], "{what}: nothing but release ends the job");
+    let identity = Lease {
+        id: lease.id.clone(),
+        slug: row["slug"].as_str().unwrap().into(),
+        name: row["name"].as_str().unwrap().into(),
+    };
+    let reply = site.release(&identity);
+    assert!(reply.value.get("error").is_none(), "{what}: {}", reply.value);
+    site.shell(&format!("rm -f {}/leases/moved", site.state_dir())).ok();
+    site.nothing_left(&lease);
+    assert_eq!(site.row(&lease), None, "{what}");
+}
+
+/// A record of a newer version is read and never written.
+pub fn a_record_of_a_newer_version(open: Open) {
+    let site = open(Setup::default());
+    let lease = site.lease("newer");
+    let handed = site.acquired(&lease, json!({}));
+    let dir = site.record_dir(&lease);
+    site.shell(&format!("cp {dir}/record.json {}/saved; sed -i 's/\"format\": 1/\"format\": 99/' {dir}/record.json && grep -q 99 {dir}/record.json", site.root)).ok();
+    let before = site.snapshot();
+    let row = site.row(&lease).expect("listed");
+    assert_eq!(row["cloudId"], handed["cloudId"]);
+    let reply = site.release(&lease);
+    assert!(reply.value.get("error").is_some(), "{}", reply.value);
+    reply.error().says(&[&lease.id, "newer"]);
+    assert_eq!(site.snapshot(), before);
+    site.shell(&format!("mv {}/saved {dir}/record.json", site.root)).ok();
+    site.release_cleanly(&lease);
+}
+
+/// A state dir that others may write to, or that is none, is refused with the remedy.
+pub fn a_state_dir_that_is_not_ours(open: Open) {
+    let site = open(Setup::default());
+    let lease = site.lease("state");
+    for (prepare, words) in [
+        ("mkdir -m 0777 $D", "mode"),
+        ("touch $D", ""),
+        ("ln -s /nonexistent $D", ""),
+        ("mkdir -m 0700 $D; mkdir -m 0700 $D/leases; echo 99 > $D/format", "newer"),
+    ] {
+        let dir = site.state_dir();
+        site.shell(&format!("D={dir}; rm -rf $D; {prepare}")).ok();
+        let reply = site.acquire(&lease, json!({}));
+        let refusal = reply.error();
+        assert!(["storage", "bad-config"].contains(&refusal.code.as_str()), "{prepare}: {}", reply.value);
+        assert!(refusal.text.contains(&dir) && refusal.text.contains(words), "{prepare}: {}", refusal.text);
+        assert_eq!(site.all_jobs(&lease), Vec::<String>::new(), "{prepare}");
+    }
+    site.shell(&format!("rm -rf {}", site.state_dir())).ok();
+}

@@ -1,0 +1,211 @@
+//! The allocation turns against us: whatever its code writes into the shared dir, nothing of it runs, is read or is
+//! deleted on our side, and the lease stays releasable.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::process;
+use super::runners::REFERENCE;
+use super::session::Login;
+use super::site::{Lease, Open, Setup, Site, job_of};
+
+/// Shell lines that put something else in the place of `$1`; `$trap` is a file that nothing may make, `$secret` one
+/// that nothing may read.
+const ATTACKS: &[(&str, &str)] = &[
+    ("a link to a secret", "ln -s $secret $1"),
+    ("a link to nowhere", "ln -s /nonexistent/x $1"),
+    ("a fifo", "mkfifo $1"),
+    ("a directory", "mkdir $1"),
+    ("huge", "head -c 3000000 /dev/zero | tr '\\0' 1 > $1"),
+    ("binary", "head -c 300 /dev/urandom > $1"),
+    ("empty", ": > $1"),
+    ("half", "printf '{\"port\":\"' > $1"),
+    ("an array", "echo '[1,2]' > $1"),
+    ("no port", "echo '{\"host\":\"localhost\"}' > $1"),
+    ("a port with a command", "echo '{\"port\":\"22;touch '$trap'\"}' > $1"),
+    ("port 0", "echo '{\"port\":0}' > $1"),
+    ("another nonce", "echo '{\"port\":\"'$port'\",\"nonce\":\"ffffffffffffffff\"}' > $1"),
+    (
+        "a host key line too many",
+        "printf '{\"port\":\"%s\",\"hostKeys\":[\"ssh-ed25519 AAAA\\\\n@cert-authority * ssh-ed25519 AAAA\"]}' $port > $1",
+    ),
+];
+
+/// An endpoint whose port is right and whose other fields are traps.
+const LURE: &str = r#"printf '{"port":"%s","host":"evil.example","user":"root;touch %s","key":"/etc/passwd","readyCheck":"touch %s","proxyCommand":"touch %s","loginHost":"$(touch %s)","fallbackPorts":["22"],"authSecret":true}' $port $trap $trap $trap $trap > $1"#;
+
+fn runner(site: &Site, attack: &str) -> String {
+    let publish = format!(
+        "publish() {{ set -- \"$dir/endpoint.json\"; secret={0}/secret trap={0}/trap; {attack}\n}}\n",
+        site.root
+    );
+    let (start, rest) = REFERENCE.split_once("publish() {").unwrap();
+    let (_, end) = rest.split_once("\n}\n").unwrap();
+    format!("{start}{publish}{end}")
+}
+
+fn unharmed(site: &Site, what: &str) {
+    let trap = site.shell(&format!("cat {0}/secret; ls {0}/trap 2>/dev/null; :", site.root));
+    assert_eq!(trap.ok(), "TOP-SECRET\n", "{what}");
+}
+
+/// From the first word that the runner writes.
+pub fn endpoints_that_lie_before_the_answer(open: Open) {
+    let site = open(Setup::default());
+    site.write("secret", "TOP-SECRET\n");
+    process::each(ATTACKS, |(what, attack)| {
+        let script = site.write(&format!("attack-{}.sh", what.replace(' ', "-")), &runner(&site, attack));
+        let lease = site.lease("lies");
+        let reply = site.acquire(&lease, json!({"runnerScript": script, "acquireTimeoutSeconds": 8}));
+        let refusal = reply.error();
+        assert!(["endpoint-unusable", "timed-out"].contains(&refusal.code.as_str()), "{what}: {}", reply.value);
+        refusal.says(&[&lease.id, "job "]);
+        assert!(!refusal.text.contains("TOP-SECRET"), "{what}: {}", refusal.text);
+        assert!(reply.took < process::limit(30), "{what} took {:?}", reply.took);
+        site.shell(&format!("rm -rf {}/work/{}", site.root, lease.id)).ok();
+        site.nothing_left(&lease);
+        unharmed(&site, what);
+    });
+    let script = site.write("lure.sh", &runner(&site, LURE));
+    let lease = site.lease("lure");
+    let handed = site.acquired(&lease, json!({"runnerScript": script, "readyCheck": "true"}));
+    assert_eq!((&handed["ssh"]["user"], &handed["ssh"]["readyCheck"]), (&json!(site.user()), &json!("true")));
+    assert_eq!(handed["ssh"]["host"], handed["labels"]["slurmNode"]);
+    assert!(handed["ssh"].get("proxyCommand").is_none() && handed["ssh"].get("authSecret").is_none(), "{handed}");
+    assert!(handed["ssh"]["key"].as_str().unwrap().starts_with(&site.root));
+    unharmed(&site, "the lure");
+    site.release(&lease).ok();
+}
+
+/// After the answer the endpoint is pinned: rewriting the file changes nothing.
+pub fn endpoints_that_lie_after_the_answer(open: Open) {
+    let site = open(Setup::default());
+    site.write("secret", "TOP-SECRET\n");
+    let lease = site.lease("turns");
+    let handed = site.acquired(&lease, json!({}));
+    let login = Login::of(&handed);
+    let path = site.shell(&format!("echo {}/*/endpoint.json", site.shared_dir(&lease))).line().to_owned();
+    for (what, attack) in ATTACKS.iter().copied().chain([("a lure", LURE), ("gone", "true")]) {
+        let script =
+            format!("set -- {path}; secret={0}/secret trap={0}/trap port=4022; rm -rf $1; {attack}", site.root);
+        let script = site.write("attack.sh", &script);
+        login.ssh(&site, &format!("bash {script}")).ok();
+        let resolved = site.resolve(&lease.id);
+        if resolved.value.get("lease").is_some() {
+            assert_eq!(resolved.lease()["ssh"], handed["ssh"], "{what}");
+        } else {
+            panic!("{what}: a lease that works is not resolved: {}", resolved.value);
+        }
+        assert!(resolved.took < process::limit(5), "{what} took {:?}", resolved.took);
+        assert_eq!(site.row(&lease).unwrap()["ssh"], handed["ssh"], "{what}");
+        unharmed(&site, what);
+    }
+    site.release_cleanly(&lease);
+}
+
+/// Every other file that we read or write in the lease's shared dir, replaced by what hangs, leads away or is huge.
+pub fn other_files_that_lie(open: Open) {
+    let site = open(Setup::default());
+    site.write("secret", "TOP-SECRET\n");
+    let lease = site.lease("files");
+    let handed = site.acquired(&lease, json!({}));
+    let job = job_of(&handed);
+    let login = Login::of(&handed);
+    let dir =
+        site.shell(&format!("echo {}/*/endpoint.json", site.shared_dir(&lease))).line().replace("/endpoint.json", "");
+    let names = ["deadline", "answered", "kept", "ending.json", "authorized_keys", &format!("slurm-{job}.out")];
+    for (what, attack) in &ATTACKS[..6] {
+        let lines: Vec<_> = names.iter().map(|name| format!("set -- {dir}/{name}; rm -rf $1; {attack}")).collect();
+        let script =
+            site.write("attack.sh", &format!("secret={0}/secret trap={0}/trap\n{1}\n", site.root, lines.join("\n")));
+        login.ssh(&site, &format!("bash {script}")).ok();
+        // A touch may fail, but must neither hang nor follow.
+        let touch = site.ask("touch", json!({"lease": lease.desired(), "state": "running"}));
+        let logs = site.cli(&["logs", &lease.id]);
+        let resolved = site.resolve(&lease.id);
+        for (verb, took) in [("touch", touch.took), ("logs", logs.took), ("resolve", resolved.took)] {
+            assert!(took < process::limit(5), "{verb} with {what} took {took:?}");
+        }
+        assert!(!logs.stdout.contains("TOP-SECRET"), "{what}: logs followed a link");
+        assert_eq!(resolved.lease()["ssh"], handed["ssh"], "{what}");
+        unharmed(&site, what);
+    }
+    // sshd itself appends to its log, whatever that is, so only we are asked.
+    site.shell(&format!("rm {dir}/sshd.log; ln -s {}/secret {dir}/sshd.log", site.root)).ok();
+    assert!(!site.cli(&["logs", &lease.id]).stdout.contains("TOP-SECRET"));
+    site.shell(&format!("rm {dir}/sshd.log")).ok();
+    // Its end is told without what the links lead to.
+    let script = format!(
+        "cd {dir}; rm -rf slurm-{job}.out ending.json; ln -s {0}/secret slurm-{job}.out; mkfifo ending.json",
+        site.root
+    );
+    login.ssh(&site, &script).ok();
+    site.shell(&format!("scancel {job}")).ok();
+    site.no_live_job(&lease);
+    let refusal = site.resolve(&lease.id).refused("job-ended");
+    assert!(!refusal.text.contains("TOP-SECRET"), "{}", refusal.text);
+    site.release_cleanly(&lease);
+    unharmed(&site, "at the end");
+}
+
+/// The lease's shared dir itself is replaced or gone.
+pub fn a_shared_dir_that_leads_away(open: Open) {
+    let site = open(Setup::default());
+    for (what, attack) in [
+        ("a link", "mv $D $R/aside; ln -s $R/victim $D"),
+        ("the attempt a link", "mv $D/* $R/aside; for a in $R/aside; do ln -s $R/victim $D/$(basename $N); done"),
+        ("a file", "mv $D $R/aside; echo x > $D"),
+        ("gone", "mv $D $R/aside"),
+        ("deep", "mkdir -p $D/$(printf 'd/%.0s' $(seq 400))"),
+        ("unreadable", "mkdir $D/x; touch $D/x/y; chmod 0 $D/x"),
+    ] {
+        let lease = site.lease("leads");
+        let job = job_of(&site.acquired(&lease, json!({})));
+        let (root, shared) = (&site.root, site.shared_dir(&lease));
+        site.shell(&format!("R={root} D={shared} N=$(echo {shared}/*-* {shared}/[0-9a-f]*); mkdir -p $R/victim; echo precious > $R/victim/file; \
+            for n in {shared}/*; do case $n in */permit) ;; *) N=$n ;; esac; done; {attack}"))
+            .ok();
+        site.resolve(&lease.id);
+        let row = site.row(&lease).unwrap_or_else(|| panic!("{what}: not listed"));
+        assert_eq!(row["cloudId"], format!("slurm/job/{job}"), "{what}");
+        let reply = site.release(&lease);
+        assert!(reply.value.get("error").is_none(), "{what}: {}", reply.value);
+        assert!(site.live_jobs(&lease).is_empty(), "{what}");
+        assert_eq!(site.shell(&format!("cat {root}/victim/file")).ok(), "precious\n", "{what}");
+        site.shell(&format!("chmod -R u+rwx {root}/aside 2>/dev/null; rm -rf {root}/aside")).ok();
+        site.nothing_left(&lease);
+    }
+}
+
+/// Code in one lease writes into another lease's directory, which the same user owns: that one may end, but nothing
+/// else comes of it.
+pub fn one_lease_against_another(open: Open) {
+    let site = open(Setup::default());
+    let [bad, good] = [site.lease("bad"), site.lease("good")];
+    let attacker = Login::of(&site.acquired(&bad, json!({})));
+    let handed = site.acquired(&good, json!({}));
+    let script = format!(
+        "cd {0}/; for d in */; do case $d in [0-9a-f]*) n=${{d%/}} ;; esac; done; m=$(ls {1} | grep -v permit); cp {1}/$m/endpoint.json $n/endpoint.json; cat {1}/permit > permit",
+        site.shared_dir(&good),
+        site.shared_dir(&bad)
+    );
+    attacker.ssh(&site, &script).ok();
+    let resolved = site.resolve(&good.id);
+    if resolved.value.get("lease").is_some() {
+        assert_eq!(resolved.lease()["ssh"], handed["ssh"], "another lease's endpoint was answered");
+    }
+    // Without its own permit it ends by itself.
+    process::until("its end", Duration::from_secs(15), || site.live_jobs(&good).is_empty().then_some(()));
+    assert_eq!(attacker.ssh(&site, "echo alive").line(), "alive");
+    site.release_cleanly(&good);
+    assert_eq!(site.live_jobs(&bad).len(), 1);
+    site.release_cleanly(&bad);
+}
+
+impl Lease {
+    /// For messages.
+    pub fn shown(&self) -> String {
+        format!("{} ({})", self.id, self.slug)
+    }
+}

@@ -1,0 +1,66 @@
+//! What slurm-sandbox promises, as scenarios that run the real binary on a site. tests/it/main.rs runs them on the fake
+//! scheduler, tests/slurm.rs on a real Slurm; a scenario sees only a [`site::Site`].
+//!
+//! - `site`, `fake`, `campus`: where the binary runs; `process` runs it; `wire` checks and reads what it answers;
+//!   `session` logs in to leases; `leftovers` proves that nothing of one is left.
+//! - all others: scenarios, one function each. [`shared`] lists those that run on both.
+
+pub mod campus;
+pub mod clusters;
+pub mod damage;
+pub mod environment;
+pub mod fake;
+pub mod frozen;
+pub mod hostile;
+pub mod identity;
+pub mod leftovers;
+pub mod lifecycle;
+pub mod process;
+pub mod runners;
+pub mod session;
+pub mod site;
+pub mod together;
+pub mod waiting;
+pub mod wire;
+
+/// Says something past the test harness, which swallows the output of tests that pass.
+pub fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Makes a test of each scenario that runs on both kinds of site.
+#[macro_export]
+macro_rules! shared {
+    ($open:path, $skipped:path) => {
+        $crate::shared! { @ $open, $skipped,
+            lifecycle: a_lease_from_doctor_to_nothing_left the_same_without_accounting a_job_that_slurm_has_forgotten
+                a_dead_job_is_an_error_at_once releases_that_find_nothing;
+            waiting: a_queued_job_is_released_before_it_starts a_clean_timeout_with_keep_leaves_the_job_queued
+                a_timeout_without_keep_leaves_nothing a_job_that_dies_at_its_start_says_why
+                requests_that_can_never_be_met_fail_fast a_caller_killed_while_its_job_waits callers_killed_at_any_moment
+                releases_killed_at_any_moment a_full_queue_may_be_tried_again;
+            identity: a_slug_that_two_leases_have a_slug_that_is_another_leases_job_id another_slug_or_name_for_a_lease
+                a_caller_that_expects_another_lease lease_ids_that_are_none requests_that_are_none;
+            together: acquires_of_one_lease_at_once acquires_against_releases inventories_beside_everything_else
+                cleanups_beside_starting_acquires many_resolves_at_once;
+            environment: variables_that_steer_slurm_change_nothing secrets_stay_with_their_owner a_caller_in_a_strange_place;
+            runners: a_runner_of_the_reference_adapter;
+            damage: damaged_records a_record_of_a_newer_version a_state_dir_that_is_not_ours;
+            hostile: endpoints_that_lie_before_the_answer endpoints_that_lie_after_the_answer other_files_that_lie
+                a_shared_dir_that_leads_away one_lease_against_another;
+            frozen: a_controller_frozen_during_sbatch a_controller_frozen_during_the_rest a_controller_that_is_dead;
+            clusters: two_clusters_with_the_same_job_ids;
+        }
+    };
+    (@ $open:path, $skipped:path, $($module:ident: $($name:ident)+;)+) => {
+        $(mod $module {
+            $(#[test]
+            fn $name() {
+                if !$skipped() {
+                    $crate::scenarios::$module::$name($open);
+                }
+            })+
+        })+
+    };
+}

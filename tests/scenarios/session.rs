@@ -1,0 +1,91 @@
+//! Logs in to leases as the client does, with ssh's own tools and the client's options (protocol.md 4.1).
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::process::{Output, quoted};
+use super::site::Site;
+
+/// A lease object's way in.
+#[derive(Debug, Clone)]
+pub struct Login {
+    pub target: String,
+    pub port: String,
+    pub key: String,
+    /// Options for ssh, scp, sftp and rsync's `-e`, without the port.
+    options: String,
+}
+
+impl Login {
+    #[track_caller]
+    pub fn of(lease: &Value) -> Login {
+        let ssh = &lease["ssh"];
+        let text = |name: &str| ssh[name].as_str().unwrap_or_else(|| panic!("no ssh.{name}: {lease}")).to_owned();
+        let key = text("key");
+        let known_hosts = format!("{}/known_hosts", key.rsplit_once('/').expect("an absolute path").0);
+        // Strict where the client trusts on first use: it must find the key pinned, not learn it.
+        let mut options = format!(
+            "-i {key} -o IdentitiesOnly=yes -o ForwardAgent=no -o BatchMode=yes -o ConnectTimeout=10 -o StrictHostKeyChecking=yes \
+             -o UserKnownHostsFile={known_hosts} -o ControlMaster=no -o LogLevel=ERROR"
+        );
+        if let Some(proxy) = ssh["proxyCommand"].as_str() {
+            options += &format!(" -o {}", quoted(&format!("ProxyCommand={proxy}")));
+        }
+        Login { target: format!("{}@{}", text("user"), text("host")), port: text("port"), key, options }
+    }
+
+    /// The command line of ssh for a remote command.
+    pub fn line(&self, command: &str) -> String {
+        format!("ssh {} -p {} {} {}", self.options, self.port, self.target, quoted(command))
+    }
+
+    /// Runs a command in the lease.
+    #[track_caller]
+    pub fn ssh(&self, site: &Site, command: &str) -> Output {
+        site.shell_with(&self.line(command), Vec::new(), Duration::from_secs(60))
+    }
+
+    /// Moves a file there and back with every tool, and compares; nothing but the files may be seen.
+    #[track_caller]
+    pub fn transfer(&self, site: &Site) {
+        let (dir, far) = (format!("{}/transfer", site.root), format!("{}/far", site.root));
+        let Login { target, port, options, .. } = self;
+        let ways = [
+            (
+                "sftp",
+                format!(
+                    "printf 'put {dir}/a {far}/sftp\\nget {far}/sftp {dir}/sftp\\n' | sftp -q -b - {options} -P {port} {target} >/dev/null"
+                ),
+            ),
+            (
+                "scp",
+                format!(
+                    "scp -q {options} -P {port} {dir}/a {target}:{far}/scp && scp -q {options} -P {port} {target}:{far}/scp {dir}/scp"
+                ),
+            ),
+            (
+                "scp-O",
+                format!(
+                    "scp -q -O {options} -P {port} {dir}/a {target}:{far}/scp-O && scp -q -O {options} -P {port} {target}:{far}/scp-O {dir}/scp-O"
+                ),
+            ),
+            (
+                "rsync",
+                format!(
+                    "rsync -az -e \"ssh {options} -p {port}\" {dir}/a {target}:{far}/rsync && rsync -az -e \"ssh {options} -p {port}\" {target}:{far}/rsync {dir}/rsync"
+                ),
+            ),
+        ];
+        site.shell(&format!("mkdir -p {dir} {far}; head -c 300000 /dev/urandom > {dir}/a")).ok();
+        for (name, line) in ways {
+            let output = site.shell(&format!("{line} && cmp {dir}/a {dir}/{name} && cmp {dir}/a {far}/{name}"));
+            assert_eq!(
+                (output.code, output.stdout.as_str(), output.stderr.as_str()),
+                (0, "", ""),
+                "{name} to {target}"
+            );
+        }
+        site.shell(&format!("rm -r {dir} {far}")).ok();
+    }
+}

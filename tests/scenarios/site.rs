@@ -1,0 +1,407 @@
+//! A site as the scenarios see it: a login host with Slurm's commands on which the real binary runs as a user. Fake
+//! or campus behind it, the scenarios do not know.
+
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+use super::campus::Campus;
+use super::fake::Fake;
+use super::process::{self, Output, Running, quoted};
+use super::wire::{Refusal, Reply};
+
+/// What a scenario needs of its site.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    pub accounting: bool,
+    /// Who calls, on a campus.
+    pub user: &'static str,
+    /// The scenario breaks what others share.
+    pub alone: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup { accounting: true, user: "alice", alone: false }
+    }
+}
+
+/// How a scenario gets its site.
+pub type Open = fn(Setup) -> Site;
+
+#[derive(Debug)]
+pub enum Place {
+    Fake(Fake),
+    Campus(Campus),
+}
+
+#[derive(Debug)]
+pub struct Site {
+    pub place: Place,
+    /// Of this test alone, on the login host; on the campus also seen by the nodes.
+    pub root: String,
+    leases: Mutex<Vec<Lease>>,
+}
+
+/// An identity that no other test uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub id: String,
+    pub slug: String,
+    pub name: String,
+}
+
+impl Lease {
+    pub fn new(word: &str) -> Lease {
+        let id = format!("cbx_{}", hex(6));
+        Lease::of(&id, &format!("{word}-{}", &id[10..]))
+    }
+
+    pub fn of(id: &str, slug: &str) -> Lease {
+        // The client's own name for a lease: FNV-1a over its id.
+        let hash = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        Lease { id: id.to_owned(), slug: slug.to_owned(), name: format!("crabbox-{slug}-{hash:08x}") }
+    }
+
+    pub fn desired(&self) -> Value {
+        json!({"leaseId": self.id, "slug": self.slug, "name": self.name})
+    }
+
+    pub fn job_name(&self) -> String {
+        format!("cbx-{}", &self.id[4..])
+    }
+}
+
+pub fn hex(bytes: usize) -> String {
+    use std::io::Read;
+    let mut random = vec![0; bytes];
+    std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).expect("random bytes");
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Seconds since the epoch.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64()
+}
+
+/// One start of the binary.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub input: Vec<u8>,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    /// Shell lines before the binary takes the shell's place.
+    pub before: String,
+    /// Redirections after its arguments.
+    pub after: String,
+    pub limit: Duration,
+}
+
+impl Call {
+    pub fn request(value: &Value) -> Call {
+        Call::raw(format!("{value}\n").into_bytes())
+    }
+
+    pub fn raw(input: impl Into<Vec<u8>>) -> Call {
+        Call {
+            input: input.into(),
+            args: vec![],
+            env: vec![],
+            before: String::new(),
+            after: String::new(),
+            limit: Duration::from_secs(90),
+        }
+    }
+
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Call {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn args(mut self, args: &[&str]) -> Call {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn before(mut self, script: &str) -> Call {
+        self.before = script.to_owned();
+        self
+    }
+
+    #[must_use]
+    pub fn after(mut self, redirection: &str) -> Call {
+        self.after = redirection.to_owned();
+        self
+    }
+}
+
+impl Site {
+    pub fn fake(setup: Setup) -> Site {
+        let fake = Fake::new(&setup);
+        let root = fake.path().to_string_lossy().into_owned();
+        Site { place: Place::Fake(fake), root, leases: Mutex::default() }
+    }
+
+    #[track_caller]
+    pub fn campus(setup: Setup) -> Site {
+        let campus = Campus::new(&setup);
+        let root = format!("/home/{}/t-{}", setup.user, hex(6));
+        let site = Site { place: Place::Campus(campus), root, leases: Mutex::default() };
+        site.shell(&format!("mkdir -p {}", site.root)).ok();
+        site
+    }
+
+    pub fn is_fake(&self) -> bool {
+        matches!(self.place, Place::Fake(_))
+    }
+
+    /// Who calls.
+    pub fn user(&self) -> String {
+        match &self.place {
+            Place::Fake(_) => super::fake::user(),
+            Place::Campus(campus) => campus.user().to_owned(),
+        }
+    }
+
+    pub fn state_dir(&self) -> String {
+        format!("{}/state", self.root)
+    }
+
+    pub fn record_dir(&self, lease: &Lease) -> String {
+        format!("{}/leases/{}", self.state_dir(), lease.id)
+    }
+
+    pub fn shared_dir(&self, lease: &Lease) -> String {
+        format!("{}/shared/{}", self.state_dir(), lease.id)
+    }
+
+    /// A new identity, whose jobs end with the site.
+    pub fn lease(&self, word: &str) -> Lease {
+        self.adopt(Lease::new(word))
+    }
+
+    pub fn adopt(&self, lease: Lease) -> Lease {
+        self.leases.lock().unwrap_or_else(|poison| poison.into_inner()).push(lease.clone());
+        lease
+    }
+
+    // ------------------------------------------------------------ commands
+
+    /// A shell script as the user on the login host.
+    #[track_caller]
+    pub fn shell(&self, script: &str) -> Output {
+        self.shell_with(script, Vec::new(), Duration::from_secs(60))
+    }
+
+    #[track_caller]
+    pub fn shell_with(&self, script: &str, input: Vec<u8>, limit: Duration) -> Output {
+        process::run(self.command(&[], script), input, limit)
+    }
+
+    fn command(&self, env: &[(String, String)], script: &str) -> Command {
+        match &self.place {
+            Place::Fake(fake) => fake.shell(env, script),
+            Place::Campus(campus) => campus.shell("login", campus.user(), env, script),
+        }
+    }
+
+    /// Writes a file as the user.
+    #[track_caller]
+    pub fn write(&self, name: &str, text: &str) -> String {
+        let path = if name.starts_with('/') { name.to_owned() } else { format!("{}/{name}", self.root) };
+        self.shell_with(&format!("cat > {}", quoted(&path)), text.into(), Duration::from_secs(20)).ok();
+        path
+    }
+
+    /// Where the binary is on the login host.
+    pub fn program(&self) -> &'static str {
+        match &self.place {
+            Place::Fake(_) => env!("CARGO_BIN_EXE_slurm-sandbox"),
+            Place::Campus(_) => "/opt/slurm-sandbox/slurm-sandbox",
+        }
+    }
+
+    /// Starts the binary, in a process group of its own.
+    pub fn spawn(&self, call: Call) -> Running {
+        let args: Vec<String> = call.args.iter().map(|arg| quoted(arg)).collect();
+        let (before, after) = (&call.before, &call.after);
+        let script = format!(
+            "{before}\nexec {} --state-dir {} {} {after}",
+            self.program(),
+            quoted(&self.state_dir()),
+            args.join(" ")
+        );
+        process::start(self.command(&call.env, &script), call.input)
+    }
+
+    /// Runs the binary.
+    #[track_caller]
+    pub fn run(&self, call: Call) -> Output {
+        let limit = call.limit;
+        self.spawn(call).end(limit)
+    }
+
+    /// One protocol request as it is; the answer has kept the protocol's rules.
+    #[track_caller]
+    pub fn protocol(&self, request: &Value) -> Reply {
+        Reply::read(&self.run(Call::request(request)))
+    }
+
+    /// The command line.
+    #[track_caller]
+    pub fn cli(&self, args: &[&str]) -> Output {
+        self.run(Call::raw("").args(args))
+    }
+
+    // ------------------------------------------------------------ requests
+
+    /// A request with this site's config, over which `config` of the fields goes.
+    pub fn request(&self, operation: &str, fields: Value) -> Value {
+        let mut config = json!({"runnerWorkRoot": format!("{}/work", self.root), "acquireTimeoutSeconds": 60});
+        let Value::Object(mut fields) = fields else { panic!("fields are an object") };
+        if let Some(Value::Object(more)) = fields.remove("config") {
+            config.as_object_mut().expect("an object").extend(more);
+        }
+        let mut request = Map::new();
+        request.insert("protocolVersion".into(), 1.into());
+        request.insert("operation".into(), operation.into());
+        request.insert("config".into(), config);
+        request.extend(fields);
+        request.into()
+    }
+
+    #[track_caller]
+    pub fn ask(&self, operation: &str, fields: Value) -> Reply {
+        self.protocol(&self.request(operation, fields))
+    }
+
+    pub fn acquiring(&self, lease: &Lease, config: Value) -> Call {
+        Call::request(&self.request("acquire", json!({"desired": lease.desired(), "config": config})))
+    }
+
+    #[track_caller]
+    pub fn acquire(&self, lease: &Lease, config: Value) -> Reply {
+        Reply::read(&self.run(self.acquiring(lease, config)))
+    }
+
+    /// Acquires a lease that must be handed out: its lease object.
+    #[track_caller]
+    pub fn acquired(&self, lease: &Lease, config: Value) -> Value {
+        let answer = self.acquire(lease, config).lease().clone();
+        for (field, wanted) in [("leaseId", &lease.id), ("slug", &lease.slug), ("name", &lease.name)] {
+            assert_eq!(answer[field], *wanted, "{answer}");
+        }
+        answer
+    }
+
+    #[track_caller]
+    pub fn resolve(&self, word: &str) -> Reply {
+        self.ask("resolve", json!({"id": word}))
+    }
+
+    #[track_caller]
+    pub fn release(&self, lease: &Lease) -> Reply {
+        self.ask("release", json!({"lease": lease.desired(), "force": true}))
+    }
+
+    #[track_caller]
+    pub fn list(&self) -> Vec<Value> {
+        self.ask("list", json!({})).rows().clone()
+    }
+
+    /// This lease's row, if it is listed.
+    #[track_caller]
+    pub fn row(&self, lease: &Lease) -> Option<Value> {
+        self.list().into_iter().find(|row| row["leaseId"] == lease.id.as_str())
+    }
+
+    /// Releases a lease and checks that nothing of it is left.
+    #[track_caller]
+    pub fn release_cleanly(&self, lease: &Lease) {
+        let reply = self.release(lease);
+        reply.ok();
+        assert!(reply.took < Duration::from_secs(20), "a release took {:?}", reply.took);
+        self.nothing_left(lease);
+    }
+
+    /// A refusal that must name its lease, and its job where there is one.
+    #[track_caller]
+    pub fn refusal(&self, reply: &Reply, code: &str, lease: &Lease, job: Option<&str>) -> Refusal {
+        let refusal = reply.refused(code);
+        refusal.says(&[&lease.id]);
+        if let Some(job) = job {
+            refusal.says(&[&format!("job {job}")]);
+        }
+        refusal
+    }
+
+    // ------------------------------------------------------------ Slurm as the user sees it
+
+    /// `id state` of the lease's jobs that are neither ended nor forgotten, in both clusters.
+    #[track_caller]
+    pub fn live_jobs(&self, lease: &Lease) -> Vec<String> {
+        self.jobs(lease, "")
+    }
+
+    /// `id state` of every job of the lease that the controllers remember.
+    #[track_caller]
+    pub fn all_jobs(&self, lease: &Lease) -> Vec<String> {
+        self.jobs(lease, "-t all")
+    }
+
+    fn jobs(&self, lease: &Lease, states: &str) -> Vec<String> {
+        let name = lease.job_name();
+        let one = format!("squeue -h {states} -n {name} -o '%A %T'");
+        let annex = match &self.place {
+            Place::Campus(campus) if !campus.has_annex() => String::new(),
+            Place::Fake(_) if !self.shell("squeue -h -M annex").stderr.is_empty() => String::new(),
+            _ => format!("; squeue -h -M annex {states} -n {name} -o '%A;annex %T' | grep -v ^CLUSTER || :"),
+        };
+        self.shell(&format!("set -e; {one}{annex}")).ok().lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until the lease's one live job is in this state; its id.
+    #[track_caller]
+    pub fn job_in(&self, lease: &Lease, state: &str) -> String {
+        process::until(&format!("{} {state}", lease.id), Duration::from_secs(20), || {
+            let jobs = self.live_jobs(lease);
+            jobs.first()
+                .filter(|job| job.ends_with(&format!(" {state}")))
+                .map(|job| job.split(' ').next().unwrap_or("").to_owned())
+        })
+    }
+
+    pub fn leases(&self) -> Vec<Lease> {
+        self.leases.lock().unwrap_or_else(|poison| poison.into_inner()).clone()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Place::Campus(campus) = &self.place {
+            let names: Vec<_> = self.leases().iter().map(Lease::job_name).collect();
+            let cancel = |options: &str| format!("scancel {options} --name={} 2>/dev/null;", names.join(","));
+            let mut script = String::new();
+            if !names.is_empty() {
+                script += &cancel("");
+                script += &if campus.has_annex() { cancel("-M annex") } else { String::new() };
+            }
+            script += &format!("chmod -R u+rwx {0} 2>/dev/null; rm -rf {0}", self.root);
+            // A failing test leaves without this; a second panic would hide its text.
+            let mut command = campus.shell("login", campus.user(), &[], &script);
+            let _ = command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+        }
+    }
+}
+
+/// The job id in a cloud id.
+#[track_caller]
+pub fn job_of(lease: &Value) -> String {
+    let cloud_id = lease["cloudId"].as_str().expect("a string");
+    cloud_id.strip_prefix("slurm/job/").unwrap_or_else(|| panic!("no job: {cloud_id}")).to_owned()
+}
