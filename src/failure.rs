@@ -147,7 +147,7 @@ impl Failure {
     pub fn causes(mut self, causes: &[String]) -> Failure {
         const MOST: usize = 40;
         const CHARS: usize = 300;
-        let cut = |text: &String| one_line(text).chars().take(CHARS).collect::<String>();
+        let cut = |text: &String| flat(text).chars().take(CHARS).collect::<String>();
         let mut shown: Vec<String> = causes.iter().take(MOST).map(cut).collect();
         if causes.len() > MOST {
             shown.push(format!("and {} more", causes.len() - MOST));
@@ -182,27 +182,36 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The failure inside an error, or an internal one that carries its text.
+/// The failure inside an error. Where a file could not be used and nobody said more, it is one of storage; what is
+/// left is a bug.
 pub fn of(error: &anyhow::Error) -> Failure {
     match error.chain().find_map(|cause| cause.downcast_ref::<Failure>()) {
         Some(failure) => failure.clone(),
+        None if error.chain().any(|cause| cause.is::<std::io::Error>()) => {
+            Failure::new(Kind::Storage, "a file of the state dir or the shared dir could not be used")
+                .remedy("check space, quota, permissions and health of their file systems, then repeat the call")
+                .cause(format!("{error:#}"))
+        }
         None => Failure::new(Kind::Internal, "unexpected failure").cause(format!("{error:#}")),
     }
 }
 
-/// Longest text of a tool that goes into a message, in characters; the end of a tool's output tells most.
+/// Longest text of a tool that goes into a message, in characters.
 const CAUSE_CHARS: usize = 1500;
 
-/// Makes text safe for one line of a terminal: line ends become ` / `, other control characters go, and only the
-/// last part of a long text stays.
-pub fn one_line(text: &str) -> String {
+/// Makes text safe for one line of a terminal: line ends become ` / `, other control characters go.
+fn flat(text: &str) -> String {
     let joined = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" / ");
-    let clean: Vec<char> = joined.chars().filter(|c| !c.is_control()).collect();
-    if clean.len() <= CAUSE_CHARS {
-        return clean.into_iter().collect();
+    joined.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// The same, and only the last part of a long text stays: the end of a tool's output tells most.
+pub fn one_line(text: &str) -> String {
+    let text = flat(text);
+    match text.chars().count().checked_sub(CAUSE_CHARS) {
+        None | Some(0) => text,
+        Some(over) => format!("…{}", text.chars().skip(over).collect::<String>()),
     }
-    let tail: String = clean[clean.len() - CAUSE_CHARS..].iter().collect();
-    format!("…{tail}")
 }
 
 #[cfg(test)]
@@ -233,5 +242,8 @@ mod tests {
         let error = anyhow::Error::new(Failure::new(Kind::Busy, "lease is busy")).context("acquiring lease");
         assert_eq!(of(&error).kind, Kind::Busy);
         assert_eq!(of(&anyhow::anyhow!("boom")).kind, Kind::Internal);
+        let full = anyhow::Error::new(std::io::Error::other("disk full")).context("removing lease cbx_0");
+        assert_eq!(of(&full).kind, Kind::Storage);
+        assert!(of(&full).to_string().ends_with("removing lease cbx_0: disk full"));
     }
 }

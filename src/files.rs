@@ -390,7 +390,7 @@ mod tests {
         let inner = dir.make_subdir("lease").unwrap().make_subdir("deeper").unwrap();
         inner.symlink(outside.path(), "link").unwrap();
         let closed = dir.path().join("lease/closed");
-        std::fs::DirBuilder::new().mode(0).create(&closed).unwrap();
+        std::fs::DirBuilder::new().mode(0o000).create(&closed).unwrap();
         dir.remove_tree("lease").unwrap();
         dir.remove_tree("lease").unwrap();
         assert!(dir.names().unwrap().is_empty());

@@ -2,11 +2,12 @@
 
 /// Helpers for the scripts.
 pub const PRELUDE: &str = r#"
-cd "$(mktemp -d)" && echo "IS dir $PWD"
+cd "$(mktemp -d -p ~)" && echo "IS dir $PWD"
 trap 'rm -rf "$PWD"' EXIT
 is() { echo "IS $*"; }
 submit() { J=$(sbatch --parsable -o /dev/null "$@") && is job "${J%;*}"; }
 await() { local i; for ((i = 0; i < 300; i++)); do [[ $(squeue -h -t all -j "$1" -o %T) == "$2" ]] && return; sleep 0.05; done; echo "no $2"; }
+told() { local i; for ((i = 0; i < 75; i++)); do [[ $(sacct -X -n -P -j "$J" -o JobName,End) == "$1"\|2* ]] && return; sleep 0.2; done; echo "not told"; }
 script() { printf '#!/bin/bash\n%s\n' "$*"; }
 "#;
 
@@ -180,15 +181,15 @@ pub const QUESTIONS: &[(&str, &str)] = &[
     ("sacct: an unknown field", "sacct -X -n -P -j 1 -o frobnicate"),
     (
         "sacct: a failed job",
-        "submit -J told --wrap 'exit 3'; await $J FAILED; sleep 1.5; sacct -X -n -P -j $J -o JobIDRaw,JobName,State,ExitCode,Partition",
+        "submit -J told --wrap 'exit 3'; await $J FAILED; told told; sacct -X -n -P -j $J -o JobIDRaw,JobName,State,ExitCode,Partition",
     ),
     (
         "sacct: a cancelled job",
-        "submit -H -J told --wrap true; scancel $J; await $J CANCELLED; sleep 1.5; sacct -X -n -P -j $J -o JobIDRaw,JobName,State%40,ExitCode",
+        "submit -H -J told --wrap true; scancel $J; await $J CANCELLED; told told; sacct -X -n -P -j $J -o JobIDRaw,JobName,State%40,ExitCode",
     ),
     (
         "sacct: as slurm-sandbox asks",
-        "submit -J told --wrap true; await $J COMPLETED; sleep 1.5; SLURM_TIME_FORMAT=%s sacct --allocations --noheader --parsable2 --duplicates --format=JobIDRaw,JobName%64,State%40,ExitCode,Submit --jobs=$J",
+        "submit -J told --wrap true; await $J COMPLETED; told told; SLURM_TIME_FORMAT=%s sacct --allocations --noheader --parsable2 --duplicates --format=JobIDRaw,JobName%64,State%40,ExitCode,Submit --jobs=$J",
     ),
     // ---------------------------------------------------------------- sinfo
     ("sinfo: partitions", "sinfo -h -o '%P|%a|%l'"),

@@ -1,7 +1,5 @@
 //! The command line: for people as text, for the client's declarative mode as bare JSON and exit codes.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::scenarios::process;

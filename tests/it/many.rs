@@ -1,7 +1,5 @@
 //! Hundreds and thousands of leases: what they cost the controller, and that the answer still fits the client.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use crate::scenarios::process;
@@ -45,11 +43,14 @@ fn a_thousand_leases_cost_one_question() {
     multiply(&site, &model, 1000, 100_000);
     let before = calls(&site);
     let reply = site.ask("list", json!({}));
-    say(&format!("TIME fake: list of 1,001 leases, 1,000 denied for the first time: {} ms", reply.took.as_millis()));
+    say(&format!(
+        "measured: fake: list of 1,001 leases, 1,000 denied for the first time: {} ms",
+        reply.took.as_millis()
+    ));
     assert_eq!(reply.rows().len(), 1001);
     assert_eq!(calls(&site) - before, 1, "one squeue for all");
     let again = site.ask("list", json!({"all": true, "refresh": true}));
-    say(&format!("TIME fake: list of 1,001 leases: {} ms", again.took.as_millis()));
+    say(&format!("measured: fake: list of 1,001 leases: {} ms", again.took.as_millis()));
     assert_eq!(again.rows().len(), 1001);
     assert_eq!(calls(&site) - before, 2);
     // An outage and its end cost no more.
@@ -76,7 +77,7 @@ fn the_list_of_five_thousand_leases_fits() {
     // Without an answer of Slurm nothing is written down for each.
     fake.control(&["set", "squeue", "down"]).ok();
     let reply = site.ask("list", json!({}));
-    say(&format!("TIME fake: list of 5,001 leases: {} ms", reply.took.as_millis()));
+    say(&format!("measured: fake: list of 5,001 leases: {} ms", reply.took.as_millis()));
     let ids: std::collections::HashSet<_> =
         reply.rows().iter().map(|row| row["leaseId"].as_str().unwrap().to_owned()).collect();
     assert!(made.iter().all(|lease| ids.contains(&lease.id)) && ids.len() == 5001);

@@ -165,7 +165,7 @@ fn a_state_of_a_later_slurm_moves_nothing() {
 /// apart with no sight of the job between them; a submission without an answer may also have passed its horizon.
 #[test]
 fn gone_is_proven() {
-    check(4000, (start(), looks(anything())), |((record, start), looks)| {
+    check(2000, (start(), looks(anything())), |((record, start), looks)| {
         play(record, &looks, |_, after, view, _, memory, clock| {
             let past = memory.real >= SUBMISSION_HORIZON_SECONDS && view.observation == Observation::Denied;
             let lost = matches!(start, Start::Unanswered) && after.job.is_none() && past;
@@ -245,7 +245,7 @@ fn two_denials_apart_end_a_lease() {
 /// What is to be cancelled was just shown to live and to be of this very lease.
 #[test]
 fn only_own_and_living_jobs_are_cancelled() {
-    check(3000, (start(), looks(anything())), |((record, _), looks)| {
+    check(1500, (start(), looks(anything())), |((record, _), looks)| {
         play(record, &looks, |_, after, view, look, _, clock| {
             let Farewell::Cancel(jobs) = farewell(after, view, clock) else { return };
             let rows = listing(look).map(|listing| listing.rows).unwrap_or_default();

@@ -238,7 +238,7 @@ pub fn sbatch_output(output: &Output) {
     match sbatch::outcome(output) {
         Outcome::Submitted(job) => {
             assert_eq!(output.end, End::Exit(0));
-            let line = ids().last().expect("a line that is an id").trim_end_matches('\r').trim_start_matches('0');
+            let line = ids().next_back().expect("a line that is an id").trim_end_matches('\r').trim_start_matches('0');
             assert_eq!(job.to_string(), line);
         }
         Outcome::Unknown { said, .. } => {

@@ -73,12 +73,12 @@ fn map(most: usize) -> impl Strategy<Value = Map<String, Value>> {
 
 #[test]
 fn any_map_is_accepted_whole_or_refused() {
-    check(3000, map(4), |map| oracle::config_map(&map));
+    check(1500, map(4), |map| oracle::config_map(&map));
 }
 
 #[test]
 fn every_complaint_names_its_key() {
-    check(1500, map(6), |map| {
+    check(700, map(6), |map| {
         let mut reader = Reader::new(&map);
         sbatch::read(&mut reader);
         connection::read(&mut reader);
@@ -98,7 +98,7 @@ fn every_complaint_names_its_key() {
 
 #[test]
 fn each_key_alone_is_accepted_or_named() {
-    check(3000, (select(KEYS), likely()), |(key, value)| {
+    check(1500, (select(KEYS), likely()), |(key, value)| {
         let map: Map<String, Value> = [(key.to_owned(), value)].into_iter().collect();
         oracle::config_map(&map);
         if let Err(failure) = parse(&map) {
@@ -162,7 +162,7 @@ fn extra_argument() -> impl Strategy<Value = String> {
 
 #[test]
 fn extra_arguments_are_one_allowed_option_each() {
-    check(3000, vec(extra_argument(), 1..4), |arguments| {
+    check(1500, vec(extra_argument(), 1..4), |arguments| {
         let map: Map<String, Value> = [("extraSbatchArgs".to_owned(), json!(arguments))].into_iter().collect();
         oracle::config_map(&map);
         if let Ok(settings) = parse(&map) {

@@ -128,7 +128,7 @@ fn rows_that_were_printed_are_found() {
 /// A name or comment may imitate the marks of a row and hide a job by that, but never unnoticed.
 #[test]
 fn a_hidden_row_is_noticed() {
-    check(1000, vec(row_with(free_text().boxed()), 0..4), |rows| {
+    check(500, vec(row_with(free_text().boxed()), 0..4), |rows| {
         let text: String = rows.iter().map(printed).collect();
         let listing = parse_listing(&output(End::Exit(0), text, ""), None).unwrap();
         assert!(!listing.complete || listing.rows == rows.iter().map(as_read).collect::<Vec<_>>(), "{listing:?}");
@@ -139,7 +139,7 @@ fn a_hidden_row_is_noticed() {
 /// listing's word; a second denial, at least ten seconds later, stands behind it.
 #[test]
 fn a_cut_listing_is_never_complete_unless_cut_between_rows() {
-    check(2000, (vec(row(), 1..5), any::<prop::sample::Index>()), |(rows, at)| {
+    check(700, (vec(row(), 1..5), any::<prop::sample::Index>()), |(rows, at)| {
         let texts: Vec<String> = rows.iter().map(printed).collect();
         let whole = texts.concat();
         let at = at.index(whole.len());
@@ -192,7 +192,7 @@ fn only_a_clean_end_and_a_silent_stderr_make_a_listing_complete() {
 fn one_job_is_denied_only_in_so_many_words() {
     let stderr =
         prop_oneof![text(), Just("slurm_load_jobs error: Invalid job id specified\n".to_owned()), Just(String::new())];
-    check(1000, (0..3i32, vec(row(), 0..2), stderr), |(code, rows, stderr)| {
+    check(600, (0..3i32, vec(row(), 0..2), stderr), |(code, rows, stderr)| {
         let text: String = rows.iter().map(printed).collect();
         let job = JobId { id: 7, cluster: None };
         let denied = parse_single(&output(End::Exit(code), text, stderr.as_str()), &job) == Ok(None);
@@ -202,7 +202,7 @@ fn one_job_is_denied_only_in_so_many_words() {
 
 #[test]
 fn any_bytes_from_squeue() {
-    check(1500, vec(prop_oneof![any::<u8>(), select(&b"@7\x1f\x1f\x1f$\n\0 x"[..])], 0..150), |bytes| {
+    check(800, vec(prop_oneof![any::<u8>(), select(&b"@7\x1f\x1f\x1f$\n\0 x"[..])], 0..150), |bytes| {
         oracle::squeue(&bytes)
     });
 }
@@ -215,7 +215,7 @@ fn any_bytes_from_sacct() {
             .prop_map(|(id, name, state, exit, at)| format!("{id}|{name}|{state}|{exit}|{at}")),
         (select(STATES), 95..105i64).prop_map(|(state, at)| format!("7|cbx-4b38f35d4e31|{state}|0:0|{at}")),
     ];
-    check(1000, vec(line, 0..5), |lines| oracle::sacct(lines.join("\n").as_bytes()));
+    check(600, vec(line, 0..5), |lines| oracle::sacct(lines.join("\n").as_bytes()));
 }
 
 /// Texts of sbatch, of wrappers and hooks around it.
@@ -236,7 +236,7 @@ fn said() -> impl Strategy<Value = String> {
 #[test]
 fn a_submission_is_believed_only_when_a_line_is_exactly_an_id() {
     let end = prop_oneof![3 => Just(End::Exit(0)), 2 => Just(End::Exit(1)), 1 => Just(End::Signal(15)), 1 => Just(End::DeadlinePassed)];
-    check(3000, (end, said(), said()), |(end, stdout, stderr)| oracle::sbatch_output(&output(end, stdout, stderr)));
+    check(1200, (end, said(), said()), |(end, stdout, stderr)| oracle::sbatch_output(&output(end, stdout, stderr)));
 }
 
 #[test]

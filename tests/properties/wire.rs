@@ -84,7 +84,7 @@ fn any_bytes_are_read_or_refused() {
 
 #[test]
 fn any_shape_is_read_or_refused() {
-    check(1024, prop_oneof![json_value(), shaped()], |value| oracle::request(value.to_string().as_bytes()));
+    check(512, prop_oneof![json_value(), shaped()], |value| oracle::request(value.to_string().as_bytes()));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn any_list_is_one_line_and_none_is_dropped() {
 #[test]
 fn long_lists_shrink_and_too_long_ones_are_refused() {
     // Around the bound: rows of 100 to some 1000 bytes, 500 to 6000 of them.
-    check(12, (vec(lease(), 1..4), 500..6000usize, 0..400usize), |(rows, count, padding)| {
+    check(5, (vec(lease(), 1..4), 500..6000usize, 0..400usize), |(rows, count, padding)| {
         let pad = "ü\"\u{1}".repeat(padding / 4);
         let padded = |row: &Lease| Lease {
             server_type: pad.clone(),
@@ -229,7 +229,7 @@ fn any_answer_is_one_line() {
 #[test]
 fn any_failure_is_one_line_with_its_row() {
     let parts = (proptest::sample::select(&Kind::ALL[..]), text(), option::of(text()), text(), 0..3000usize);
-    check(256, parts, |(kind, what, remedy, cause, often)| {
+    check(96, parts, |(kind, what, remedy, cause, often)| {
         let mut failure = Failure::new(kind, what.repeat(often)).cause(cause.repeat(often));
         if let Some(remedy) = remedy {
             failure = failure.remedy(remedy);

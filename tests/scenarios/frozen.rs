@@ -53,12 +53,12 @@ struct Frozen<'a>(&'a Site);
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            if let Place::Campus(campus) = &self.0.place {
-                // Without a panic of its own, which would hide the first.
-                let _ = campus.tool("svc").args(["ctl", "thaw", "slurmctld"]).output();
-                let _ = campus.tool("svc").args(["ctl", "start", "slurmctld"]).output();
-            }
+        if std::thread::panicking()
+            && let Place::Campus(campus) = &self.0.place
+        {
+            // Without a panic of its own, which would hide the first.
+            let _ = campus.tool("svc").args(["ctl", "thaw", "slurmctld"]).output();
+            let _ = campus.tool("svc").args(["ctl", "start", "slurmctld"]).output();
         }
     }
 }

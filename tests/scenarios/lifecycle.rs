@@ -98,7 +98,7 @@ fn timing(site: &Site, lease: &super::site::Lease, took: Duration, answered: f64
     let published = site.shell(&format!("stat -c %.Y {}/*/endpoint.json", site.shared_dir(lease)));
     let published: f64 = published.line().parse().unwrap();
     super::say(&format!(
-        "TIME {}: call to answer {} ms, sshd listening to answer {} ms",
+        "measured: {}: call to answer {} ms, sshd listening to answer {} ms",
         if site.is_fake() { "fake" } else { "campus" },
         took.as_millis(),
         ((answered - published) * 1000.0).round()
