@@ -171,7 +171,7 @@ show_partitions() {
   local name max def mode n=${#NODES[@]}
   ask 'slurm_load_partitions error: %s' REQUEST_PARTITION_INFO
   if [[ $1 && ! ${PART[$1]+x} ]]; then
-    warn "Partition $1 not found"
+    say "Partition $1 not found"
     finish 1
   fi
   for name in "${PARTITIONS[@]}"; do

@@ -232,6 +232,11 @@ refuse_job() {
 check_site() {
   local config='Requested node configuration is not available' term item mb
 
+  # Of several partitions the first is taken; real Slurm takes the one that starts the job first.
+  for item in ${J[_partition]//,/ }; do
+    [[ ${PART[$item]+x} ]] || J[_partition]=$item
+  done
+  [[ ! ${PART[${J[_partition]%%,*}]+x} ]] || J[_partition]=${J[_partition]%%,*}
   if [[ ! ${PART[${J[_partition]}]+x} ]]; then
     warn "sbatch: error: invalid partition specified: ${J[_partition]}"
     refuse_job 'Invalid partition name specified'
