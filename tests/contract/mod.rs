@@ -20,11 +20,7 @@ fn the_fake_answers_as_slurm_does() {
     let (fake, real) = (Site::fake(Setup::default()), Site::campus(Setup::default()));
     let different = Mutex::new(Vec::new());
     process::each(QUESTIONS, |(name, script)| {
-        let t = std::time::Instant::now();
-        let fake = answer(&fake, script);
-        let t1 = t.elapsed();
-        let real = answer(&real, script);
-        crate::scenarios::say(&format!("Q {:?} {:?} {name}", t1, t.elapsed() - t1));
+        let [fake, real] = [&fake, &real].map(|site| answer(site, script));
         if fake != real {
             let text = format!("{name}\n--- fake\n{fake}--- real\n{real}");
             different.lock().unwrap_or_else(|poison| poison.into_inner()).push(text);

@@ -64,10 +64,10 @@ pub const QUESTIONS: &[(&str, &str)] = &[
     ),
     (
         "squeue: a time limit that never fits",
-        "submit -p short -t 30 --wrap true; sleep 0.5; squeue -h -j $J -o '%T|%r'; scancel $J",
+        "submit -p short -t 30 --wrap true; sleep 2; squeue -h -j $J -o '%T|%r'; scancel $J",
     ),
-    ("squeue: cpus that never fit", "submit -c 5000 --wrap true; sleep 0.5; squeue -h -j $J -o '%T|%r'; scancel $J"),
-    ("squeue: nodes that never fit", "submit -N 90 --wrap true; sleep 0.5; squeue -h -j $J -o '%T|%r'; scancel $J"),
+    ("squeue: cpus that never fit", "submit -c 5000 --wrap true; sleep 2; squeue -h -j $J -o '%T|%r'; scancel $J"),
+    ("squeue: nodes that never fit", "submit -N 90 --wrap true; sleep 2; squeue -h -j $J -o '%T|%r'; scancel $J"),
     // ---------------------------------------------------------------- sbatch
     ("sbatch: an unknown partition", "sbatch -p nope --wrap true"),
     ("sbatch: two partitions, one unknown", "sbatch -p batch,nope --wrap true"),
@@ -132,10 +132,6 @@ pub const QUESTIONS: &[(&str, &str)] = &[
     (
         "scancel: a job of another state",
         "submit -H --wrap true; SCANCEL_STATE=RUNNING scancel $J; squeue -h -j $J -o %T; scancel $J",
-    ),
-    (
-        "scancel: a signal to a waiting job",
-        "submit -H --wrap true; scancel -s USR1 $J; echo rc $?; squeue -h -t all -j $J -o %T; scancel $J",
     ),
     ("scancel: an unknown and a known id", "submit -H --wrap true; scancel 999999 $J; echo rc $?; await $J CANCELLED"),
     (

@@ -12,12 +12,15 @@ declare -A TITLE=(
 # row KEY FAULT WHAT: names the row that the next runs belong to. Rows are sorted by key.
 row() {
   ROW=$1
-  printf 'row|%s|%s|%s|%s\n' "$1" "$WHERE" "$2" "$3" >>"$BOOK"
+  [[ $WHERE == fake ]] || ROW+=r
+  printf 'row|%s|%s|%s|%s\n' "$ROW" "$WHERE" "$2" "$3" >>"$BOOK"
 }
 
 # begin TASK...: a run, and the words that repeat exactly this one.
 begin() {
-  REPRO="scripts/reliability${OPTIONS:+ $OPTIONS} --task '$*'"
+  REPRO=scripts/reliability
+  [[ $WHERE == fake ]] || REPRO+=' --campus'
+  REPRO+=" --task '$*'"
   printf 'run|%s\n' "$ROW" >>"$BOOK"
   [[ ! ${VERBOSE:-} ]] || say "${W##*/} $*"
 }

@@ -3,7 +3,7 @@
 
 # make_site: W is the worker's directory.
 make_site() {
-  WHERE=fake STATE=$W/state ME=$(id -un) KILLED_AT_ONCE=''
+  WHERE=fake STATE=$W/state SEEN=$W/state TRACE=$W/strace ME=$(id -un) KILLED_AT_ONCE=''
   export HOME=$W/home SLURM_CONF=$W/site/fake-slurm.conf XDG_STATE_HOME=$W/home/state
   mkdir -p "$W/site" "$HOME" || die "cannot make $W"
   # Finished jobs are forgotten soon, or listings of thousands would be all that is measured.
@@ -23,6 +23,9 @@ clean_state() { rm -rf -- "$STATE"; }
 
 # end_site: only what was started from this site.
 end_site() { fake-slurm down >/dev/null 2>&1; }
+
+# in_group COMMAND...: in a process group of its own, which is this process's number.
+in_group() { exec setsid "$@"; }
 
 run_binary() { timeout -s KILL "${CALL_LIMIT:-100}" "$BIN" --state-dir "$STATE"; }
 

@@ -10,7 +10,7 @@ CALLS=(mkdirat renameat fsync flock write '?clone,?clone3,?vfork,?fork' wait4 '?
 killed_call() {
   local calls=$1 n=$2 pid status
   shift 2
-  setsid strace "$@" -qq -o "$W/strace" -e "trace=$calls" -e "inject=$calls:signal=SIGKILL:when=$n" \
+  in_group strace "$@" -qq -o "$TRACE" -e "trace=$calls" -e "inject=$calls:signal=SIGKILL:when=$n" \
     "$BIN" --state-dir "$STATE" <"$W/request" >"$W/out" 2>"$W/err" &
   pid=$!
   wait "$pid" 2>/dev/null
@@ -18,7 +18,7 @@ killed_call() {
   kill -KILL -- "-$pid" 2>/dev/null
   case $status in
     137) return 0 ;;
-    *) [[ -s $W/out ]] || die "strace does not work here (exit $status): $(tail -n 3 "$W/err" "$W/strace" 2>/dev/null | tr '\n' ' ')" ;;
+    *) [[ -s $W/out ]] || die "strace does not work here (exit $status): $(tail -n 3 "$W/err" | tr '\n' ' ')" ;;
   esac
   return 1
 }
@@ -60,7 +60,7 @@ killed_acquire_at() {
   fi
   still_known "$LEASE"
   # A call that had not begun leaves nothing to mend.
-  if [[ ! -e $STATE/leases/$LEASE && ! $(lease_files "$LEASE") ]]; then
+  if [[ ! -e $SEEN/leases/$LEASE && ! $(lease_files "$LEASE") ]]; then
     nothing_left "$LEASE"
     return
   fi
@@ -168,7 +168,7 @@ killed_settling_at() {
   request "$1" "$LEASE" >"$W/request"
   killed_call "$2" "$3" || survived=1
   still_known "$LEASE"
-  if grep -q '"phase": "releasing"' "$STATE/leases/$LEASE/record.json" 2>/dev/null; then
+  if grep -q '"phase": "releasing"' "$SEEN/leases/$LEASE/record.json" 2>/dev/null; then
     wait_for 45 settled "$1" || bad stuck "$1 does not finish the release: $OUT"
     nothing_left "$LEASE"
   else
@@ -178,7 +178,7 @@ killed_settling_at() {
 }
 settled() {
   call "$1" "$LEASE"
-  [[ ! -e $STATE/leases/$LEASE ]]
+  [[ ! -e $SEEN/leases/$LEASE ]]
 }
 
 # The moments that no system call of ours marks: right before and right after a command of Slurm has taken effect.
@@ -190,7 +190,7 @@ killed_by_command() { # OPERATION COMMAND MOMENT
   if [[ $operation != acquire ]]; then must_lease "$LEASE" || return; fi
   set_fault "$command" kill-parent "$moment" --times 1
   request "$operation" "$LEASE" ',"acquireTimeoutSeconds":20' >"$W/request"
-  setsid "$BIN" --state-dir "$STATE" <"$W/request" >"$W/out" 2>"$W/err" &
+  in_group "$BIN" --state-dir "$STATE" <"$W/request" >"$W/out" 2>"$W/err" &
   pid=$!
   wait "$pid" 2>/dev/null
   kill -KILL -- "-$pid" 2>/dev/null

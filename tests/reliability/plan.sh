@@ -55,13 +55,16 @@ plan_rest() {
 }
 
 plan_full() {
-  local calls operation command moment kind
+  local calls operation command moment kind step
   # Those that wait come first: they leave the processors to the others.
   plan_slurm
   plan_rest
   for calls in "${CALLS[@]}"; do
-    printf 'killed_acquire %s 1 300 1\n' "$calls"
-    printf 'killed_release %s 1 300 1\n' "$calls"
+    step=1
+    # Most files are only read, and most waits are like the one before.
+    case $calls in openat | *poll | statx) step=2 ;; esac
+    printf 'killed_acquire %s 1 300 %s\n' "$calls" "$step"
+    printf 'killed_release %s 1 300 %s\n' "$calls" "$step"
   done
   for calls in mkdirat renameat fsync flock '?unlinkat' wait4 '?clone,?clone3,?vfork,?fork'; do
     printf 'killed_settling list %s 1 300 2\nkilled_settling cleanup %s 2 300 2\n' "$calls" "$calls"
@@ -95,4 +98,21 @@ plan_fast() {
     'killed_beside resolve openat 20 300 30' 'killed_beside touch renameat 1 300 1' \
     'killed_by_command acquire sbatch after-group' 'killed_by_command release scancel before-group' \
     'error_at acquire write 1 300 6' 'error_at release renameat 1 300 2'
+}
+
+plan_campus() {
+  local calls operation
+  for calls in mkdirat renameat fsync flock '?clone,?clone3,?vfork,?fork' wait4 write; do
+    printf 'killed_acquire %s 2 300 5\n' "$calls"
+    printf 'killed_release %s 1 300 5\n' "$calls"
+  done
+  printf '%s\n' 'killed_acquire openat 40 300 15' 'killed_release ?unlinkat 2 300 5' 'killed_settling list renameat 1 300 5' \
+    'killed_settling cleanup fsync 1 300 5' 'killed_beside resolve openat 35 300 20' 'killed_beside touch renameat 1 300 1' \
+    'acquires_of_one 1' 'acquire_against release 1' 'acquire_against release 2' 'acquire_against list 1' 'acquire_against cleanup 1'
+  for calls in frozen frozen-killed dead unplugged munge-login munge-ctl; do
+    for operation in acquire release list resolve; do printf 'real_fault %s %s\n' "$calls" "$operation"; done
+  done
+  for calls in slurmdbd mariadbd; do printf 'real_fault %s life\n' "$calls"; done
+  printf '%s\n' 'requeued' 'suspended' 'preempted scavkill' 'preempted scavenge' 'stubborn' 'read_only' 'daemon_of_node kill' \
+    'daemon_of_node freeze' wall_time 'node_off' 'purged' 'unaccounted'
 }

@@ -1,7 +1,7 @@
 //! What slurm-sandbox promises, as scenarios that run the real binary on a site. tests/it/main.rs runs them on the fake
 //! scheduler, tests/slurm.rs on a real Slurm; a scenario sees only a [`site::Site`].
 //!
-//! - `site`, `fake`, `campus`: where the binary runs; `process` runs it; `wire` checks and reads what it answers;
+//! - `site`, `fake`, `campus`: where the binary runs; `lease`: identities; `process` runs it; `wire` checks and reads what it answers;
 //!   `session` logs in to leases; `leftovers` proves that nothing of one is left.
 //! - all others: scenarios, one function each. [`shared`] lists those that run on both.
 
@@ -13,6 +13,7 @@ pub mod fake;
 pub mod frozen;
 pub mod hostile;
 pub mod identity;
+pub mod lease;
 pub mod leftovers;
 pub mod lifecycle;
 pub mod process;

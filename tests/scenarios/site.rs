@@ -3,12 +3,13 @@
 
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::campus::Campus;
 use super::fake::Fake;
+pub use super::lease::{Lease, hex, job_of, now};
 use super::process::{self, Output, Running, quoted};
 use super::wire::{Refusal, Reply};
 
@@ -43,47 +44,6 @@ pub struct Site {
     /// Of this test alone, on the login host; on the campus also seen by the nodes.
     pub root: String,
     leases: Mutex<Vec<Lease>>,
-}
-
-/// An identity that no other test uses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    pub id: String,
-    pub slug: String,
-    pub name: String,
-}
-
-impl Lease {
-    pub fn new(word: &str) -> Lease {
-        let id = format!("cbx_{}", hex(6));
-        Lease::of(&id, &format!("{word}-{}", &id[10..]))
-    }
-
-    pub fn of(id: &str, slug: &str) -> Lease {
-        // The client's own name for a lease: FNV-1a over its id.
-        let hash = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        Lease { id: id.to_owned(), slug: slug.to_owned(), name: format!("crabbox-{slug}-{hash:08x}") }
-    }
-
-    pub fn desired(&self) -> Value {
-        json!({"leaseId": self.id, "slug": self.slug, "name": self.name})
-    }
-
-    pub fn job_name(&self) -> String {
-        format!("cbx-{}", &self.id[4..])
-    }
-}
-
-pub fn hex(bytes: usize) -> String {
-    use std::io::Read;
-    let mut random = vec![0; bytes];
-    std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).expect("random bytes");
-    random.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Seconds since the epoch.
-pub fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64()
 }
 
 /// One start of the binary.
@@ -397,11 +357,4 @@ impl Drop for Site {
             let _ = command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
         }
     }
-}
-
-/// The job id in a cloud id.
-#[track_caller]
-pub fn job_of(lease: &Value) -> String {
-    let cloud_id = lease["cloudId"].as_str().expect("a string");
-    cloud_id.strip_prefix("slurm/job/").unwrap_or_else(|| panic!("no job: {cloud_id}")).to_owned()
 }
