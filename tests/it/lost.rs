@@ -82,10 +82,10 @@ fn submissions_whose_answer_is_lost_are_found() {
 /// The request is lost for good: after two denials another attempt, and never two jobs past their permit.
 #[test]
 fn submissions_that_are_lost_are_made_again() {
-    process::each(&["timeout lost --times 1", "zero-bytes lost --times 1", "frozen-then-killed --times 1"], |&fault| {
+    process::each(&["timeout lost", "zero-bytes lost", "frozen-then-killed"], |&fault| {
         let site = site();
         let lease = site.lease("again");
-        control(&site, &format!("set sbatch {fault}").replace(" --times 1", "")).ok();
+        control(&site, &format!("set sbatch {fault}"));
         let waiting = site.spawn(site.acquiring(&lease, json!({})));
         submitted(&site, 1);
         control(&site, "clear sbatch");

@@ -120,7 +120,7 @@ release_once() {
   call release "$1"
   ((MS <= RELEASE_LIMIT_MS)) || bad answer "a release took $MS ms"
   case $MESSAGE in
-    *'has ended'* | *'does not exist'*) honest "$1" ;;
+    *'its job has ended'* | *'does not exist'*) honest "$1" ;;
     *'is ending'*)
       if live_jobs "$1" | grep -qv '|COMPLETING|'; then honest "$1"; fi
       wait_for 45 is_not_listed "$1" || bad stuck "released, but listed for 45 s more: $OUT"

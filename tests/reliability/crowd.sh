@@ -61,7 +61,7 @@ acquire_against() {
   still_known "$LEASE"
   if [[ $1 != release ]]; then
     [[ $(answers acquire) == *'"cloudId"'* ]] || bad stuck "$1 made an acquire fail: $(answers acquire)"
-  elif answers release | grep -q 'has ended' && [[ ! $(permit_of "$LEASE") ]]; then
+  elif answers release | grep -q 'its job has ended' && [[ ! $(permit_of "$LEASE") ]]; then
     nothing_left "$LEASE"
   fi
   must_lease "$LEASE"
@@ -99,7 +99,7 @@ hundred_leases() {
   for lease in "$W"/crowd/acquire.*; do
     grep -q '"cloudId"' "$lease" || bad stuck "an acquire among a hundred: $(<"$lease")"
     LEASE=${lease##*.}
-    grep -q 'has ended' "$W/crowd/release.$LEASE" || bad stuck "a release among a hundred: $(<"$W/crowd/release.$LEASE")"
+    grep -q 'its job has ended' "$W/crowd/release.$LEASE" || bad stuck "a release among a hundred: $(<"$W/crowd/release.$LEASE")"
     nothing_left "$LEASE"
   done
 }

@@ -51,7 +51,7 @@ error_once() {
   if [[ $hit != "write(1,"* && $(tail -n 1 "$W/strace") != "write(1,"*INJECTED* ]]; then
     read_answer "$operation"
     if [[ $ERROR && $hit ]]; then told "$operation"; fi
-    if [[ $operation == release && $MESSAGE == *'has ended'* ]]; then honest "$LEASE"; fi
+    if [[ $operation == release && $MESSAGE == *'its job has ended'* ]]; then honest "$LEASE"; fi
   elif ((RC == 0)); then
     bad answer "$operation exits with 0 although its answer could not be written"
   fi

@@ -40,7 +40,7 @@ rotate() {
   local operations=(acquire list release cleanup resolve touch)
   local operation=${operations[$1 % 6]}
   [[ $operation == acquire ]] || call "$operation" "$2" ',"resolveWaitSeconds":2'
-  [[ $operation != release ]] || [[ $MESSAGE != *'has ended'* ]] || honest "$2"
+  [[ $operation != release ]] || [[ $MESSAGE != *'its job has ended'* ]] || honest "$2"
   ROTATED=$operation
 }
 

@@ -39,7 +39,7 @@ under_fault() {
   # What an answer says must be true at that moment, whatever Slurm does.
   case $operation in
     acquire) [[ ! $answered ]] || one_job "$LEASE" ;;
-    release) [[ $MESSAGE != *'has ended'* ]] || honest "$LEASE" ;;
+    release) [[ $MESSAGE != *'its job has ended'* ]] || honest "$LEASE" ;;
     resolve) [[ $MESSAGE != 'no lease'* ]] || bad lost "resolve does not know the lease: $MESSAGE" ;;
     list) [[ $OUT == *"$LEASE"* ]] || bad lost "list does not show the lease: $OUT" ;;
   esac

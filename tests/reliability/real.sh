@@ -55,7 +55,7 @@ real_fault() {
     esac
   fi
   mend_it "$fault"
-  if [[ $said == *'has ended'* ]]; then honest "$LEASE"; fi
+  if [[ $said == *'its job has ended'* ]]; then honest "$LEASE"; fi
   case $operation in
     acquire) after_failed_acquire ;;
     list | resolve) must_resolve "$LEASE" "$before" ;;
@@ -192,10 +192,14 @@ daemon_of_node() {
   is_listed "$LEASE" || bad lost "not listed: $OUT"
   release_once "$LEASE" || [[ $CODE == releasing ]] || bad answer "release without slurmd: $OUT"
   case $1 in kill) svc "$node" start slurmd ;; freeze) svc "$node" thaw slurmd ;; esac
-  wait_for 60 nodes_are_up || die 'the nodes do not come back'
+  wait_for 120 nodes_are_up || die "the nodes do not come back: $(on ctl root 'sinfo -N')"
   end_lease "$LEASE"
 }
-nodes_are_up() { ! on ctl root 'sinfo -h -N -o %T' | grep -qv '^\(idle\|mixed\|allocated\)$'; }
+nodes_are_up() {
+  # A node that was drained because its processes could not be killed stays so until an operator looks.
+  on ctl root 'scontrol update nodename=n1,n2 state=resume' >/dev/null 2>&1
+  ! on ctl root 'sinfo -h -N -o %T' | grep -qv '^\(idle\|mixed\|allocated\)$'
+}
 
 node_off() {
   local node before
@@ -213,7 +217,7 @@ node_off() {
   KILLED_AT_ONCE=yes
   release_once "$LEASE" || [[ $CODE == releasing ]] || bad answer "release of a job on a dead node: $OUT"
   campus power "$node" on
-  wait_for 60 nodes_are_up || die 'the nodes do not come back'
+  wait_for 120 nodes_are_up || die "the nodes do not come back: $(on ctl root 'sinfo -N')"
   end_lease "$LEASE"
   KILLED_AT_ONCE=''
   # The bystanders on that node are gone with it.
