@@ -104,7 +104,6 @@ pub const QUESTIONS: &[(&str, &str)] = &[
         "sbatch: parsable, another cluster",
         "sbatch --parsable -M annex -H -o /dev/null --wrap true >out; cat out; J=$(<out); is job ${J%;*}; scancel -M annex ${J%;*}",
     ),
-    ("sbatch: parsable, one of two clusters", "sbatch --parsable -M campus,annex -w n99 -o /dev/null --wrap true"),
     (
         "sbatch: a script on stdin with its own options",
         "script '#SBATCH -J from-script' '' | sed 's/ -J/\\n&/;' >s; printf '#!/bin/bash\\n#SBATCH -J from-script\\ntrue\\n' | sbatch --parsable -H -o /dev/null >out; is job $(<out); squeue -h -j $(<out) -o %j; scancel $(<out)",
