@@ -22,7 +22,12 @@ make_site() {
 clean_state() { rm -rf -- "$STATE"; }
 
 # end_site: only what was started from this site.
-end_site() { fake-slurm down >/dev/null 2>&1; }
+end_site() {
+  # Jobs end their own sshd when they are told to.
+  SLURM_CONF=$W/site/fake-slurm.conf scancel -u "$ME" >/dev/null 2>&1
+  wait_for 10 no_processes
+  fake-slurm down >/dev/null 2>&1
+}
 
 # in_group COMMAND...: in a process group of its own, which is this process's number.
 in_group() { exec setsid "$@"; }

@@ -113,7 +113,7 @@ start_fault() {
 
 # recycled USER: another job got the id, while nobody looked.
 recycled() {
-  local id
+  local id before
   row 3.4 'Slurm: recycled ids' "the lease's id belongs to a job of another user, to another job of this one, to another lease; then each operation, release"
   begin recycled "$@"
   new_lease
@@ -130,13 +130,14 @@ recycled() {
         comment=cbx:cbx_fffffffffffd:0123456789abcdef:01234567
       ;;
   esac >/dev/null
+  before=$(fake-slurm calls scancel)
   call resolve "$LEASE" ',"resolveWaitSeconds":3'
   [[ ! $CLOUD_ID ]] || bad lies "resolve hands out another's job: $OUT"
   call list "$LEASE"
   call cleanup "$LEASE"
   end_lease "$LEASE"
   fake-slurm jobs | grep -q "^$id|RUNNING|" || bad wrong "the job that got the id was touched: $(fake-slurm jobs | grep "^$id|")"
-  ! fake-slurm calls scancel --list | cut -f 6- | sed '1d' | grep -qw -- "$id" || bad wrong "scancel $id after the id was another's"
+  ! fake-slurm calls scancel --list | tail -n "+$((before + 1))" | cut -f 6- | grep -qw -- "$id" || bad wrong "scancel $id after the id was another's"
   fake-slurm purge "$id"
 }
 

@@ -8,7 +8,8 @@ faults_of() {
   for fault; do printf '%s %s %s %s\n' "$task" "$operation" "$command" "$fault"; done
 }
 
-plan_slurm() {
+# Tasks that mostly wait, for Slurm or for us.
+plan_waiting() {
   local operation event fault
   faults_of acquire sbatch slurm_fault "${FAULTS_SBATCH[@]}"
   for operation in acquire release resolve list cleanup; do faults_of "$operation" squeue slurm_fault "${FAULTS_SQUEUE[@]}"; done
@@ -56,8 +57,6 @@ plan_rest() {
 
 plan_full() {
   local calls operation command moment kind step
-  # Those that wait come first: they leave the processors to the others.
-  plan_slurm
   plan_rest
   for calls in "${CALLS[@]}"; do
     step=1
@@ -73,8 +72,9 @@ plan_full() {
   for operation in resolve list touch cleanup doctor; do
     for calls in "${CALLS[@]}"; do
       case $operation-$calls in
-        doctor-wait4 | doctor-openat | doctor-*poll | doctor-statx) printf 'killed_beside %s %s 1 300 9\n' "$operation" "$calls" ;;
-        *-openat | *-wait4 | *poll) printf 'killed_beside %s %s 1 300 3\n' "$operation" "$calls" ;;
+        doctor-wait4 | doctor-openat | doctor-*poll | doctor-statx) printf 'killed_beside %s %s 1 300 15\n' "$operation" "$calls" ;;
+        doctor-* | *-statx | *-getdents64) printf 'killed_beside %s %s 1 300 4\n' "$operation" "$calls" ;;
+        *-openat | *-wait4 | *poll) printf 'killed_beside %s %s 1 300 5\n' "$operation" "$calls" ;;
         *) printf 'killed_beside %s %s 1 300 1\n' "$operation" "$calls" ;;
       esac
     done
@@ -85,16 +85,17 @@ plan_full() {
     for command in list resolve cleanup; do printf 'killed_by_command %s squeue %s\n' "$command" "$moment"; done
   done
   for operation in acquire release list; do
-    for kind in mkdirat renameat fsync write openat; do printf 'error_at %s %s 1 300 1\n' "$operation" "$kind"; done
+    for kind in mkdirat renameat fsync write; do printf 'error_at %s %s 1 300 1\n' "$operation" "$kind"; done
+    printf 'error_at %s openat 1 300 3\n' "$operation"
   done
   # These want the processors for themselves.
-  printf '%s\n' 'hundred_leases 100' 'outage 1000'
+  printf '%s\n' 'outage 1000' 'hundred_leases 100'
 }
 
 plan_fast() {
   printf '%s\n' \
-    'killed_acquire renameat 1 300 4' 'killed_acquire fsync 2 300 5' 'killed_acquire wait4 3 300 7' \
-    'killed_release fsync 1 300 3' 'killed_release ?unlinkat 2 300 4' 'killed_settling list renameat 1 300 2' \
+    'killed_acquire renameat 3 300 5' 'killed_acquire fsync 2 300 5' 'killed_acquire wait4 9 300 9' \
+    'killed_release fsync 1 300 4' 'killed_release ?unlinkat 2 300 9' 'killed_settling list renameat 1 300 2' \
     'killed_beside resolve openat 20 300 30' 'killed_beside touch renameat 1 300 1' \
     'killed_by_command acquire sbatch after-group' 'killed_by_command release scancel before-group' \
     'error_at acquire write 1 300 6' 'error_at release renameat 1 300 2'
