@@ -136,7 +136,7 @@ pub fn probe(ssh: &Ssh, pinned: bool) -> Probe {
         Ok(output) => match output.end {
             End::Exit(0) => Probe::Ready,
             // ssh's own failures; a ready check that exits 255 is told by what it printed.
-            End::Exit(255) | End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput => {
+            End::Exit(255) | End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput | End::ConnectionLost => {
                 Probe::Unreachable(output.said())
             }
             End::Exit(_) => Probe::NotReady(output.said()),

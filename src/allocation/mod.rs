@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::exchange::Exchange;
+use crate::host::Host;
 use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, judge, open_submission};
 use crate::lease::record::{Ended, Phase, Record};
 use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
@@ -32,6 +33,11 @@ impl View {
             _ => None,
         }
     }
+}
+
+/// Where Slurm's commands run for a record.
+pub fn host(record: &Record) -> Host {
+    Host::of(record.submit.as_ref())
 }
 
 /// Whether Slurm has anything to say about a record: not about one that never asked it for anything. One that has ended
@@ -105,12 +111,12 @@ pub fn view(record: &Record, listing: &Result<Listing, Unasked>) -> View {
 
 /// Asks Slurm about one record: one listing, and where that is empty or not clean, the job's own id.
 pub fn ask(record: &Record, deadline: Duration) -> View {
-    ask_by(record, deadline, |cluster| squeue::list_user(record.uid, cluster, deadline))
+    ask_by(record, deadline, |cluster| squeue::list_user(&host(record), record.uid, cluster, deadline))
 }
 
 /// The same, content with an answer that another process got at most `oldest` ago.
 pub fn ask_shared(record: &Record, shared: &Shared, oldest: Duration, deadline: Duration) -> View {
-    ask_by(record, deadline, |cluster| shared.list_user(record.uid, cluster, oldest, deadline))
+    ask_by(record, deadline, |cluster| shared.list_user(&host(record), record.uid, cluster, oldest, deadline))
 }
 
 fn ask_by(record: &Record, deadline: Duration, list: impl Fn(Option<&str>) -> Result<Listing, Unasked>) -> View {
@@ -126,7 +132,7 @@ fn ask_by(record: &Record, deadline: Duration, list: impl Fn(Option<&str>) -> Re
         _ => false,
     };
     if let (true, Some(job)) = (doubtful, &record.job) {
-        view.observation = match squeue::find(job, deadline) {
+        view.observation = match squeue::find(&host(record), job, deadline) {
             Ok(Some(row)) => Observation::Row(Box::new(row)),
             Ok(None) => Observation::Denied,
             Err(Unasked(why)) => Observation::Unasked(why),
@@ -224,20 +230,20 @@ pub fn farewell(record: &Record, view: &View, now: i64) -> Farewell {
 }
 
 /// Asks for the end of jobs that were just proven ours, one scancel a cluster.
-pub fn cancel(jobs: &[JobId], deadline: Duration) -> Result<(), String> {
+pub fn cancel(host: &Host, jobs: &[JobId], deadline: Duration) -> Result<(), String> {
     let mut by_cluster: BTreeMap<Option<&str>, Vec<u64>> = BTreeMap::new();
     for job in jobs {
         by_cluster.entry(job.cluster.as_deref()).or_default().push(job.id);
     }
     let results: Vec<_> =
-        by_cluster.into_iter().map(|(cluster, ids)| scancel::cancel(cluster, &ids, deadline)).collect();
+        by_cluster.into_iter().map(|(cluster, ids)| scancel::cancel(host, cluster, &ids, deadline)).collect();
     results.into_iter().collect()
 }
 
 /// The end of a job that the controller denies, as the accounting tells it.
 pub fn accounted_end(record: &Record, now: i64, deadline: Duration) -> Option<Ended> {
     let job = record.job.as_ref()?;
-    let ended = sacct::ended(job, &record.lease_id().job_name(), record.submitted, deadline)?;
+    let ended = sacct::ended(&host(record), job, &record.lease_id().job_name(), record.submitted, deadline)?;
     Some(Ended {
         state: ended.state.word().to_owned(),
         reason: String::new(),

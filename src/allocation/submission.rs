@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::config::Settings;
+use crate::config::connection::Route;
 use crate::exchange::Exchange;
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Guard, Store};
@@ -58,6 +59,7 @@ fn environment(record: &Record, exchange: &Exchange, settings: &Settings) -> Vec
         ("CBX_NAME", record.identity.name.clone().into()),
         ("CBX_STATE_DIR", attempt.clone().into()),
         ("CBX_WORK_ROOT", settings.work_root.clone().into()),
+        ("CBX_LISTEN", if record.route == Some(Route::Stdio) { "no" } else { "yes" }.into()),
         ("CBX_SSH_PUBLIC_KEY_FILE", attempt.join("authorized_keys").into()),
         ("CBX_SSH_USER", settings.ssh_user.clone().unwrap_or_default().into()),
         ("CBX_READY_CHECK", settings.ready_check.clone().into()),
@@ -109,7 +111,7 @@ pub fn submit(
         environment: &environment(record, &exchange, settings),
         script: &runner.script,
     };
-    let outcome = match submission.command().run() {
+    let outcome = match super::host(record).run(&submission.command()) {
         Ok(output) => sbatch::outcome(&output),
         Err(error) => Outcome::NotSent { said: format!("sbatch could not be started: {error}") },
     };

@@ -53,6 +53,8 @@ pub enum Verb {
     Cleanup(Cleanup),
     /// Give up a lease whose end can never be proven; refused while Slurm shows its job alive
     Forget(Forget),
+    /// Connect standard input and output with a lease's sshd: the proxy command of leases behind a login host
+    Connect(Connect),
     /// Show what a lease's job and sshd have written, and how it ended
     Logs(Logs),
     /// Log in to a lease, or run a command in it
@@ -170,6 +172,12 @@ pub struct Forget {
     /// Why; it is written down with the lease's last record
     #[arg(long, value_name = "TEXT")]
     pub because: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// Lease id, slug, name, cloud id or job id
+    pub lease: String,
 }
 
 #[derive(Debug, Args)]

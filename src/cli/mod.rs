@@ -172,6 +172,7 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
         Verb::Forget(flags) => {
             operation::forget::run(&options, &flags.lease, &flags.because).map(|done| text(format!("{done}\n")))
         }
+        Verb::Connect(flags) => operation::connect::run(&options, &flags.lease).map(|()| Outcome::default()),
         Verb::Logs(flags) => visit::logs(&options, &flags.lease).map(text),
         Verb::Ssh(flags) => visit::ssh(&options, base(Operation::Resolve), &flags.lease, &flags.command),
     }

@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+use super::login::LoginHost;
 use super::value::{Reader, is_line, is_word};
 
 /// The placeholders of a proxy template, as in the reference adapter, and `{user}`.
@@ -22,24 +25,51 @@ pub enum Connection {
         login_host: String,
         login_user: String,
     },
+    /// The client's ssh runs our own `connect`.
+    Connect(Route),
 }
 
-/// Reads `sshMode`, `loginHost`, `loginUser` and `proxyCommand`.
-pub fn read(reader: &mut Reader<'_>) -> Connection {
-    let mode = reader.text("sshMode", "\"direct\" or \"proxy-through-login\"", |text| {
-        matches!(text, "direct" | "proxy-through-login")
+/// The way that `connect` takes; a lease remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "by")]
+pub enum Route {
+    /// Forwarded by the last of these hosts, each reached through the one before.
+    Login { hops: Vec<String> },
+    /// A session of its own in the job, started by srun where Slurm's commands run: nothing listens.
+    Stdio,
+}
+
+/// Reads `sshMode`, `loginHost`, `loginUser` and `proxyCommand`. From a client outside, nodes can rarely be reached, so
+/// with a `submitHost` the way through it is the default.
+pub fn read(reader: &mut Reader<'_>, submit: Option<&LoginHost>) -> Connection {
+    let mode = reader.text("sshMode", "\"direct\", \"proxy-through-login\" or \"stdio\"", |text| {
+        matches!(text, "direct" | "proxy-through-login" | "stdio")
     });
     let login_host = reader
-        .text("loginHost", "a host name, address or ssh alias of letters, digits and ._:-", is_host)
+        .text(
+            "loginHost",
+            "a host name, address or ssh alias of letters, digits and ._:-, or several apart by commas",
+            |text| text.split(',').all(is_host),
+        )
         .unwrap_or_default();
     let login_user = reader
         .text("loginUser", "a user name of letters, digits and ._@-", |text| is_word(text, "._@-"))
         .unwrap_or_default();
     let command = reader
         .text("proxyCommand", "one line without single quotes", |text| is_line(text, 4096) && !text.contains('\''));
-    let through_login = mode.as_deref() == Some("proxy-through-login");
-    if through_login && login_host.is_empty() && command.is_none() {
+    let stdio = mode.as_deref() == Some("stdio");
+    let through_login = match mode.as_deref() {
+        Some(mode) => mode == "proxy-through-login",
+        None => submit.is_some(),
+    };
+    if through_login && login_host.is_empty() && command.is_none() && submit.is_none() {
         reader.complain_all("config key \"sshMode\" is \"proxy-through-login\", which needs \"loginHost\"");
+    }
+    if stdio && command.is_some() {
+        reader.complain_all("config key \"proxyCommand\" cannot be used with \"sshMode\" \"stdio\", which has its own");
+    }
+    if stdio {
+        return Connection::Connect(Route::Stdio);
     }
     if let Some(template) = command {
         let unknown: Vec<_> =
@@ -61,11 +91,37 @@ pub fn read(reader: &mut Reader<'_>) -> Connection {
     if !through_login {
         return Connection::Direct;
     }
-    let target = if login_user.is_empty() { "{loginHost}" } else { "{loginUser}@{loginHost}" };
-    // The inner ssh gets none of the client's options: without BatchMode it could ask for a password in the middle
-    // of a sync, without a time limit it could hang longer than the client waits.
-    let template = format!("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p {target}");
+    let as_user = |host: &str| {
+        if login_user.is_empty() { host.to_owned() } else { format!("{login_user}@{host}") }
+    };
+    let mut hops: Vec<String> = login_host.split(',').filter(|host| !host.is_empty()).map(as_user).collect();
+    if let Some(submit) = submit {
+        // The same host under its plain name goes through the connection that is there anyway.
+        match hops.first_mut() {
+            None => hops.push(submit.destination()),
+            Some(first) if *first == submit.host => *first = submit.destination(),
+            Some(_) => {}
+        }
+        return Connection::Connect(Route::Login { hops });
+    }
+    let template = match hops.as_slice() {
+        [_] if login_user.is_empty() => forwarding(&["{loginHost}".to_owned()]),
+        [_] => forwarding(&["{loginUser}@{loginHost}".to_owned()]),
+        _ => forwarding(&hops),
+    };
     Connection::Proxy { template, login_host, login_user }
+}
+
+/// The command that connects to `%h:%p` through these hosts. Each ssh gets its own options: without BatchMode it could
+/// ask for a password in the middle of a sync, without a time limit it could hang longer than the client waits.
+fn forwarding(hops: &[String]) -> String {
+    let Some((last, before)) = hops.split_last() else { return String::new() };
+    let options = "-o BatchMode=yes -o ConnectTimeout=10";
+    if before.is_empty() {
+        return format!("ssh {options} -W %h:%p {last}");
+    }
+    let inner = forwarding(before).replace('%', "%%").replace('\\', "\\\\").replace('"', "\\\"");
+    format!("ssh {options} -o \"ProxyCommand={inner}\" -W %h:%p {last}")
 }
 
 /// Whether `text` can stand as a host name: nothing that a shell or ssh could take for something else.
@@ -78,6 +134,7 @@ impl Connection {
     /// those of the login host.
     pub fn proxy_command(&self, values: &BTreeMap<&str, String>) -> Option<String> {
         let Connection::Proxy { template, login_host, login_user } = self else {
+            // A direct one needs none, our own `connect` has no placeholders.
             return None;
         };
         let mut text = String::with_capacity(template.len());
@@ -133,7 +190,8 @@ mod tests {
 
     fn connection(value: &Value) -> Result<Connection, Vec<String>> {
         let mut reader = Reader::new(value.as_object().unwrap());
-        let connection = read(&mut reader);
+        let submit = super::super::login::read(&mut reader);
+        let connection = read(&mut reader, submit.as_ref());
         let complaints = reader.finish();
         if complaints.is_empty() { Ok(connection) } else { Err(complaints) }
     }
@@ -148,12 +206,27 @@ mod tests {
     #[case(json!({"sshMode": "direct"}), None)]
     #[case(json!({"sshMode": "proxy-through-login", "loginHost": "login.example"}), Some("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p login.example"))]
     #[case(json!({"sshMode": "proxy-through-login", "loginHost": "login", "loginUser": "bob"}), Some("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p bob@login"))]
+    #[case(json!({"sshMode": "proxy-through-login", "loginHost": "a,b"}), Some("ssh -o BatchMode=yes -o ConnectTimeout=10 -o \"ProxyCommand=ssh -o BatchMode=yes -o ConnectTimeout=10 -W %%h:%%p a\" -W %h:%p b"))]
+    #[case(json!({"sshMode": "direct", "submitHost": "login"}), None)]
     #[case(json!({"proxyCommand": "jump {host} {port} {user} {slug} ${HOME} {} {a b}"}), Some("jump n1 4022 alice smoke ${HOME} {} {a b}"))]
     fn proxy_commands(#[case] value: Value, #[case] expected: Option<&str>) {
         assert_eq!(rendered(&value).as_deref(), expected);
     }
 
     #[rstest]
+    #[case(json!({"submitHost": "login"}), &["login"])]
+    #[case(json!({"submitHost": "login", "submitUser": "alice", "loginHost": "login,gw"}), &["alice@login", "gw"])]
+    #[case(json!({"submitHost": "login", "loginHost": "gw", "loginUser": "bob"}), &["bob@gw"])]
+    fn routes(#[case] value: Value, #[case] hops: &[&str]) {
+        let hops = hops.iter().map(|hop| (*hop).to_owned()).collect();
+        assert_eq!(connection(&value), Ok(Connection::Connect(Route::Login { hops })));
+    }
+
+    #[rstest]
+    #[case(json!({"sshMode": "stdio", "proxyCommand": "x"}), "cannot be used with \"sshMode\"")]
+    #[case(json!({"submitUser": "alice"}), "\"submitHost\", which is not set")]
+    #[case(json!({"submitHost": "login", "requireExistingMaster": 3}), "true or false")]
+    #[case(json!({"submitHost": "-oProxyCommand=x"}), "\"submitHost\"")]
     #[case(json!({"sshMode": "proxy-through-login"}), "needs \"loginHost\"")]
     #[case(json!({"sshMode": "tunnel"}), "\"sshMode\" is \"tunnel\"")]
     #[case(json!({"loginHost": "a;b"}), "\"loginHost\"")]

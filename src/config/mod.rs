@@ -4,6 +4,7 @@
 //! that is wrong is told at once: the key, the value, and what is allowed.
 
 pub mod connection;
+pub mod login;
 pub mod sbatch;
 pub mod value;
 
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Kind};
 use connection::Connection;
+use login::LoginHost;
 use sbatch::Resources;
 use value::{Reader, is_line, is_word};
 
@@ -29,6 +31,8 @@ pub struct Settings {
     pub clusters: Option<String>,
     /// Site text after our own word in the job's comment.
     pub comment: Option<String>,
+    /// Where Slurm's commands run, when not here.
+    pub submit: Option<LoginHost>,
     pub connection: Connection,
     pub ssh_user: Option<String>,
     pub ssh_private_key: Option<PathBuf>,
@@ -72,7 +76,10 @@ pub enum EndpointHost {
 /// Reads and checks the whole of a request's config.
 pub fn parse(config: &Map<String, Value>) -> Result<Settings, Failure> {
     let mut reader = Reader::new(config);
-    let settings = read(&mut reader);
+    let mut settings = read(&mut reader);
+    if settings.submit.is_none() {
+        settings.at_home(value::expand_home("~").as_deref());
+    }
     let complaints = reader.finish();
     if complaints.is_empty() {
         return Ok(settings);
@@ -80,6 +87,19 @@ pub fn parse(config: &Map<String, Value>) -> Result<Settings, Failure> {
     Err(Failure::new(Kind::BadConfig, format!("the configuration has {} mistake(s)", complaints.len()))
         .remedy("correct external.config")
         .causes(&complaints))
+}
+
+impl Settings {
+    /// Puts the home directory on the cluster in the place of `~`; without one, the work root is in `/tmp`.
+    pub fn at_home(&mut self, home: Option<&str>) {
+        let expanded = |path: &PathBuf| match (path.to_str().and_then(|text| text.strip_prefix('~')), home) {
+            (None, _) => Some(path.clone()),
+            (Some(rest), Some(home)) => Some(PathBuf::from(format!("{}{rest}", home.trim_end_matches('/')))),
+            (Some(_), None) => None,
+        };
+        self.work_root = expanded(&self.work_root).unwrap_or_else(|| PathBuf::from("/tmp/crabbox-slurm-work"));
+        self.shared_dir = self.shared_dir.as_ref().and_then(expanded);
+    }
 }
 
 /// Wait of the reference adapter.
@@ -97,13 +117,15 @@ const PREAMBLE_BYTES: usize = 64 * 1024;
 
 fn read(reader: &mut Reader<'_>) -> Settings {
     let resources = sbatch::read(reader);
-    let connection = connection::read(reader);
+    let submit = login::read(reader);
+    let connection = connection::read(reader, submit.as_ref());
     Settings {
         resources,
         clusters: reader.text("clusters", "names of clusters, apart by commas, and not \"all\"", |text| {
             text.split(',').all(|name| is_word(name, "_.-") && !name.eq_ignore_ascii_case("all"))
         }),
         comment: reader.text("comment", "one line of at most 512 bytes", |text| is_line(text, 512)),
+        submit,
         connection,
         ssh_user: reader.text("sshUser", "a user name of letters, digits and ._-", |text| is_word(text, "._-")),
         ssh_private_key: reader.path("sshPrivateKey"),
@@ -125,7 +147,7 @@ fn read(reader: &mut Reader<'_>) -> Settings {
         on_ending: reader.text("onEnding", "one line of shell", |text| is_line(text, 4096)).unwrap_or_default(),
         work_root: work_root(reader),
         runner_script: reader.path("runnerScript"),
-        shared_dir: reader.path("sharedDir"),
+        shared_dir: reader.cluster_path("sharedDir"),
         acquire_timeout: reader.number("acquireTimeoutSeconds", 1, MOST_SECONDS).unwrap_or(ACQUIRE_TIMEOUT_SECONDS),
         resolve_wait: reader.number("resolveWaitSeconds", 0, MOST_SECONDS).unwrap_or(RESOLVE_WAIT_SECONDS),
         idle_timeout: reader.number("idleTimeoutSeconds", 0, MOST_SECONDS).unwrap_or(IDLE_TIMEOUT_SECONDS),
@@ -179,24 +201,24 @@ fn work_root(reader: &mut Reader<'_>) -> PathBuf {
         "/", "/home", "/root", "/tmp", "/opt", "/usr", "/var", "/etc", "/dev", "/proc", "/sys", "/run", "/bin", "/lib",
         "/sbin",
     ];
-    let path = reader.path("runnerWorkRoot");
+    let path = reader.cluster_path("runnerWorkRoot");
     if let Some(path) = &path {
         let text = path.to_string_lossy();
         let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-        let text = format!("/{}", parts.join("/"));
-        let text = text.as_str();
         let home = value::expand_home("~").unwrap_or_default();
-        if SHARED_ROOTS.contains(&text)
-            || text == home
-            || text.strip_prefix("/home/").is_some_and(|rest| !rest.contains('/'))
+        let whole = if text.starts_with('~') { parts.join("/") } else { format!("/{}", parts.join("/")) };
+        let whole = whole.as_str();
+        if SHARED_ROOTS.contains(&whole)
+            || whole == "~"
+            || whole == home
+            || whole.strip_prefix("/home/").is_some_and(|rest| !rest.contains('/'))
         {
             reader.complain_all(format!(
                 "config key \"runnerWorkRoot\" is {text:?}; allowed is a directory of its own below a home or scratch directory"
             ));
         }
     }
-    path.or_else(|| value::expand_home("~/crabbox-slurm-work").map(PathBuf::from))
-        .unwrap_or_else(|| PathBuf::from("/tmp/crabbox-slurm-work"))
+    path.unwrap_or_else(|| PathBuf::from("~/crabbox-slurm-work"))
 }
 
 #[cfg(test)]

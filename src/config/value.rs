@@ -72,6 +72,40 @@ impl<'a> Reader<'a> {
         expand_home(&text).map(PathBuf::from)
     }
 
+    /// A path on the cluster: `~/` stays, for whose home it means is known only there.
+    pub fn cluster_path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let allowed = "an absolute path of letters, digits and ._/@+,:=- (~/ for the home directory)";
+        let check =
+            |text: &str| is_safe_path(text.strip_prefix('~').filter(|rest| rest.starts_with('/')).unwrap_or(text));
+        self.text(key, allowed, check).map(PathBuf::from)
+    }
+
+    /// The path of a control socket, in which ssh's own `%` tokens may stand.
+    pub fn control_path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let allowed = "an absolute path of letters, digits and ._/@+,:=-%";
+        let check = |text: &str| expand_home(text).is_some_and(|path| is_safe_path(&path.replace('%', "_")));
+        let text = self.text(key, allowed, check)?;
+        expand_home(&text).map(PathBuf::from)
+    }
+
+    /// True or false; YAML's older words for them come as strings.
+    pub fn flag(&mut self, key: &'static str) -> Option<bool> {
+        let value = self.raw(key)?;
+        let flag = match value {
+            Value::Bool(flag) => Some(*flag),
+            Value::String(text) => match text.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "on" | "1" => Some(true),
+                "false" | "no" | "off" | "0" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        };
+        if flag.is_none() {
+            self.complain(key, value, "true or false");
+        }
+        flag
+    }
+
     /// Ends the reading: unknown keys are complaints too.
     pub fn finish(mut self) -> Vec<String> {
         for (key, value) in self.map {

@@ -6,10 +6,18 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, LeaseId, Nonce};
+use crate::config::connection::Route;
+use crate::config::login::LoginHost;
 use crate::slurm::job::{JobId, Row};
 
-/// Format of `record.json`. 1: the first. A reader takes newer formats as they are and never writes them.
-pub const FORMAT: u32 = 1;
+/// Format of `record.json`. 1: the first. 2: leases that belong to a login host, which an older program would look for on
+/// its own machine, and take for gone. A reader takes newer formats as they are and never writes them.
+pub const FORMAT: u32 = 2;
+
+/// The oldest format that a record fits into.
+pub fn format_for(submit: Option<&LoginHost>) -> u32 {
+    if submit.is_some() { 2 } else { 1 }
+}
 
 /// How far a lease has come, as we know it from our own acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,8 +78,18 @@ pub struct Record {
     pub keep: bool,
     /// Seconds since the epoch, like every time here.
     pub created: i64,
-    /// The user whose jobs these are; a denial to another user proves nothing (hazards.md B9).
+    /// The user whose jobs these are, where Slurm's commands run; a denial to another user proves nothing (hazards.md
+    /// B9).
     pub uid: u32,
+    /// That user's name, where it is not that of this machine's user.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user: Option<String>,
+    /// Where Slurm's commands run and the shared dir is, when not here.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub submit: Option<LoginHost>,
+    /// The way that our `connect` takes to the endpoint.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub route: Option<Route>,
     pub attempt: Attempt,
     /// The cluster or clusters asked for; where an unknown submission is looked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -191,12 +209,15 @@ pub mod tests {
 
     pub fn record() -> Record {
         Record {
-            format: FORMAT,
+            format: format_for(None),
             identity: Identity::parse("cbx_4b38f35d4e31", "smoke", "crabbox-smoke-42b80a31").unwrap(),
             phase: Phase::Queued,
             keep: false,
             created: 1000,
             uid: 1001,
+            user: None,
+            submit: None,
+            route: None,
             attempt: Attempt { nonce: Nonce::parse("00112233445566ff").unwrap(), sent: Some(1000) },
             clusters: None,
             job: Some(JobId { id: 7, cluster: None }),

@@ -9,14 +9,16 @@ use anyhow::Result;
 
 use super::release::{self, Released};
 use super::wait::Wait;
-use super::{Demands, Found, Options, load, now, own_user, progress, runner, shared_dir, uid};
+use super::{Demands, Found, Options, load, now, progress, runner, shared_dir, user};
 use crate::allocation::{self, Runner};
 use crate::config::Settings;
+use crate::config::connection::Connection;
 use crate::exchange::Exchange;
 use crate::failure::{self, Failure, Kind};
 use crate::files::Dir;
+use crate::host::{Host, User};
 use crate::lease::lifecycle::{OpenSubmission, open_submission};
-use crate::lease::record::{Attempt, FORMAT, Phase, Record};
+use crate::lease::record::{Attempt, Phase, Record, format_for};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::lease::{Identity, Nonce};
 use crate::protocol::{Answer, Lease, Request};
@@ -44,17 +46,20 @@ const RESEND_PAUSES: [Duration; 5] = [
 
 /// Carries out an acquire.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
-    let settings = crate::config::parse(&request.config)?;
+    let mut settings = crate::config::parse(&request.config)?;
     let desired = request.desired.clone().unwrap_or_default();
     let identity = Identity::parse(&desired.lease_id, &desired.slug, &desired.name)?;
     let runner = runner(options, &settings)?;
-    check_user(&settings)?;
+    let user = user(&Host::of(settings.submit.as_ref()))?;
+    settings.at_home(user.home.as_deref());
+    check_user(&settings, &user)?;
     let deadline = Instant::now() + Duration::from_secs(settings.acquire_timeout);
     let acquire = Acquire {
         options,
         settings,
         identity,
         runner,
+        user,
         keep: request.keep,
         deadline,
         store: Store::open(&options.state_dir)?,
@@ -64,8 +69,8 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 }
 
 /// Our runner's sshd lets in only the user that it runs as.
-fn check_user(settings: &Settings) -> Result<(), Failure> {
-    match (&settings.ssh_user, own_user()) {
+fn check_user(settings: &Settings, user: &User) -> Result<(), Failure> {
+    match (&settings.ssh_user, &user.name) {
         (None, None) => Err(Failure::new(Kind::BadConfig, "the name of this user is not known")
             .remedy("set sshUser in external.config")),
         _ => Ok(()),
@@ -77,6 +82,7 @@ struct Acquire<'a> {
     settings: Settings,
     identity: Identity,
     runner: Runner,
+    user: User,
     keep: bool,
     deadline: Instant,
     store: Store,
@@ -102,26 +108,33 @@ impl Acquire<'_> {
 
     /// Makes the record of a lease that nobody has made yet.
     fn create(&self) -> Result<()> {
-        let uid = uid();
+        let submit = &self.settings.submit;
+        let route = match &self.settings.connection {
+            Connection::Connect(route) => Some(route.clone()),
+            Connection::Direct | Connection::Proxy { .. } => None,
+        };
         self.store.create(&self.identity, |dir: &Dir, place| {
             let name = match &self.settings.ssh_private_key {
                 Some(key) => ssh::link_key(dir, key)?,
                 None => ssh::make_key(dir, self.identity.lease_id.as_str())?,
             };
             Ok(Record {
-                format: FORMAT,
+                format: format_for(submit.as_ref()),
                 identity: self.identity.clone(),
                 phase: Phase::Prepared,
                 keep: self.keep,
                 created: now(),
-                uid,
+                uid: self.user.uid,
+                user: submit.as_ref().and(self.user.name.clone()),
+                submit: submit.clone(),
+                route: route.clone(),
                 attempt: Attempt { nonce: Nonce::random()?, sent: None },
                 clusters: self.settings.clusters.clone(),
                 job: None,
                 submitted: None,
                 cloud_id: None,
                 server_type: self.settings.resources.summary.clone(),
-                shared_dir: shared_dir(&self.settings, self.store.path()),
+                shared_dir: shared_dir(&self.settings, self.store.path(), &self.user),
                 contract: self.runner.keeps_contract(),
                 key: place.join(name),
                 endpoint: None,
@@ -198,7 +211,7 @@ impl Acquire<'_> {
                 let found = Found { loaded: Loaded::Whole(record.clone()), dir: self.dir(id)? };
                 Demands { slug: &self.identity.slug, name: &self.identity.name, ..Demands::default() }.check(&found)?;
                 let mut record = *record;
-                if record.uid != uid() {
+                if record.uid != self.user.uid {
                     let what = format!("{} belongs to user id {}, not to this one", record.shown(), record.uid);
                     return Err(Failure::new(Kind::IdentityMismatch, what).into());
                 }
@@ -301,7 +314,7 @@ impl Acquire<'_> {
         let deadline = self.deadline.min(Instant::now() + release::BOUND);
         let found = load(&self.store, &dir.id)?;
         let outcome = match &found {
-            Some(found) => release::release(&self.store, found, deadline, "acquire"),
+            Some(found) => release::release(&self.store, found, self.settings.submit.as_ref(), deadline, "acquire"),
             None => return Ok(()),
         };
         match outcome {
@@ -361,7 +374,13 @@ impl Acquire<'_> {
             Ok(Some(found)) => found,
             _ => return error,
         };
-        match release::release(&self.store, &found, Instant::now() + release::BOUND, "rolled back") {
+        match release::release(
+            &self.store,
+            &found,
+            self.settings.submit.as_ref(),
+            Instant::now() + release::BOUND,
+            "rolled back",
+        ) {
             Ok(_) if failure.kind == Kind::JobEnded => {
                 failure.remedy("nothing of it is left; mend what its output tells, then acquire again").into()
             }

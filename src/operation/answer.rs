@@ -1,9 +1,13 @@
 //! Turns a record and what Slurm shows of it into the lease that a client sees.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::allocation::View;
 use crate::config::Settings;
+use crate::config::connection::{Connection, Route};
+use crate::config::value::is_safe_path;
+use crate::host::Host;
 use crate::lease::Identity;
 use crate::lease::lifecycle::{Verdict, judge};
 use crate::lease::record::{Phase, Record};
@@ -124,7 +128,7 @@ fn safe(value: &str) -> String {
 /// How to reach a lease with a pinned endpoint. User, proxy and ready check come from the request's configuration.
 pub fn ssh(record: &Record, settings: &Settings) -> Option<Ssh> {
     let endpoint = record.endpoint.as_ref()?;
-    let user = settings.ssh_user.clone().or_else(super::own_user)?;
+    let user = settings.ssh_user.clone().or_else(|| record.user.clone()).or_else(|| Host::Here.user().ok()?.name)?;
     let values: BTreeMap<&str, String> = [
         ("host", endpoint.host.clone()),
         ("port", endpoint.port.to_string()),
@@ -135,7 +139,10 @@ pub fn ssh(record: &Record, settings: &Settings) -> Option<Ssh> {
         ("jobId", record.job.as_ref().map(|job| job.id.to_string()).unwrap_or_default()),
     ]
     .into();
-    let proxy_command = settings.connection.proxy_command(&values);
+    let proxy_command = match (&record.route, &settings.connection) {
+        (Some(Route::Stdio), _) | (_, Connection::Connect(_)) => Some(connect_command(record)?),
+        (_, Connection::Direct | Connection::Proxy { .. }) => settings.connection.proxy_command(&values),
+    };
     Some(Ssh {
         user,
         host: endpoint.host.clone(),
@@ -146,6 +153,16 @@ pub fn ssh(record: &Record, settings: &Settings) -> Option<Ssh> {
         ssh_config_proxy: proxy_command.is_some(),
         proxy_command,
     })
+}
+
+/// Our own proxy command for a lease: this very program, which finds the rest in the state dir. It is read by ssh, which
+/// expands `%`, and by a shell, so that it holds plain words alone.
+fn connect_command(record: &Record) -> Option<String> {
+    let program = std::env::current_exe().ok()?;
+    // <state-dir>/leases/<leaseId>/<key>
+    let state_dir = record.key.ancestors().nth(3)?;
+    let plain = |path: &Path| path.to_str().filter(|text| is_safe_path(text)).map(str::to_owned);
+    Some(format!("{} connect --state-dir {} {}", plain(&program)?, plain(state_dir)?, record.lease_id()))
 }
 
 /// A name that a shell could take apart stands for itself only without its special characters.

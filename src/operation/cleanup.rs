@@ -6,14 +6,16 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::inventory::Inventory;
-use super::{Found, Options, load, now, progress, release, uid};
+use super::{Found, Options, load, now, progress, release};
 use crate::allocation;
+use crate::config::login::LoginHost;
 use crate::exchange;
+use crate::host::Host;
 use crate::lease::LeaseId;
 use crate::lease::record::{Phase, comment};
 use crate::lease::store::{Loaded, Store};
 use crate::protocol::{Answer, Request};
-use crate::slurm::job::{Class, JobId, Row, Unasked};
+use crate::slurm::job::{Class, JobId, Listing, Unasked};
 use crate::slurm::squeue;
 
 /// A job younger than this may belong to an acquire that runs now on another host, in seconds.
@@ -32,9 +34,13 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             lines.push(format!("finished {finished} release(s)"));
         }
         store.empty_trash()?;
-        let shared = inventory.leases.iter().filter_map(Found::record).map(|record| record.shared_dir.clone());
-        for root in shared.chain([store.path().join("shared")]).collect::<BTreeSet<_>>() {
-            exchange::sweep(&root);
+        let shared = inventory
+            .leases
+            .iter()
+            .filter_map(Found::record)
+            .map(|record| (record.submit.clone(), record.shared_dir.clone()));
+        for (submit, root) in shared.chain([(None, store.path().join("shared"))]).collect::<BTreeSet<_>>() {
+            exchange::sweep(&Host::of(submit.as_ref()), &root);
         }
     }
     let verb = if request.dry_run { "would remove" } else { "removed" };
@@ -53,7 +59,8 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             lines.push(format!("{verb} {}: {reason}", record.shown()));
         }
     }
-    lines.extend(end_orphans(&store, &inventory, request.dry_run)?);
+    let submit = super::lenient(&request.config).and_then(|settings| settings.submit);
+    lines.extend(end_orphans(&store, &inventory, submit.as_ref(), request.dry_run)?);
     if lines.is_empty() {
         lines.push("nothing to clean up".to_owned());
     }
@@ -74,35 +81,59 @@ fn remove(store: &Store, found: &Found) -> Result<bool> {
     }
 }
 
-/// Ends the jobs of leases that have no record here any more, and says which are left alone.
-fn end_orphans(store: &Store, inventory: &Inventory, dry_run: bool) -> Result<Vec<String>> {
-    let own;
-    let listings: Vec<_> = inventory.listings().collect();
-    let rows: Vec<&Row> = if listings.is_empty() {
-        own = match squeue::list_user(uid(), None, squeue::DEADLINE) {
-            Ok(listing) => listing,
-            Err(Unasked(why)) => return Ok(vec![format!("orphans were not looked for: {why}")]),
-        };
-        own.rows.iter().collect()
-    } else {
-        listings.into_iter().flat_map(|listing| &listing.rows).collect()
-    };
+/// Ends the jobs of leases that have no record here any more, and says which are left alone. They are looked for where
+/// leases are, and where the request's own configuration sends jobs.
+fn end_orphans(store: &Store, inventory: &Inventory, submit: Option<&LoginHost>, dry_run: bool) -> Result<Vec<String>> {
     let mut lines = Vec::new();
+    let mut listings: Vec<(Option<&LoginHost>, &Listing)> = inventory.listings().collect();
+    let own;
+    if !listings.iter().any(|(from, _)| *from == submit) {
+        let host = Host::of(submit);
+        let listed = host.user().map_err(|error| Unasked(error.to_string()));
+        match listed.and_then(|user| squeue::list_user(&host, user.uid, None, squeue::DEADLINE)) {
+            Ok(listing) => {
+                own = listing;
+                listings.push((submit, &own));
+            }
+            Err(Unasked(why)) => lines.push(format!("orphans were not looked for{}: {why}", host.shown())),
+        }
+    }
+    for (submit, listing) in listings {
+        let host = Host::of(submit);
+        let cancel = orphans(store, &host, listing, dry_run, &mut lines)?;
+        if !dry_run
+            && !cancel.is_empty()
+            && let Err(why) = allocation::cancel(&host, &cancel, std::time::Duration::from_secs(12))
+        {
+            lines.push(format!("not all orphans could be cancelled: {why}"));
+        }
+    }
+    Ok(lines)
+}
+
+/// The jobs of a listing that are to be cancelled; what is decided about each is told.
+fn orphans(
+    store: &Store,
+    host: &Host,
+    listing: &Listing,
+    dry_run: bool,
+    lines: &mut Vec<String>,
+) -> Result<Vec<JobId>> {
     let mut cancel: Vec<JobId> = Vec::new();
-    for row in rows {
+    for row in &listing.rows {
         let live = matches!(row.state.class(), Class::Queued | Class::Running | Class::Suspended);
         let Some(word) = comment(&row.comment).filter(|word| live && word.instance == store.instance()) else {
             continue;
         };
         let named_so = LeaseId::of_job_name(&row.name).as_ref() == Some(&word.lease_id);
-        if row.uid != uid() || !named_so || load(store, &word.lease_id)?.is_some() {
+        if !named_so || load(store, &word.lease_id)?.is_some() || host.user().is_ok_and(|user| user.uid != row.uid) {
             continue;
         }
         let shown = format!("job {} of lease {}, which has no record", row.job, word.lease_id);
         if row.submitted.is_none_or(|at| now() - at < ORPHAN_AGE_SECONDS) {
             lines.push(format!("left {shown}: it is younger than {ORPHAN_AGE_SECONDS} s"));
         } else if exchange::root_of(&row.directory, &word.lease_id, &word.nonce)
-            .is_none_or(|root| exchange::answered(&root, &word.lease_id, &word.nonce))
+            .is_none_or(|root| exchange::answered(host, &root, &word.lease_id, &word.nonce))
         {
             lines.push(format!("left {shown}: it was handed out; end it with `scancel {}`", row.job.id));
         } else {
@@ -111,11 +142,5 @@ fn end_orphans(store: &Store, inventory: &Inventory, dry_run: bool) -> Result<Ve
             cancel.push(row.job.clone());
         }
     }
-    if !dry_run
-        && !cancel.is_empty()
-        && let Err(why) = allocation::cancel(&cancel, std::time::Duration::from_secs(12))
-    {
-        lines.push(format!("not all orphans could be cancelled: {why}"));
-    }
-    Ok(lines)
+    Ok(cancel)
 }

@@ -7,17 +7,26 @@ use anyhow::Result;
 
 use super::{Found, load, now, progress, release};
 use crate::allocation::{self, Farewell, View};
+use crate::config::login::LoginHost;
+use crate::host::Host;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Loaded, Store};
-use crate::slurm::job::{Listing, Unasked};
+use crate::slurm::job::{JobId, Listing, Unasked};
 use crate::slurm::squeue;
 
 /// The leases of a state dir and what Slurm shows of them.
 #[derive(Debug)]
 pub struct Inventory {
     pub leases: Vec<Found>,
-    listings: BTreeMap<Option<String>, Result<Listing, Unasked>>,
+    listings: BTreeMap<Source, Result<Listing, Unasked>>,
+}
+
+/// Where a listing comes from: a login host, or here; and a cluster.
+type Source = (Option<LoginHost>, Option<String>);
+
+fn sources(record: &Record) -> impl Iterator<Item = Source> {
+    allocation::clusters(record).into_iter().map(|cluster| (record.submit.clone(), cluster))
 }
 
 impl Inventory {
@@ -28,17 +37,18 @@ impl Inventory {
             leases.extend(load(store, &id)?);
         }
         let mut listings = BTreeMap::new();
-        let clusters = leases.iter().filter_map(Found::record).filter(|record| allocation::concerns_slurm(record));
-        let clusters = clusters.flat_map(allocation::clusters);
-        for cluster in clusters.collect::<std::collections::BTreeSet<_>>() {
-            let mut listing = squeue::list_user(super::uid(), cluster.as_deref(), deadline);
+        let records = leases.iter().filter_map(Found::record).filter(|record| allocation::concerns_slurm(record));
+        let wanted = records.flat_map(|record| sources(record).map(|source| (source, record.uid)));
+        for ((submit, cluster), uid) in wanted.collect::<BTreeMap<_, _>>() {
+            let host = Host::of(submit.as_ref());
+            let mut listing = squeue::list_user(&host, uid, cluster.as_deref(), deadline);
             if let Ok(found) = &listing
                 && found.complete
                 && found.rows.is_empty()
                 && let Some(record) = leases
                     .iter()
                     .filter_map(Found::record)
-                    .find(|r| r.job.as_ref().is_some_and(|job| job.cluster == cluster))
+                    .find(|r| r.submit == submit && r.job.as_ref().is_some_and(|job| job.cluster == cluster))
             {
                 // An empty answer is what a broken filter gives, so one job's own id confirms it.
                 listing = match allocation::ask(record, deadline).observation {
@@ -51,19 +61,19 @@ impl Inventory {
             }
             if let Err(Unasked(why)) = &listing {
                 progress(&format!(
-                    "could not ask Slurm{}; leases are shown as they were last known: {why}",
+                    "could not ask Slurm{}{}; leases are shown as they were last known: {why}",
+                    host.shown(),
                     in_cluster(&cluster)
                 ));
             }
-            listings.insert(cluster, listing);
+            listings.insert((submit, cluster), listing);
         }
         Ok(Inventory { leases, listings })
     }
 
     /// What Slurm shows of one record.
     pub fn view(&self, record: &Record) -> View {
-        let clusters = allocation::clusters(record);
-        let listings: Vec<_> = clusters.iter().filter_map(|cluster| self.listings.get(cluster)).collect();
+        let listings: Vec<_> = sources(record).filter_map(|source| self.listings.get(&source)).collect();
         match listings[..] {
             [] => View { observation: Observation::Unasked("Slurm was not asked".into()), strays: vec![] },
             [one] => allocation::view(record, one),
@@ -71,15 +81,15 @@ impl Inventory {
         }
     }
 
-    /// The listings, by cluster.
-    pub fn listings(&self) -> impl Iterator<Item = &Listing> {
-        self.listings.values().filter_map(|listing| listing.as_ref().ok())
+    /// The listings, each with the login host that gave it.
+    pub fn listings(&self) -> impl Iterator<Item = (Option<&LoginHost>, &Listing)> {
+        self.listings.iter().filter_map(|((submit, _), listing)| Some((submit.as_ref(), listing.as_ref().ok()?)))
     }
 
     /// Writes down what the listings prove, and finishes or repeats what releases have left: lost cancellations in
     /// one scancel, removal of what is gone. Leases that another call works on are left to it.
     pub fn settle(&mut self, store: &Store) -> Result<()> {
-        let mut cancel = Vec::new();
+        let mut cancel: BTreeMap<Option<LoginHost>, Vec<JobId>> = BTreeMap::new();
         let mut settled = Vec::new();
         for found in std::mem::take(&mut self.leases) {
             let Some(record) = found.record() else {
@@ -113,20 +123,20 @@ impl Inventory {
                         release::finish(store, guard, &current)?;
                         continue;
                     }
-                    Farewell::Cancel(jobs) => cancel.extend(jobs),
+                    Farewell::Cancel(jobs) => cancel.entry(current.submit.clone()).or_default().extend(jobs),
                     Farewell::Ending | Farewell::Wait(_) => {}
                 }
             } else {
-                cancel.extend(view.strays);
+                cancel.entry(current.submit.clone()).or_default().extend(view.strays);
             }
             drop(guard);
             settled.push(Found { loaded: Loaded::Whole(Box::new(current)), dir: found.dir });
         }
         self.leases = settled;
-        if !cancel.is_empty()
-            && let Err(why) = allocation::cancel(&cancel, Duration::from_secs(12))
-        {
-            progress(&format!("ending the jobs of released leases failed, the next call repeats it: {why}"));
+        for (submit, jobs) in cancel.iter().filter(|(_, jobs)| !jobs.is_empty()) {
+            if let Err(why) = allocation::cancel(&Host::of(submit.as_ref()), jobs, Duration::from_secs(12)) {
+                progress(&format!("ending the jobs of released leases failed, the next call repeats it: {why}"));
+            }
         }
         Ok(())
     }

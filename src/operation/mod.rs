@@ -3,6 +3,7 @@
 pub mod acquire;
 pub mod answer;
 pub mod cleanup;
+pub mod connect;
 pub mod doctor;
 pub mod forget;
 pub mod inventory;
@@ -22,6 +23,7 @@ use serde_json::{Map, Value};
 use crate::allocation::Runner;
 use crate::config::Settings;
 use crate::failure::{Failure, Kind};
+use crate::host::{Host, User};
 use crate::lease::record::Record;
 use crate::lease::store::{LeaseDir, Loaded, Store};
 use crate::lease::{Identity, LeaseId};
@@ -69,15 +71,13 @@ pub fn progress(text: &str) {
     let _ = writeln!(std::io::stderr(), "slurm-sandbox: {}", crate::failure::one_line(text));
 }
 
-/// The user whose jobs we handle.
-pub fn uid() -> u32 {
-    nix::unistd::getuid().as_raw()
-}
-
-/// The name that sshd knows this user by.
-pub fn own_user() -> Option<String> {
-    let by_uid = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
-    by_uid.or_else(|| std::env::var("USER").ok()).filter(|name| crate::config::value::is_word(name, "._-"))
+/// Who we are where Slurm's commands run.
+fn user(host: &Host) -> Result<User, Failure> {
+    host.user().map_err(|error| {
+        Failure::new(Kind::SlurmUnavailable, format!("the login host cannot be asked{}", host.shown()))
+            .remedy("see `slurm-sandbox doctor`; then repeat the call")
+            .cause(error.to_string())
+    })
 }
 
 /// The runner of a request: its config's, the command line's, or ours.
@@ -92,9 +92,13 @@ pub fn runner(options: &Options, settings: &Settings) -> Result<Runner, Failure>
     }
 }
 
-/// Where the runner and we exchange files.
-pub fn shared_dir(settings: &Settings, store: &Path) -> PathBuf {
-    settings.shared_dir.clone().unwrap_or_else(|| store.join("shared"))
+/// Where the runner and we exchange files: below the state dir, or on a login host below the home directory.
+pub fn shared_dir(settings: &Settings, store: &Path, user: &User) -> PathBuf {
+    let place = || match (&settings.submit, &user.home) {
+        (Some(_), Some(home)) => Path::new(home).join(".slurm-sandbox"),
+        _ => store.join("shared"),
+    };
+    settings.shared_dir.clone().unwrap_or_else(place)
 }
 
 /// Settings of a config that an operation can do without: an old lease must be releasable after its config's keys

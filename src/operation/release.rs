@@ -3,16 +3,19 @@
 //! The client kills a release after 30 s, so this one is bounded: 5 s for the lock, 20 s in all. What is not settled by
 //! then stays on record, without its permit, and is finished by the next list, cleanup or release.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::{Demands, Found, Options, check_expected, load, now, progress};
 use crate::allocation::{self, Farewell, View};
+use crate::config::login::LoginHost;
 use crate::exchange::{self, Exchange};
 use crate::failure::{Failure, Kind};
+use crate::host::Host;
 use crate::lease::lifecycle::Verdict;
-use crate::lease::record::{Attempt, FORMAT, Phase, Record, comment};
+use crate::lease::record::{Attempt, Phase, Record, comment, format_for};
 use crate::lease::store::{Guard, Loaded, Store};
 use crate::lease::{Identity, Nonce, required_lease_id};
 use crate::protocol::{Answer, Request};
@@ -71,7 +74,9 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         }
         .check(&found)?;
     }
-    let message = match release(&store, &found, Instant::now() + BOUND, "release")? {
+    let settings = super::lenient(&request.config);
+    let submit = settings.as_ref().and_then(|settings| settings.submit.as_ref());
+    let message = match release(&store, &found, submit, Instant::now() + BOUND, "release")? {
         Released::Gone => format!("lease {id} is released; its job has ended and its files are removed"),
         Released::Ending => {
             format!("lease {id} is released; its job is ending and stays listed until Slurm has ended it")
@@ -90,8 +95,15 @@ fn cloud_id<'a>(sent: &'a str, found: &Found) -> &'a str {
     }
 }
 
-/// Releases a lease that the caller has identified.
-pub fn release(store: &Store, found: &Found, deadline: Instant, why: &str) -> Result<Released> {
+/// Releases a lease that the caller has identified. Where its record is damaged, `submit` tells where its job is looked
+/// for.
+pub fn release(
+    store: &Store,
+    found: &Found,
+    submit: Option<&LoginHost>,
+    deadline: Instant,
+    why: &str,
+) -> Result<Released> {
     // Without lock or record: whatever else is going on, nothing of this lease may start any more.
     if let Some(record) = found.record() {
         Exchange::of(record).revoke().ok();
@@ -114,7 +126,7 @@ pub fn release(store: &Store, found: &Found, deadline: Instant, why: &str) -> Re
                 identity.lease_id
             ));
             guard.set_aside(now());
-            recovered(store, &identity)?
+            recovered(store, &identity, submit)?
         }
     };
     if record.phase != Phase::Releasing {
@@ -132,25 +144,33 @@ pub fn release(store: &Store, found: &Found, deadline: Instant, why: &str) -> Re
 
 /// A record for a lease that has lost its own: its jobs are found by name and comment, whichever their nonce is, and
 /// tell where its shared dir is.
-fn recovered(store: &Store, identity: &Identity) -> Result<Record> {
-    let listing = squeue::list_user(super::uid(), None, QUERY_DEADLINE);
+fn recovered(store: &Store, identity: &Identity, submit: Option<&LoginHost>) -> Result<Record> {
+    let host = Host::of(submit);
+    let user = super::user(&host)?;
+    let listing = squeue::list_user(&host, user.uid, None, QUERY_DEADLINE);
     let rows = listing.map(|listing| listing.rows).unwrap_or_default();
     let shared_dir = rows.iter().find_map(|row| {
         let word = comment(&row.comment).filter(|word| word.lease_id == identity.lease_id)?;
         exchange::root_of(&row.directory, &word.lease_id, &word.nonce)
     });
-    let shared_dir = shared_dir.unwrap_or_else(|| store.path().join("shared"));
-    let nonce = match exchange::permitted(&shared_dir, &identity.lease_id) {
+    let shared_dir = shared_dir.unwrap_or_else(|| match (submit, &user.home) {
+        (Some(_), Some(home)) => Path::new(home).join(".slurm-sandbox"),
+        _ => store.path().join("shared"),
+    });
+    let nonce = match exchange::permitted(&host, &shared_dir, &identity.lease_id) {
         Some(nonce) => nonce,
         None => Nonce::random()?,
     };
     Ok(Record {
-        format: FORMAT,
+        format: format_for(submit),
         identity: identity.clone(),
         phase: Phase::Prepared,
         keep: false,
         created: now(),
-        uid: super::uid(),
+        uid: user.uid,
+        user: submit.and(user.name),
+        submit: submit.cloned(),
+        route: None,
         // Whether a submission is on its way is lost with the record, so one is assumed.
         attempt: Attempt { nonce, sent: Some(now()) },
         clusters: None,
@@ -193,7 +213,7 @@ fn settle(store: &Store, guard: Guard<'_>, mut record: Record, deadline: Instant
             Farewell::Cancel(jobs) => {
                 // A cancellation that was lost is repeated, one that works is given time.
                 if cancelled.is_none_or(|at| at.elapsed() >= Duration::from_secs(3)) {
-                    complaint = allocation::cancel(&jobs, left.min(QUERY_DEADLINE)).err();
+                    complaint = allocation::cancel(&allocation::host(&record), &jobs, left.min(QUERY_DEADLINE)).err();
                     cancelled = Some(Instant::now());
                 }
                 "its job still lives after scancel".to_owned()

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::job::{Class, JobId, State};
-use crate::host::Command;
+use crate::host::{Command, Host};
 
 /// slurmdbd answers in 0.1 s; what takes longer is not worth waiting for.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ pub struct Ended {
 }
 
 /// The end of this job, if the accounting knows one for its name and submission.
-pub fn ended(job: &JobId, name: &str, submitted: Option<i64>, deadline: Duration) -> Option<Ended> {
+pub fn ended(host: &Host, job: &JobId, name: &str, submitted: Option<i64>, deadline: Duration) -> Option<Ended> {
     let mut command = Command::new("sacct", deadline.min(DEADLINE))
         .args(["--allocations", "--noheader", "--parsable2", "--duplicates"])
         .arg("--format=JobIDRaw,JobName%64,State%40,ExitCode,Submit")
@@ -31,7 +31,7 @@ pub fn ended(job: &JobId, name: &str, submitted: Option<i64>, deadline: Duration
     if let Some(cluster) = &job.cluster {
         command = command.arg(format!("--clusters={cluster}"));
     }
-    let output = command.run().ok().filter(|output| output.success())?;
+    let output = host.run(&command).ok().filter(|output| output.success())?;
     parse(&output.stdout_text(), job.id, name, submitted)
 }
 

@@ -190,7 +190,9 @@ pub fn outcome(output: &Output) -> Outcome {
                 Outcome::Unknown { said, refused: true }
             }
         }
-        End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput => Outcome::Unknown { said, refused: false },
+        End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput | End::ConnectionLost => {
+            Outcome::Unknown { said, refused: false }
+        }
     }
 }
 

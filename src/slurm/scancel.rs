@@ -4,19 +4,19 @@
 use std::time::Duration;
 
 use super::job::JobId;
-use crate::host::Command;
+use crate::host::{Command, Host};
 
 /// scancel gives up on a hung controller after 10 s, on an unplugged one after 20 s.
 const DEADLINE: Duration = Duration::from_secs(12);
 
 /// Asks for the end of jobs of one cluster whose ownership was just proven; what it said if it complained.
-pub fn cancel(cluster: Option<&str>, ids: &[u64], deadline: Duration) -> Result<(), String> {
+pub fn cancel(host: &Host, cluster: Option<&str>, ids: &[u64], deadline: Duration) -> Result<(), String> {
     let mut command = Command::new("scancel", deadline.min(DEADLINE)).env("LC_ALL", "C");
     if let Some(cluster) = cluster {
         command = command.arg(format!("--clusters={cluster}"));
     }
     command = command.args(ids.iter().map(u64::to_string));
-    match command.run() {
+    match host.run(&command) {
         Ok(output) if output.success() => Ok(()),
         Ok(output) => Err(format!("scancel failed: {}", output.said())),
         Err(error) => Err(format!("scancel could not be started: {error}")),
@@ -24,6 +24,6 @@ pub fn cancel(cluster: Option<&str>, ids: &[u64], deadline: Duration) -> Result<
 }
 
 /// Asks for the end of one job.
-pub fn cancel_one(job: &JobId, deadline: Duration) -> Result<(), String> {
-    cancel(job.cluster.as_deref(), &[job.id], deadline)
+pub fn cancel_one(host: &Host, job: &JobId, deadline: Duration) -> Result<(), String> {
+    cancel(host, job.cluster.as_deref(), &[job.id], deadline)
 }

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use super::job::JobId;
-use crate::host::Command;
+use crate::host::{Command, Host};
 
 /// The code is a detail of a message; a hung controller is not waited for.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A job's `ExitCode` as `code:signal`.
-pub fn exit_code(job: &JobId) -> Option<String> {
+pub fn exit_code(host: &Host, job: &JobId) -> Option<String> {
     let mut command = Command::new("scontrol", DEADLINE).arg("--oneliner").env("LC_ALL", "C");
     if let Some(cluster) = &job.cluster {
         command = command.arg(format!("--clusters={cluster}"));
     }
-    let output = command.args(["show", "job", &job.id.to_string()]).run().ok()?;
+    let output = host.run(&command.args(["show", "job", &job.id.to_string()])).ok()?;
     field(&output.stdout_text(), "ExitCode")
 }
 

@@ -2,8 +2,8 @@
 //! of leases that wait (design.md, promise 8).
 //!
 //! ```text
-//! <cache>/squeue-<boot id>-<uid>-<cluster>   one line about the answer, then squeue's output as it came
-//! <cache>/asking-<boot id>-<uid>-<cluster>   who asks now: its process and when it began
+//! <cache>/squeue-<boot id>-<host>-<uid>-<cluster>   one line about the answer, then squeue's output as it came
+//! <cache>/asking-<boot id>-<host>-<uid>-<cluster>   who asks now: its process and when it began
 //! ```
 //! Nobody holds a lock while asking: a hung controller would hold everybody. Who asks leaves a claim; the others read
 //! the answer when it comes, and replace an asker that has died. Times are those of the host's own uninterrupted clock,
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::job::{Listing, Unasked};
 use super::squeue::{self, Answer};
 use crate::files::Dir;
+use crate::host::Host;
 
 /// How often one who waits for another's answer looks for it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -59,12 +60,13 @@ impl Shared {
     /// A listing that was asked for at most `oldest` ago, or a new one.
     pub fn list_user(
         &self,
+        host: &Host,
         uid: u32,
         cluster: Option<&str>,
         oldest: Duration,
         deadline: Duration,
     ) -> Result<Listing, Unasked> {
-        let key = format!("{}-{uid}-{}", self.boot, cluster.unwrap_or("local"));
+        let key = format!("{}-{}-{uid}-{}", self.boot, host.key(), cluster.unwrap_or("local"));
         let started = uptime();
         loop {
             let now = uptime();
@@ -80,7 +82,7 @@ impl Shared {
                 }
             }
             if self.claim(&key, deadline) || now - started > deadline.as_millis() as u64 {
-                let answer = squeue::ask_user(uid, cluster, deadline);
+                let answer = squeue::ask_user(host, uid, cluster, deadline);
                 self.publish(&key, now, &answer);
                 self.cache.unlink(&format!("asking-{key}")).ok();
                 return squeue::listing(&answer, cluster);
@@ -159,20 +161,20 @@ mod tests {
 
     fn stored(shared: &Shared, age: u64, took: u64, answer: &Answer) {
         let asked = uptime() - age - took;
-        shared.publish(&format!("{}-7-local", shared.boot), asked, answer);
-        let (head, stdout) = shared.read(&format!("{}-7-local", shared.boot)).unwrap();
+        shared.publish(&format!("{}-here-7-local", shared.boot), asked, answer);
+        let (head, stdout) = shared.read(&format!("{}-here-7-local", shared.boot)).unwrap();
         let head = Head { came: asked + took, ..head };
         let mut bytes = serde_json::to_vec(&head).unwrap();
         bytes.push(b'\n');
         bytes.extend(stdout);
-        shared.cache.put(&format!("squeue-{}-7-local", shared.boot), &bytes).unwrap();
+        shared.cache.put(&format!("squeue-{}-here-7-local", shared.boot), &bytes).unwrap();
     }
 
     #[test]
     fn an_answer_is_used_while_it_is_young_enough() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 5, &Ok((String::new(), true)));
-        let young = shared.list_user(7, None, Duration::from_secs(30), Duration::from_secs(1));
+        let young = shared.list_user(&Host::Here, 7, None, Duration::from_secs(30), Duration::from_secs(1));
         assert_eq!(young, Ok(Listing { rows: vec![], complete: true }));
     }
 
@@ -180,7 +182,7 @@ mod tests {
     fn after_a_slow_failure_the_controller_is_left_alone_for_a_while() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 20_000, &Err(Unasked("hung".into())));
-        let answer = shared.list_user(7, None, Duration::ZERO, Duration::from_secs(1));
+        let answer = shared.list_user(&Host::Here, 7, None, Duration::ZERO, Duration::from_secs(1));
         assert_eq!(answer, Err(Unasked("hung".into())));
     }
 

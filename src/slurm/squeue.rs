@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::job::{JobId, Listing, Row, State, Unasked};
-use crate::host::{Command, End, Output};
+use crate::host::{Command, End, Host, Output};
 
 /// squeue gives up on a hung controller after 20 s by itself, on an unplugged one after 44 s.
 pub const DEADLINE: Duration = Duration::from_secs(25);
@@ -34,8 +34,8 @@ fn base(cluster: Option<&str>, deadline: Duration) -> Command {
 pub type Answer = Result<(String, bool), Unasked>;
 
 /// Asks for all jobs of a user on one cluster.
-pub fn ask_user(uid: u32, cluster: Option<&str>, deadline: Duration) -> Answer {
-    run(&base(cluster, deadline).arg(format!("--user={uid}"))).and_then(|output| printed(&output))
+pub fn ask_user(host: &Host, uid: u32, cluster: Option<&str>, deadline: Duration) -> Answer {
+    run(host, &base(cluster, deadline).arg(format!("--user={uid}"))).and_then(|output| printed(&output))
 }
 
 /// The listing that an answer holds.
@@ -46,19 +46,19 @@ pub fn listing(answer: &Answer, cluster: Option<&str>) -> Result<Listing, Unaske
 }
 
 /// Asks for all jobs of a user on one cluster, and reads the answer.
-pub fn list_user(uid: u32, cluster: Option<&str>, deadline: Duration) -> Result<Listing, Unasked> {
-    listing(&ask_user(uid, cluster, deadline), cluster)
+pub fn list_user(host: &Host, uid: u32, cluster: Option<&str>, deadline: Duration) -> Result<Listing, Unasked> {
+    listing(&ask_user(host, uid, cluster, deadline), cluster)
 }
 
 /// Asks for one job; `Ok(None)` is Slurm's explicit denial of this id.
-pub fn find(job: &JobId, deadline: Duration) -> Result<Option<Row>, Unasked> {
+pub fn find(host: &Host, job: &JobId, deadline: Duration) -> Result<Option<Row>, Unasked> {
     let cluster = job.cluster.as_deref();
-    let output = run(&base(cluster, deadline).arg(format!("--jobs={}", job.id)))?;
+    let output = run(host, &base(cluster, deadline).arg(format!("--jobs={}", job.id)))?;
     parse_single(&output, job)
 }
 
-fn run(command: &Command) -> Result<Output, Unasked> {
-    command.run().map_err(|error| {
+fn run(host: &Host, command: &Command) -> Result<Output, Unasked> {
+    host.run(command).map_err(|error| {
         Unasked(format!("{} could not be started: {error}", command.shown().split(' ').next().unwrap_or_default()))
     })
 }

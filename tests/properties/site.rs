@@ -81,7 +81,7 @@ fn every_complaint_names_its_key() {
     check(700, map(6), |map| {
         let mut reader = Reader::new(&map);
         sbatch::read(&mut reader);
-        connection::read(&mut reader);
+        connection::read(&mut reader, None);
         for complaint in reader.finish() {
             let rest = complaint.strip_prefix("config key").unwrap_or_else(|| panic!("{complaint}"));
             // The key as Rust writes a string, after "key" or "keys".

@@ -20,7 +20,7 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
     let warn = |seen: &str, remedy: &str| Finding::warning(CONNECTION, seen, remedy);
     let mut findings = Vec::new();
     let (template, login_host, login_user) = match &settings.connection {
-        Connection::Direct => ("", "", ""),
+        Connection::Direct | Connection::Connect(_) => ("", "", ""),
         Connection::Proxy { template, login_host, login_user } => {
             (template.as_str(), login_host.as_str(), login_user.as_str())
         }

@@ -15,7 +15,7 @@ pub fn check(clock: Clock, settings: &Settings) -> Vec<Finding> {
             (login_host, login_user)
         }
         Connection::Proxy { .. } => return vec![Finding::ok(LOGIN, "not tried: proxyCommand is the site's own")],
-        Connection::Direct => return vec![Finding::ok(LOGIN, "none is used")],
+        Connection::Direct | Connection::Connect(_) => return vec![Finding::ok(LOGIN, "none is used")],
     };
     let target = if user.is_empty() { host.clone() } else { format!("{user}@{host}") };
     // As the proxy command does, with the user's own ssh configuration and agent.

@@ -26,10 +26,11 @@ use serde_json::{Map, Value};
 
 use self::finding::{Category, Finding};
 use self::gather::{Clock, Job, LIMIT, Silence, gather};
-use super::{Options, own_user, shared_dir};
+use super::{Options, shared_dir};
 use crate::allocation::Runner;
 use crate::config::{self, Settings};
 use crate::failure::{Failure, Kind};
+use crate::host::{Host, User};
 use crate::protocol::{Answer, Check, CheckStatus, Request};
 
 /// Carries out a doctor: a message when nothing is red, an error that names all that is when something is.
@@ -58,6 +59,7 @@ struct Site {
     options: Options,
     config: Map<String, Value>,
     settings: Settings,
+    user: User,
 }
 
 impl Site {
@@ -70,7 +72,7 @@ impl Site {
     }
 
     fn shared_dir(&self) -> PathBuf {
-        shared_dir(&self.settings, &self.options.state_dir)
+        shared_dir(&self.settings, &self.options.state_dir, &self.user)
     }
 
     fn clusters(&self) -> Vec<Option<String>> {
@@ -86,7 +88,8 @@ fn findings(options: &Options, request: &Request) -> Vec<Finding> {
     let (config, config_finding) = read_config(&request.config);
     let mut findings = vec![config_finding];
     if let Ok(settings) = config::parse(&config) {
-        let site = Arc::new(Site { options: options.clone(), config, settings });
+        let user = Host::Here.user().unwrap_or(User { uid: 0, name: None, home: None });
+        let site = Arc::new(Site { options: options.clone(), config, settings, user });
         findings.extend(gather(jobs(&site), clock, LIMIT));
         if site.shared_dir().starts_with(&options.state_dir) {
             settle_nested(&mut findings);
@@ -173,7 +176,7 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     add("connection", Warning(""), |site, _| connection::check(&site.config, &site.settings));
     add("endpoint", Warning("the host's user database hangs: try `id`"), |site, clock| {
         let ours = site.runner(clock).is_ok_and(|runner| runner.keeps_contract());
-        connection::endpoint(&site.settings, own_user().as_deref(), ours, || slurm::is_node(clock))
+        connection::endpoint(&site.settings, site.user.name.as_deref(), ours, || slurm::is_node(clock))
     });
     add("login host", Red("try to log in to it by hand"), |site, clock| login::check(clock, &site.settings));
     add("client config", Warning(""), |_, _| connection::client());

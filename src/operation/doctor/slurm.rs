@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::finding::{Category, Finding, cut};
 use super::gather::Clock;
-use crate::host::{Command, Output};
+use crate::host::{Command, Host, Output};
 use crate::slurm::squeue;
 
 /// Commands without which there is no lease.
@@ -98,7 +98,7 @@ fn parse_version(text: &str) -> Option<(String, (u32, u32))> {
 /// Whether our jobs can be listed, and whether the list can be trusted.
 pub fn listing(clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
     const NAME: &str = "job listing";
-    vec![match squeue::list_user(crate::operation::uid(), cluster, clock.left()) {
+    vec![match squeue::list_user(&Host::Here, nix::unistd::getuid().as_raw(), cluster, clock.left()) {
         Err(unasked) => {
             let remedy = "run `squeue --me` by hand; until it works no lease can be listed, watched or released";
             let category = if unasked.0.contains("no answer within") { Category::Timeout } else { Category::Provider };

@@ -14,6 +14,7 @@ use anyhow::Result;
 use super::{Options, now, progress};
 use crate::allocation::{self, View};
 use crate::config::Settings;
+use crate::config::connection::{Connection, Route};
 use crate::exchange::{Exchange, Look};
 use crate::failure::{Failure, Kind};
 use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, judge};
@@ -30,6 +31,9 @@ pub use words::failure_of_end;
 
 /// Patience for the lease's lock, held elsewhere for one submission or release.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longest look of a login host by itself. What sandboxed code or another call changes meanwhile it answers at once.
+const LONGEST_POLL: Duration = Duration::from_secs(20);
 
 /// A wait for one lease.
 #[derive(Debug)]
@@ -52,6 +56,12 @@ pub struct Wait<'a> {
     first_refusal: Option<Instant>,
     probe_at: Option<Instant>,
     refusals: u32,
+    /// What the shared dir showed last.
+    seen: Look,
+    /// Whether the marker of a lease that was handed out is there.
+    answered: bool,
+    /// Whether the login host could not be asked the last time.
+    lost: bool,
 }
 
 impl<'a> Wait<'a> {
@@ -79,19 +89,24 @@ impl<'a> Wait<'a> {
             first_refusal: None,
             probe_at: None,
             refusals: 0,
+            seen: Look::Nothing,
+            answered: false,
+            lost: false,
         }
     }
 
     /// Waits until the lease can be handed out, or cannot.
     pub fn until_ready(&mut self) -> Result<Lease> {
         let mut view = None;
+        self.remember_route()?;
         loop {
             // Another call may have released the lease, or pinned its endpoint.
             let mut record = self.record()?;
-            let look = if record.endpoint.is_none() { self.look(&record)? } else { Look::Nothing };
+            let patience = self.look_patience(&record);
+            let look = self.look(&record, patience)?;
             let eager = record.endpoint.is_some() || look != Look::Nothing;
             let eager = eager && self.usable(&record, view.as_ref()).is_none();
-            if self.ask_is_due(eager) {
+            if self.due_in(eager).is_zero() {
                 view = Some(self.ask(&mut record, eager)?);
             }
             if let Some(node) = self.usable(&record, view.as_ref())
@@ -122,18 +137,44 @@ impl<'a> Wait<'a> {
             if let Some(view) = &view {
                 self.report(&record, view);
             }
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            std::thread::sleep(look_interval(self.started.elapsed()).min(left));
+            // A login host has done the waiting.
+            if patience.is_zero() {
+                let left = self.deadline.saturating_duration_since(Instant::now());
+                std::thread::sleep(look_interval(self.started.elapsed()).min(left));
+            }
         }
+    }
+
+    /// How long the login host may go on looking by itself: until it is time to ask Slurm, while nothing else is to do.
+    fn look_patience(&self, record: &Record) -> Duration {
+        if record.submit.is_none() || record.endpoint.is_some() || self.seen != Look::Nothing {
+            return Duration::ZERO;
+        }
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.due_in(false).min(left).min(LONGEST_POLL)
+    }
+
+    /// Today's way to the endpoint, for `connect`; a lease without a listener keeps its own.
+    fn remember_route(&self) -> Result<()> {
+        let Connection::Connect(route @ Route::Login { .. }) = &self.settings.connection else { return Ok(()) };
+        let mut record = self.record()?;
+        self.write_down(&mut record, |record| {
+            let other = record.route != Some(Route::Stdio) && record.route.as_ref() != Some(route);
+            if other {
+                record.route = Some(route.clone());
+            }
+            other
+        })
     }
 
     /// The record as it is now; a lease that is being released is nobody's to wait for.
     fn record(&self) -> Result<Record> {
         match self.dir.load() {
-            Loaded::Whole(record) if record.phase == Phase::Releasing || Exchange::of(&record).has_lost_permit() => {
-                Err(Failure::new(Kind::Releasing, format!("{} {}: it is being released", self.doing, record.shown()))
-                    .remedy("repeat the call when the release is through")
-                    .into())
+            Loaded::Whole(record)
+                if record.phase == Phase::Releasing
+                    || (record.submit.is_none() && Exchange::of(&record).has_lost_permit()) =>
+            {
+                Err(self.being_released(&record).into())
             }
             Loaded::Whole(record) => Ok(*record),
             Loaded::Damaged { why, .. } => {
@@ -156,9 +197,31 @@ impl<'a> Wait<'a> {
         }
     }
 
-    fn look(&mut self, record: &Record) -> Result<Look> {
-        match Exchange::of(record).look() {
-            Ok(look) => Ok(look),
+    fn being_released(&self, record: &Record) -> Failure {
+        Failure::new(Kind::Releasing, format!("{} {}: it is being released", self.doing, record.shown()))
+            .remedy("repeat the call when the release is through")
+    }
+
+    fn look(&mut self, record: &Record, patience: Duration) -> Result<Look> {
+        let glance = Exchange::of(record).glance(&Look::Nothing, patience);
+        if let Some(why) = glance.unasked {
+            if !self.lost {
+                progress(&format!("{}: the login host cannot be asked, the wait goes on: {why}", record.shown()));
+            }
+            self.lost = true;
+            return Ok(Look::Nothing);
+        }
+        self.lost = false;
+        if glance.lost_permit {
+            return Err(self.being_released(record).into());
+        }
+        self.answered = glance.answered;
+        match glance.look {
+            _ if record.endpoint.is_some() => Ok(Look::Nothing),
+            Ok(look) => {
+                self.seen = look.clone();
+                Ok(look)
+            }
             Err(_) if self.bear_trouble() => Ok(Look::Nothing),
             Err(error) => {
                 let what = format!("{} {}: the shared dir cannot be read", self.doing, record.shown());
@@ -175,18 +238,20 @@ impl<'a> Wait<'a> {
         self.trouble.get_or_insert_with(Instant::now).elapsed() < TROUBLE_PATIENCE && Instant::now() < self.deadline
     }
 
-    fn ask_is_due(&self, eager: bool) -> bool {
+    /// How long until Slurm is to be asked.
+    fn due_in(&self, eager: bool) -> Duration {
         let floor = self.options.poll_interval;
         match self.asked {
             // A resolve is often about a job that has ended, which is an error at once.
-            None => eager || self.doing == "resolving" || self.started.elapsed() >= ask_after(None).max(floor),
+            None if eager || self.doing == "resolving" => Duration::ZERO,
+            None => ask_after(None).max(floor).saturating_sub(self.started.elapsed()),
             Some(last) => {
                 let due = if eager { EAGER_INTERVAL } else { ask_after(Some(last - self.started)) };
                 let due = match self.ask_at {
                     Some(at) => due.min(at.saturating_duration_since(last)),
                     None => due,
                 };
-                last.elapsed() >= due.max(floor)
+                due.max(floor).saturating_sub(last.elapsed())
             }
         }
     }

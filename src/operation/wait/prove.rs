@@ -38,7 +38,7 @@ impl Wait<'_> {
         let guard = self.lock()?;
         let mut record = self.record()?;
         if record.endpoint.is_none() {
-            let direct = self.settings.connection == Connection::Direct;
+            let direct = self.settings.connection == Connection::Direct && record.route.is_none();
             guard.write_known_hosts(&ssh::known_hosts(&host, published.port, &published.host_keys, direct))?;
             record.endpoint = Some(PinnedEndpoint { host, port: published.port });
             guard.save(&record)?;
@@ -52,11 +52,11 @@ impl Wait<'_> {
             return Ok(None);
         }
         let Some(ssh) = answer::ssh(record, self.settings) else {
-            let failure = Failure::new(
-                Kind::BadConfig,
-                format!("{} {}: the user to log in as is not known", self.doing, record.shown()),
-            );
-            return Err(failure.remedy("set sshUser").into());
+            let failure =
+                Failure::new(Kind::BadConfig, format!("{} {}: how to log in is not known", self.doing, record.shown()));
+            return Err(failure
+                .remedy("set sshUser, and keep the program and the state dir at paths of plain letters")
+                .into());
         };
         let problem = match ssh::probe(&ssh, self.dir.has_known_hosts()) {
             Probe::Ready => return self.hand_out(record, view, ssh).map(Some),
@@ -98,7 +98,7 @@ impl Wait<'_> {
         let guard = self.lock()?;
         *record = self.record()?;
         let exchange = Exchange::of(record);
-        let marked = exchange.has("answered") || exchange.mark("answered", now()).is_ok();
+        let marked = self.answered || exchange.mark("answered", now()).is_ok();
         // Of a lease that was answered before, sandboxed code may have removed the directory; its sshd works.
         if !marked && record.phase != Phase::Answered {
             exchange.mark("answered", now())?;

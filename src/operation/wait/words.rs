@@ -46,7 +46,7 @@ impl Wait<'_> {
         });
         if ended.exit.is_none() {
             let accounted = || allocation::accounted_end(record, ended.at, Duration::from_secs(5));
-            match record.job.as_ref().and_then(scontrol::exit_code) {
+            match record.job.as_ref().and_then(|job| scontrol::exit_code(&crate::allocation::host(record), job)) {
                 Some(exit) => ended.exit = Some(exit),
                 None => {
                     if let Some(told) = accounted() {

@@ -10,28 +10,51 @@
 //! ```
 //! Everything here can be rewritten by sandboxed code: nothing read here is trusted.
 
-use std::io;
-use std::path::{Path, PathBuf};
+mod far;
+mod near;
 
-use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
 use serde::Deserialize;
 
-use crate::endpoint;
 use crate::failure::{Failure, Kind, one_line};
-use crate::files::{Dir, random_hex};
+use crate::host::Host;
 use crate::lease::record::Record;
 use crate::lease::{LeaseId, Nonce};
 use crate::slurm::job::JobId;
+use far::Far;
+use near::Near;
 
 /// Longest part of the job's output that goes into a message.
 const TAIL_BYTES: u64 = 2048;
 
-/// The shared dir of one lease.
+/// Starts the names of what could not be removed yet.
+const ASIDE: &str = ".gone-";
+
+/// One attempt's place in a shared dir.
 #[derive(Debug)]
-pub struct Exchange {
+struct Place {
     root: PathBuf,
     lease: LeaseId,
     nonce: Nonce,
+}
+
+impl Place {
+    fn attempt_path(&self) -> PathBuf {
+        self.root.join(self.lease.as_str()).join(self.nonce.as_str())
+    }
+}
+
+/// The shared dir of one lease.
+#[derive(Debug)]
+pub struct Exchange(Side);
+
+#[derive(Debug)]
+enum Side {
+    Near(Near),
+    Far(Far),
 }
 
 /// What an attempt's directory shows without asking Slurm.
@@ -44,6 +67,25 @@ pub enum Look {
     Ending,
 }
 
+/// All that a wait looks for in a shared dir.
+#[derive(Debug)]
+pub struct Glance {
+    /// The lease's directory is readable, and the permit in it is missing or names another attempt: its job ends by
+    /// itself. A release that was killed leaves a lease like this.
+    pub lost_permit: bool,
+    /// The marker is there.
+    pub answered: bool,
+    pub look: Result<Look>,
+    /// Why the login host could not be asked; nothing else says anything then.
+    pub unasked: Option<String>,
+}
+
+impl Glance {
+    fn unasked(why: String) -> Glance {
+        Glance { lost_permit: false, answered: false, look: Ok(Look::Nothing), unasked: Some(why) }
+    }
+}
+
 /// The runner's note about its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
@@ -53,121 +95,76 @@ pub struct Ending {
 
 impl Exchange {
     pub fn of(record: &Record) -> Exchange {
-        Exchange {
+        let place = Place {
             root: record.shared_dir.clone(),
             lease: record.lease_id().clone(),
             nonce: record.attempt.nonce.clone(),
+        };
+        Exchange(match Host::of(record.submit.as_ref()) {
+            Host::Here => Side::Near(Near(place)),
+            Host::Login(login) => Side::Far(Far { place, login }),
+        })
+    }
+
+    fn place(&self) -> &Place {
+        match &self.0 {
+            Side::Near(near) => &near.0,
+            Side::Far(far) => &far.place,
         }
     }
 
     /// The attempt's directory, as the job is told it.
     pub fn attempt_path(&self) -> PathBuf {
-        self.root.join(self.lease.as_str()).join(self.nonce.as_str())
+        self.place().attempt_path()
     }
 
     /// The permit's path, as the job is told it.
     pub fn permit_path(&self) -> PathBuf {
-        self.root.join(self.lease.as_str()).join("permit")
+        let place = self.place();
+        place.root.join(place.lease.as_str()).join("permit")
     }
 
     /// Makes the attempt's directory and gives it the permit, which takes it from every earlier attempt.
     pub fn grant(&self, public_key: &[u8]) -> Result<()> {
-        let grant = || -> io::Result<()> {
-            let lease = Dir::private_root(&self.root)?.make_subdir(self.lease.as_str())?;
-            let attempt = lease.make_subdir(self.nonce.as_str())?;
-            attempt.make_subdir("jobs")?.make_subdir(self.lease.as_str())?;
-            attempt.put("authorized_keys", public_key)?;
-            lease.write("permit", format!("{}\n", self.nonce).as_bytes())
+        let granted = match &self.0 {
+            Side::Near(near) => near.grant(public_key).map_err(anyhow::Error::from),
+            Side::Far(far) => far.grant(public_key),
         };
-        grant().map_err(|error| {
-            Failure::new(
-                Kind::Storage,
-                format!("preparing the shared dir {} for lease {}", self.root.display(), self.lease),
-            )
-            .remedy(
-                "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes",
-            )
-            .cause(error.to_string())
-            .into()
+        granted.map_err(|error| {
+            let Place { root, lease, .. } = self.place();
+            Failure::new(Kind::Storage, format!("preparing the shared dir {} for lease {lease}", root.display()))
+                .remedy(
+                    "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes",
+                )
+                .cause(format!("{error:#}"))
+                .into()
         })
     }
 
     /// Takes the permit away: jobs of this lease end by themselves, whenever they start. What sandboxed code put in
     /// the place of the permit or of the whole directory is moved away, never followed.
     pub fn revoke(&self) -> Result<()> {
-        let Some(root) = self.root_dir()? else { return Ok(()) };
-        match root.subdir(self.lease.as_str()) {
-            Ok(None) => Ok(()),
-            Ok(Some(lease)) => {
-                lease.remove_tree("permit").and_then(|()| lease.sync()).or_else(|_| self.move_aside(&root))
-            }
-            Err(_) => self.move_aside(&root),
+        match &self.0 {
+            Side::Near(near) => near.revoke(),
+            Side::Far(far) => far.revoke(),
         }
-        .context("removing the permit")
     }
 
-    /// Whether this attempt has lost its permit: the lease's directory is readable and the permit in it is missing or
-    /// names another attempt. Its job ends by itself then; a release that was killed leaves a lease like this.
+    /// All that a wait looks for. A login host goes on looking for as long as `patience` while there is nothing else to
+    /// see than `known`; here, a look costs nothing and the caller looks again.
+    pub fn glance(&self, known: &Look, patience: Duration) -> Glance {
+        match &self.0 {
+            Side::Near(near) => near.glance(),
+            Side::Far(far) => far.glance(known, patience),
+        }
+    }
+
+    /// Whether this attempt has lost its permit.
     pub fn has_lost_permit(&self) -> bool {
-        let Ok(Some(lease)) = self.lease_dir() else { return false };
-        match lease.read("permit", endpoint::MAX_BYTES) {
-            Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).trim_end() != self.nonce.as_str(),
-            Ok(None) => lease.names().is_ok_and(|names| !names.iter().any(|name| name == "permit")),
-            Err(_) => false,
+        match &self.0 {
+            Side::Near(near) => near.has_lost_permit(),
+            Side::Far(far) => far.glance(&Look::Nothing, Duration::ZERO).lost_permit,
         }
-    }
-
-    fn root_dir(&self) -> Result<Option<Dir>> {
-        match Dir::open_root(&self.root) {
-            Ok(root) => Ok(Some(root)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("opening the shared dir {}", self.root.display())),
-        }
-    }
-
-    fn move_aside(&self, root: &Dir) -> io::Result<()> {
-        let aside = format!("{ASIDE}{}-{}", self.lease, random_hex(4)?);
-        root.rename(self.lease.as_str(), root, &aside)?;
-        root.sync()?;
-        // What cannot be removed now is left for the sweep.
-        root.remove_tree(&aside).or(Ok(()))
-    }
-
-    fn lease_dir(&self) -> Result<Option<Dir>> {
-        Ok(match self.root_dir()? {
-            Some(root) => root.subdir(self.lease.as_str())?,
-            None => None,
-        })
-    }
-
-    fn attempt_dir(&self) -> Result<Option<Dir>> {
-        Ok(match self.lease_dir()? {
-            Some(lease) => lease.subdir(self.nonce.as_str())?,
-            None => None,
-        })
-    }
-
-    /// Looks for an endpoint by reading the directory, never by opening a name that may be missing: NFS remembers
-    /// for half a minute that a file was not there (hazards.md D1).
-    pub fn look(&self) -> Result<Look> {
-        let Some(attempt) = self.attempt_dir()? else {
-            return Ok(Look::Nothing);
-        };
-        let names = attempt.names()?;
-        let has = |name: &str| names.iter().any(|found| found == name);
-        if has(endpoint::FILE) {
-            return Ok(Look::Endpoint(read(&attempt)));
-        }
-        if has("ending.json") {
-            return Ok(Look::Ending);
-        }
-        if let Some(jobs) = attempt.subdir("jobs")?
-            && let Some(theirs) = jobs.subdir(self.lease.as_str())?
-            && theirs.names()?.iter().any(|name| name == endpoint::FILE)
-        {
-            return Ok(Look::Endpoint(read(&theirs)));
-        }
-        Ok(Look::Nothing)
     }
 
     /// The runner's note about its end.
@@ -178,8 +175,11 @@ impl Exchange {
             #[serde(default)]
             detail: String,
         }
-        let bytes = self.attempt_dir().ok()??.read("ending.json", endpoint::MAX_BYTES).ok()??;
-        let note: Note = serde_json::from_slice(&bytes).ok()?;
+        let bytes = match &self.0 {
+            Side::Near(near) => near.ending(),
+            Side::Far(far) => far.ending(),
+        };
+        let note: Note = serde_json::from_slice(&bytes?).ok()?;
         let clean = |text: String| one_line(&text).chars().take(300).collect::<String>();
         Some(Ending { reason: clean(note.reason), detail: clean(note.detail) })
     }
@@ -191,8 +191,11 @@ impl Exchange {
 
     /// The last bytes of a file of the attempt, as text.
     pub fn tail(&self, name: &str, max: u64) -> Option<String> {
-        let bytes = self.attempt_dir().ok()??.read_tail(name, max).ok()??;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let bytes = match &self.0 {
+            Side::Near(near) => near.tail(name, max),
+            Side::Far(far) => far.tail(name, max),
+        };
+        let text = String::from_utf8_lossy(&bytes?).into_owned();
         (!text.trim().is_empty()).then_some(text)
     }
 
@@ -217,42 +220,27 @@ impl Exchange {
     }
 
     fn put(&self, name: &str, text: &str) -> Result<()> {
-        let attempt =
-            self.attempt_dir()?.with_context(|| format!("the directory {} is gone", self.attempt_path().display()))?;
-        attempt.put(name, text.as_bytes()).with_context(|| format!("writing {name}"))
-    }
-
-    /// Whether a marker is there.
-    pub fn has(&self, name: &str) -> bool {
-        self.attempt_dir().ok().flatten().is_some_and(|dir| dir.modified(name).is_some())
+        match &self.0 {
+            Side::Near(near) => near.put(name, text),
+            Side::Far(far) => far.put(name, text),
+        }
     }
 
     /// Removes all that is shared of this lease; only once its jobs have ended, or they would run into a void. What a
     /// file system does not let go yet (NFS keeps open files as `.nfs…`) is moved aside for [`sweep`].
     pub fn remove(&self) -> Result<()> {
-        let Some(root) = self.root_dir()? else { return Ok(()) };
-        root.remove_tree(self.lease.as_str())
-            .or_else(|_| self.move_aside(&root))
-            .context("removing the lease's shared files")
+        match &self.0 {
+            Side::Near(near) => near.remove(),
+            Side::Far(far) => far.remove(),
+        }
     }
 }
-
-/// Starts the names of what could not be removed yet.
-const ASIDE: &str = ".gone-";
 
 /// Removes what earlier removals had to leave.
-pub fn sweep(root: &Path) {
-    let Ok(root) = Dir::open_root(root) else { return };
-    for name in root.names().unwrap_or_default().iter().filter(|name| name.starts_with(ASIDE)) {
-        root.remove_tree(name).ok();
-    }
-}
-
-fn read(dir: &Dir) -> Result<Vec<u8>, String> {
-    match dir.read(endpoint::FILE, endpoint::MAX_BYTES) {
-        Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err("it went away".to_owned()),
-        Err(error) => Err(error.to_string()),
+pub fn sweep(host: &Host, root: &Path) {
+    match host {
+        Host::Here => near::sweep(root),
+        Host::Login(login) => far::sweep(login, root),
     }
 }
 
@@ -265,18 +253,19 @@ pub fn root_of(directory: &str, lease: &LeaseId, nonce: &Nonce) -> Option<PathBu
 }
 
 /// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.
-pub fn answered(root: &Path, lease: &LeaseId, nonce: &Nonce) -> bool {
-    let marker = || -> io::Result<bool> {
-        let Some(lease) = Dir::open_root(root)?.subdir(lease.as_str())? else { return Ok(false) };
-        Ok(lease.subdir(nonce.as_str())?.is_some_and(|attempt| attempt.modified("answered").is_some()))
-    };
-    marker().unwrap_or(false)
+pub fn answered(host: &Host, root: &Path, lease: &LeaseId, nonce: &Nonce) -> bool {
+    match host {
+        Host::Here => near::answered(root, lease, nonce),
+        Host::Login(login) => far::answered(login, root, lease, nonce),
+    }
 }
 
 /// The permit that a shared dir holds for a lease, for a lease whose record is lost.
-pub fn permitted(root: &Path, lease: &LeaseId) -> Option<Nonce> {
-    let bytes = Dir::open_root(root).ok()?.subdir(lease.as_str()).ok()??.read("permit", 64).ok()??;
-    Nonce::parse(String::from_utf8_lossy(&bytes).trim())
+pub fn permitted(host: &Host, root: &Path, lease: &LeaseId) -> Option<Nonce> {
+    match host {
+        Host::Here => near::permitted(root, lease),
+        Host::Login(login) => far::permitted(login, root, lease),
+    }
 }
 
 #[cfg(test)]
@@ -291,19 +280,28 @@ mod tests {
         (temp, Exchange::of(&record))
     }
 
+    fn look(exchange: &Exchange) -> Look {
+        exchange.glance(&Look::Nothing, Duration::ZERO).look.unwrap()
+    }
+
     #[test]
     fn an_attempt_from_permit_to_removal() {
         let (_temp, exchange) = exchange();
         exchange.revoke().unwrap();
         exchange.grant(b"ssh-ed25519 AAAA").unwrap();
         assert_eq!(std::fs::read_to_string(exchange.permit_path()).unwrap(), "00112233445566ff\n");
-        assert_eq!(permitted(&exchange.root, &exchange.lease), Some(exchange.nonce.clone()));
-        assert_eq!(exchange.look().unwrap(), Look::Nothing);
-        let reference = exchange.attempt_path().join("jobs").join(exchange.lease.as_str());
+        assert_eq!(
+            permitted(&Host::Here, &exchange.place().root, &exchange.place().lease),
+            Some(exchange.place().nonce.clone())
+        );
+        assert_eq!(look(&exchange), Look::Nothing);
+        let reference = exchange.attempt_path().join("jobs").join(exchange.place().lease.as_str());
         std::fs::write(reference.join("endpoint.json"), "{}").unwrap();
-        assert_eq!(exchange.look().unwrap(), Look::Endpoint(Ok(b"{}".to_vec())));
+        assert_eq!(look(&exchange), Look::Endpoint(Ok(b"{}".to_vec())));
         exchange.mark("answered", 5).unwrap();
-        assert!(exchange.has("answered") && !exchange.has("kept"));
+        assert!(
+            exchange.glance(&Look::Nothing, Duration::ZERO).answered && !exchange.attempt_path().join("kept").exists()
+        );
         exchange.set_deadline(Some(9), Some(0), "running").unwrap();
         assert_eq!(
             std::fs::read_to_string(exchange.attempt_path().join("deadline")).unwrap(),
@@ -314,7 +312,7 @@ mod tests {
         assert!(!exchange.permit_path().exists() && exchange.has_lost_permit());
         exchange.remove().unwrap();
         assert!(!exchange.has_lost_permit());
-        assert_eq!(exchange.look().unwrap(), Look::Nothing);
+        assert_eq!(look(&exchange), Look::Nothing);
     }
 
     #[test]
@@ -323,13 +321,13 @@ mod tests {
         exchange.grant(b"k").unwrap();
         let path = exchange.attempt_path().join("endpoint.json");
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        assert!(matches!(exchange.look().unwrap(), Look::Endpoint(Err(_))));
+        assert!(matches!(look(&exchange), Look::Endpoint(Err(_))));
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, vec![b'x'; 70_000]).unwrap();
-        assert!(matches!(exchange.look().unwrap(), Look::Endpoint(Err(_))));
+        assert!(matches!(look(&exchange), Look::Endpoint(Err(_))));
         std::fs::remove_dir_all(exchange.attempt_path()).unwrap();
         std::os::unix::fs::symlink(temp.path(), exchange.attempt_path()).unwrap();
-        assert!(exchange.look().is_err());
+        assert!(exchange.glance(&Look::Nothing, Duration::ZERO).look.is_err());
     }
 
     #[test]
@@ -343,7 +341,7 @@ mod tests {
         exchange.revoke().unwrap();
         assert!(!exchange.permit_path().exists());
         exchange.remove().unwrap();
-        let lease = exchange.root.join(exchange.lease.as_str());
+        let lease = exchange.place().root.join(exchange.place().lease.as_str());
         std::os::unix::fs::symlink(temp.path(), &lease).unwrap();
         exchange.revoke().unwrap();
         assert!(!lease.exists());
@@ -366,7 +364,7 @@ mod tests {
         exchange.grant(b"k").unwrap();
         let text = r#"{"reason":"idle\u001b[31m","detail":"no use\nfor 1800 s"}"#;
         std::fs::write(exchange.attempt_path().join("ending.json"), text).unwrap();
-        assert_eq!(exchange.look().unwrap(), Look::Ending);
+        assert_eq!(look(&exchange), Look::Ending);
         assert_eq!(exchange.ending(), Some(Ending { reason: "idle[31m".into(), detail: "no use / for 1800 s".into() }));
     }
 }

@@ -1,4 +1,4 @@
-//! Where commands run. The only module that starts processes.
+//! A command and how it ended. The only module that starts processes.
 //!
 //! A command is a program and its arguments, nothing else: no shell. It runs in an environment that we construct
 //! from an allow-list, since Slurm's tools obey some two hundred variables (`SQUEUE_STATES` hides live jobs,
@@ -20,7 +20,7 @@ use crate::files;
 
 /// What every command may see of our environment. Paths and locale, the site's Slurm configuration, and what a
 /// module system needs; `CBX_SSHD` and `CBX_SSH_PORT` are the reference adapter's knobs for a site's runner.
-const PASSED_ON: &[&str] = &[
+pub(super) const PASSED_ON: &[&str] = &[
     "PATH",
     "HOME",
     "USER",
@@ -44,10 +44,10 @@ const PASSED_ON: &[&str] = &[
 ];
 
 /// Prefixes of further variables that pass.
-const PASSED_ON_PREFIXES: &[&str] = &["LC_", "LMOD_"];
+pub(super) const PASSED_ON_PREFIXES: &[&str] = &["LC_", "LMOD_"];
 
 /// Longest output that is kept of each stream; 5,000 jobs list in about 1 MiB.
-const OUTPUT_BYTES: usize = 64 << 20;
+pub(super) const OUTPUT_BYTES: usize = 64 << 20;
 
 /// How long a command that has exited may have its pipes held open by something it left behind.
 const PIPE_GRACE: Duration = Duration::from_millis(200);
@@ -110,10 +110,14 @@ impl Command {
         self
     }
 
+    /// The program and its arguments.
+    pub fn words(&self) -> Vec<String> {
+        std::iter::once(&self.program).chain(&self.args).map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
     /// The command as a person would type it, without its input.
     pub fn shown(&self) -> String {
-        let words = std::iter::once(&self.program).chain(&self.args);
-        words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        self.words().join(" ")
     }
 
     fn build(&self) -> std::process::Command {
@@ -125,6 +129,57 @@ impl Command {
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Starts the command with no streams of ours, for one that goes on in the background by itself; waits for the
+    /// process that was started.
+    pub fn launch(&self) -> io::Result<End> {
+        let started = Instant::now();
+        let mut child = self.build().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status.signal().map_or(End::Exit(status.code().unwrap_or(-1)), End::Signal));
+            }
+            if started.elapsed() >= self.deadline {
+                child.kill()?;
+                child.wait()?;
+                return Ok(End::DeadlinePassed);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Runs the command between our own standard input and output, its stderr kept for us.
+    pub fn relay(&self) -> io::Result<Output> {
+        let started = Instant::now();
+        let child = self.build().stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::piped()).spawn()?;
+        collect(child, started, self.deadline)
+    }
+
+    /// The command as a line of a shell elsewhere, whose environment is constructed already; `timeout` keeps the
+    /// deadline there.
+    pub(super) fn line(&self) -> String {
+        let words = self.env.iter().map(|(name, value)| format!("{name}={}", value.to_string_lossy()));
+        let program = self.program.to_string_lossy().into_owned();
+        let words =
+            ["env".to_owned()].into_iter().chain(self.unset.iter().map(|name| format!("--unset={name}"))).chain(words);
+        let words =
+            words.chain([program.clone()]).chain(self.args.iter().map(|arg| arg.to_string_lossy().into_owned()));
+        let words: Vec<_> = words.map(|word| quoted(&word)).collect();
+        let seconds = self.deadline.as_secs_f64().clamp(0.1, 86_400.0);
+        format!(
+            "type -P {} >/dev/null || exit 127\nexec timeout -k 1 {seconds:.1} {}",
+            quoted(&program),
+            words.join(" ")
+        )
+    }
+
+    pub(super) fn prepared_input(&self) -> &[u8] {
+        self.input.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// Replaces this process by the command, with our own standard streams; returns only when that failed.
@@ -161,6 +216,8 @@ pub enum End {
     DeadlinePassed,
     /// It wrote more than can be meant and was killed by us.
     TooMuchOutput,
+    /// It was started on a login host that was lost; what came of it is not known.
+    ConnectionLost,
 }
 
 /// What a command that could be started left behind.
@@ -191,6 +248,7 @@ impl Output {
             End::Exit(code) => format!("exit {code}"),
             End::Signal(signal) => format!("killed by signal {signal}"),
             End::DeadlinePassed => format!("no answer within {} s", self.took.as_secs()),
+            End::ConnectionLost => "the connection to the login host was lost".to_owned(),
             End::TooMuchOutput => format!("more than {OUTPUT_BYTES} bytes of output"),
         };
         let stderr = self.stderr_text();
@@ -264,6 +322,15 @@ fn read_ready(pipe: &mut Option<impl Read + AsFd>, into: &mut Vec<u8>) -> io::Re
         Err(error) => return Err(error),
     }
     Ok(())
+}
+
+/// A word that every POSIX shell takes for itself.
+pub fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-+=./:,@%^".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Where a program is, looked up on PATH and then where system programs lie that users' PATHs leave out.

@@ -1,0 +1,353 @@
+//! The one connection to a login host, shared by all processes of a user: an OpenSSH master at a stable place.
+//!
+//! ```text
+//! $XDG_RUNTIME_DIR/slurm-sandbox/ or /tmp/slurm-sandbox-<uid>/   0700
+//!   <hash>[-N]        the master's control socket; further ones only where the login host takes no more sessions
+//!   <hash>.lock       held while one is made
+//!   <hash>.refused    when and how often the login host last refused us
+//! ```
+//! Whoever finds no live master makes one under the lock; ssh itself puts it into a session of its own, so that it
+//! survives when a client kills our process group. It leaves ten minutes after the last use.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use openssh::Session;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+use super::shell::Shell;
+use crate::config::login::LoginHost;
+use crate::failure::one_line;
+use crate::files::Dir;
+use crate::host::command::{Command, End};
+
+/// How long an unused master stays.
+const IDLE_EXPIRY_SECONDS: u32 = 600;
+
+/// A login takes 0.2 s, through VPN and directory services some seconds.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A client with ten leases at once waits for the first to have made the master.
+const LOCK_PATIENCE: Duration = Duration::from_secs(25);
+
+/// sshd allows ten sessions a connection by default (sshd_config(5), MaxSessions), so a hundred calls at once need
+/// this many connections.
+const MOST_MASTERS: u32 = 16;
+
+/// How long a full connection is waited for where no second one may be made.
+const FULL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The first pause after a refused login; it doubles with each further one, up to the longest. Sites lock accounts that
+/// are refused often (hazards.md E14).
+const FIRST_PAUSE_SECONDS: u64 = 2;
+const LONGEST_PAUSE_SECONDS: u64 = 300;
+
+/// What a refusal leaves behind for the next call.
+#[derive(Debug, Serialize, Deserialize)]
+struct Refused {
+    at: u64,
+    times: u32,
+    said: String,
+}
+
+/// Why no session could be had.
+enum Problem {
+    NoMaster,
+    Full(String),
+    Other(String),
+}
+
+/// A name for a login host that is the same in every process on this machine. The machine's name is part of it: a
+/// socket on a home directory that machines share is of use on one of them only.
+pub fn short_hash(target: &LoginHost) -> String {
+    let mut hasher = DefaultHasher::new();
+    let here = nix::unistd::gethostname().unwrap_or_default();
+    (&target.host, &target.user, &target.ssh_config, &target.control_path, here).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Where the master's socket lies.
+pub fn control_path(target: &LoginHost) -> Result<PathBuf, String> {
+    match &target.control_path {
+        Some(path) if path.to_string_lossy().contains('%') => expanded(target, path),
+        Some(path) => Ok(path.clone()),
+        None => Ok(place()?.path().join(short_hash(target))),
+    }
+}
+
+/// ssh's own tokens in a control path, as ssh expands them.
+fn expanded(target: &LoginHost, path: &Path) -> Result<PathBuf, String> {
+    let output = ssh(target, Duration::from_secs(5))
+        .arg(format!("-oControlPath={}", path.display()))
+        .args(["-G", "--", &target.destination()])
+        .run()
+        .map_err(|error| format!("ssh could not be started: {error}"))?;
+    let text = output.stdout_text();
+    let path = text.lines().find_map(|line| line.strip_prefix("controlpath ")).map(PathBuf::from);
+    path.ok_or_else(|| format!("ssh does not tell what controlPath means: {}", output.said()))
+}
+
+/// Our directory for sockets. A socket's path is at most about 100 characters long, so it cannot be in the state dir.
+fn place() -> Result<Dir, String> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let shared = PathBuf::from(format!("/tmp/slurm-sandbox-{}", nix::unistd::getuid()));
+    let places = runtime.map(|path| path.join("slurm-sandbox")).filter(|path| path.as_os_str().len() <= 70);
+    let mut said = String::new();
+    for path in places.into_iter().chain([shared]) {
+        match Dir::private_root(&path) {
+            Ok(dir) => return Ok(dir),
+            Err(error) => said = error.to_string(),
+        }
+    }
+    Err(format!("no place for ssh's control socket; set controlPath: {said}"))
+}
+
+/// ssh with what holds for every use of the login host: the user's configuration, and never a question.
+pub fn ssh(target: &LoginHost, deadline: Duration) -> Command {
+    let command = Command::new("ssh", deadline).pass("SSH_AUTH_SOCK");
+    let command = match &target.ssh_config {
+        Some(path) => command.arg("-F").arg(path),
+        None => command,
+    };
+    command.args([
+        "-oBatchMode=yes",
+        "-oConnectTimeout=10",
+        "-oStrictHostKeyChecking=yes",
+        "-oForwardAgent=no",
+        "-oForwardX11=no",
+        "-oPermitLocalCommand=no",
+        "-oRemoteCommand=none",
+        "-oRequestTTY=no",
+    ])
+}
+
+/// ssh that uses the live master at `path`, and that alone unless the master goes away.
+pub fn through(target: &LoginHost, path: &Path, deadline: Duration) -> Command {
+    let once = if target.require_existing_master { "-oProxyCommand=false" } else { "-oControlMaster=no" };
+    ssh(target, deadline).args(["-oControlMaster=no", "-oLogLevel=ERROR", once]).arg("-S").arg(path)
+}
+
+/// Opens a session, making the master first where there is none.
+pub fn session(target: &LoginHost) -> Result<Shell, String> {
+    let first = control_path(target)?;
+    let alone = target.require_existing_master || target.control_path.is_some();
+    let started = Instant::now();
+    let mut number = 0;
+    loop {
+        let path = if number == 0 { first.clone() } else { PathBuf::from(format!("{}-{number}", first.display())) };
+        match open(&path) {
+            Ok(shell) => return Ok(shell),
+            Err(Problem::NoMaster) => match make(target, &path)? {
+                Some(shell) => return Ok(shell),
+                None => continue,
+            },
+            Err(Problem::Full(said)) if alone || number + 1 == MOST_MASTERS => {
+                if started.elapsed() >= FULL_PATIENCE {
+                    return Err(format!("{} takes no more sessions: {said}", target.destination()));
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Err(Problem::Full(_)) => number += 1,
+            Err(Problem::Other(said)) => return Err(format!("no session on {}: {said}", target.destination())),
+        }
+    }
+}
+
+/// Sees to it that a master lives; where its socket is.
+pub fn ensure(target: &LoginHost) -> Result<PathBuf, String> {
+    let path = control_path(target)?;
+    if !answers(&path) {
+        make(target, &path)?;
+    }
+    Ok(path)
+}
+
+fn runtime() -> Result<Runtime, Problem> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Problem::Other(error.to_string()))
+}
+
+fn open(path: &Path) -> Result<Shell, Problem> {
+    let session = Session::resume_mux(path.into(), None);
+    Shell::open(runtime()?, session).map_err(|error| problem(&error))
+}
+
+/// Whether a master answers there.
+pub fn answers(path: &Path) -> bool {
+    let Ok(runtime) = runtime() else { return false };
+    let session = Session::resume_mux(path.into(), None);
+    let check = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), session.check()).await });
+    matches!(check, Ok(Ok(())))
+}
+
+fn problem(error: &openssh::Error) -> Problem {
+    // The crate's word for a socket that nobody listens at.
+    if matches!(error, openssh::Error::Disconnected) {
+        return Problem::NoMaster;
+    }
+    let mut text = Vec::new();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && matches!(
+                error.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
+            )
+        {
+            return Problem::NoMaster;
+        }
+        text.push(error.to_string());
+        cause = error.source();
+    }
+    let text = text.join(": ");
+    if text.contains("refused") { Problem::Full(text) } else { Problem::Other(text) }
+}
+
+/// Makes a master, unless another process was faster; a session through it, or `None` when it is gone again.
+fn make(target: &LoginHost, path: &Path) -> Result<Option<Shell>, String> {
+    if target.require_existing_master {
+        return Err(missing(target, path));
+    }
+    let place = place()?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (lock, refused) = (format!("{name}.lock"), format!("{name}.refused"));
+    let held = place.lock(&lock, LOCK_PATIENCE).map_err(|error| format!("locking {lock}: {error}"))?;
+    let Some(_lock) = held else {
+        return Err(format!("another process has been logging in to {} for long", target.destination()));
+    };
+    match open(path) {
+        Ok(shell) => return Ok(Some(shell)),
+        Err(Problem::NoMaster) => {}
+        Err(Problem::Full(said) | Problem::Other(said)) => return Err(said),
+    }
+    let before = place.read(&refused, 4096).ok().flatten();
+    let before = before.and_then(|bytes| serde_json::from_slice::<Refused>(&bytes).ok());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    if let Some(before) = &before {
+        let pause = pause_after(before.times);
+        let since = now.saturating_sub(before.at);
+        if before.at <= now && since < pause {
+            let (host, left) = (target.destination(), pause - since);
+            return Err(format!(
+                "{host} refused the login {since} s ago, the next try is in {left} s: {}",
+                before.said
+            ));
+        }
+    }
+    match start(target, path, &place, &name) {
+        Ok(()) => {
+            place.unlink(&refused).ok();
+            match open(path) {
+                Ok(shell) => Ok(Some(shell)),
+                Err(Problem::NoMaster) => Err(format!("the connection to {} went away at once", target.destination())),
+                Err(Problem::Full(said) | Problem::Other(said)) => Err(said),
+            }
+        }
+        Err(said) => {
+            let times = before.map_or(0, |before| before.times) + 1;
+            let note = Refused { at: now, times, said: said.clone() };
+            if is_refusal(&said)
+                && let Ok(bytes) = serde_json::to_vec(&note)
+            {
+                place.put(&refused, &bytes).ok();
+            }
+            Err(said)
+        }
+    }
+}
+
+fn pause_after(times: u32) -> u64 {
+    let doubled = 1u64.checked_shl(times.saturating_sub(1)).unwrap_or(u64::MAX);
+    FIRST_PAUSE_SECONDS.saturating_mul(doubled).min(LONGEST_PAUSE_SECONDS)
+}
+
+/// A host that cannot be reached may be asked again at once; one that has said no may not.
+fn is_refusal(said: &str) -> bool {
+    ["Permission denied", "Too many authentication", "verification failed", "Connection closed", "Connection reset"]
+        .iter()
+        .any(|text| said.contains(text))
+}
+
+fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str) -> Result<(), String> {
+    let log = place.path().join(format!("{name}.log"));
+    place.put(&format!("{name}.log"), b"").map_err(|error| format!("making {}: {error}", log.display()))?;
+    // Nobody listens there any more; ssh would refuse to replace it.
+    if let (Some(parent), Some(file)) = (path.parent(), path.file_name().and_then(|file| file.to_str())) {
+        Dir::open_root(parent).and_then(|dir| dir.unlink(file)).ok();
+    }
+    let end = ssh(target, START_DEADLINE)
+        .arg("-E")
+        .arg(&log)
+        .args(["-fMN", "-oLogLevel=ERROR", "-oServerAliveInterval=10", "-oServerAliveCountMax=3"])
+        .args(["-oClearAllForwardings=yes", &format!("-oControlPersist={IDLE_EXPIRY_SECONDS}")])
+        .arg(format!("-oControlPath={}", path.display()))
+        .args(["--", &target.destination()])
+        .launch()
+        .map_err(|error| format!("ssh could not be started: {error}"))?;
+    let said = place.read(&format!("{name}.log"), 64 * 1024).ok().flatten().unwrap_or_default();
+    place.unlink(&format!("{name}.log")).ok();
+    match end {
+        End::Exit(0) => Ok(()),
+        End::DeadlinePassed => {
+            Err(format!("logging in to {} took longer than {} s", target.destination(), START_DEADLINE.as_secs()))
+        }
+        _ => {
+            Err(format!("logging in to {} failed: {}", target.destination(), one_line(&String::from_utf8_lossy(&said))))
+        }
+    }
+}
+
+/// What to do where only the user may open a connection.
+fn missing(target: &LoginHost, path: &Path) -> String {
+    let config = target.ssh_config.as_ref().map(|path| format!("-F {} ", path.display())).unwrap_or_default();
+    format!(
+        "requireExistingMaster is set and no connection to {0} is open; open one with: \
+         ssh {config}-fMN -o ControlPath={1} -o ControlPersist=8h -o ServerAliveInterval=10 {0}",
+        target.destination(),
+        path.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target() -> LoginHost {
+        LoginHost {
+            host: "login.example".into(),
+            user: Some("alice".into()),
+            ssh_config: None,
+            control_path: None,
+            require_existing_master: false,
+        }
+    }
+
+    #[test]
+    fn control_paths_are_stable_short_and_of_one_login_host() {
+        let path = control_path(&target()).unwrap();
+        assert_eq!(path, control_path(&target()).unwrap());
+        assert!(path.as_os_str().len() < 100);
+        assert_ne!(path, control_path(&LoginHost { user: None, ..target() }).unwrap());
+        let own = LoginHost { control_path: Some("/run/x/%C".into()), ..target() };
+        assert!(!control_path(&own).unwrap().to_string_lossy().contains('%'));
+    }
+
+    #[test]
+    fn pauses_after_refusals_grow_and_end() {
+        assert_eq!([1, 2, 3, 8, 60].map(pause_after), [2, 4, 8, 256, 300]);
+    }
+
+    #[test]
+    fn where_only_the_user_may_log_in_the_command_is_told() {
+        let target = LoginHost { require_existing_master: true, ..target() };
+        let said = session(&target).unwrap_err();
+        assert!(said.contains("ssh -fMN -o ControlPath=") && said.ends_with("alice@login.example"), "{said}");
+    }
+}

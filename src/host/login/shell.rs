@@ -1,0 +1,259 @@
+//! One session on a login host: a shell that stays, and takes scripts one after the other.
+//!
+//! The login shell of the account is asked for one line that every shell understands, which starts bash as a login
+//! shell, so that modules put Slurm on PATH; that one hands over to a bash of no profile with the allowed variables
+//! alone. What profiles print, or read from a standard input, does not matter: our frames carry a random mark, and the
+//! profiles' input is empty. A frame that does not come, or not whole, means *could not ask*.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use openssh::{Child, ChildStderr, ChildStdin, ChildStdout, Session, Stdio};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Runtime;
+
+use crate::files::random_hex;
+use crate::host::User;
+use crate::host::command::{End, OUTPUT_BYTES, Output, PASSED_ON, PASSED_ON_PREFIXES, quoted};
+
+/// The far end.
+const FAR_END: &str = include_str!("shell.sh");
+
+/// What a login shell's profiles may take before the first answer; module systems take seconds.
+const GREETING_PATIENCE: Duration = Duration::from_secs(12);
+
+/// What an answer may take longer than its command: the way there and back.
+const WAY: Duration = Duration::from_secs(3);
+
+/// The session was lost, or does not speak as it should; what was asked may have been done.
+#[derive(Debug, Clone)]
+pub struct Lost(pub String);
+
+/// Who answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    pub user: User,
+    pub hostname: String,
+    /// Seconds since the epoch there.
+    pub time: i64,
+}
+
+/// A session. Fields end in this order: the runtime last.
+#[derive(Debug)]
+pub struct Shell {
+    stdin: ChildStdin,
+    stdout: Stream<ChildStdout>,
+    stderr: Stream<ChildStderr>,
+    _child: Child<Arc<Session>>,
+    mark: String,
+    number: u64,
+    /// The far end's program, until the first request is sent.
+    program: Option<Vec<u8>>,
+    greeting: Option<Greeting>,
+    runtime: Runtime,
+}
+
+impl Shell {
+    /// Opens a session through a master; no answer is waited for.
+    pub fn open(runtime: Runtime, session: Session) -> Result<Shell, openssh::Error> {
+        let mark = random_hex(16).map_err(openssh::Error::Master)?;
+        let program = first_script(&mark).into_bytes();
+        let mut child = runtime.block_on(async {
+            let mut command = Arc::new(session).arc_raw_command(opening(program.len()));
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().await
+        })?;
+        let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+            return Err(openssh::Error::Disconnected);
+        };
+        let (stdout, stderr) = (Stream::new(stdout), Stream::new(stderr));
+        Ok(Shell {
+            stdin,
+            stdout,
+            stderr,
+            _child: child,
+            mark,
+            number: 0,
+            program: Some(program),
+            greeting: None,
+            runtime,
+        })
+    }
+
+    /// Who answered; known after the first answer.
+    pub fn greeting(&self) -> Option<&Greeting> {
+        self.greeting.as_ref()
+    }
+
+    /// Runs a script there. `deadline` is the script's own affair; it is waited for a little longer.
+    pub fn run(&mut self, script: &str, input: &[u8], deadline: Duration) -> Result<Output, Lost> {
+        self.number += 1;
+        let mut request = self.program.take().unwrap_or_default();
+        request.extend_from_slice(format!("{} {} {}\n", self.number, script.len(), input.len()).as_bytes());
+        request.extend_from_slice(script.as_bytes());
+        request.extend_from_slice(input);
+        let started = Instant::now();
+        let frame = format!("\n{} {} ", self.mark, self.number);
+        let patience = deadline + WAY + if self.greeting.is_none() { GREETING_PATIENCE } else { Duration::ZERO };
+        let (stdin, stdout, stderr) = (&mut self.stdin, &mut self.stdout, &mut self.stderr);
+        let answer = async {
+            let write = async { stdin.write_all(&request).await.map_err(|error| Lost(error.to_string())) };
+            tokio::try_join!(write, stdout.frame(&frame), stderr.frame(&frame))
+        };
+        let answer = self.runtime.block_on(async { tokio::time::timeout(patience, answer).await });
+        let ((), out, err) = match answer {
+            Ok(answer) => answer?,
+            Err(_) => return Err(Lost(format!("no answer within {} s{}", patience.as_secs(), self.stdout.said()))),
+        };
+        if self.greeting.is_none() {
+            self.greeting = greeting(&out.before, &self.mark);
+        }
+        let code = out.status.parse().map_err(|_| Lost("an answer without its exit code".to_owned()))?;
+        let took = started.elapsed();
+        // Our own deadline is kept there by timeout(1), which tells it so.
+        let end = if matches!(code, 124 | 137) && took >= deadline { End::DeadlinePassed } else { End::Exit(code) };
+        Ok(Output { end, stdout: out.text, stderr: err.text, took })
+    }
+}
+
+/// The one line for the account's own shell, whichever that is: csh, zsh and fish read it alike. Standard input goes to
+/// 8, out of the way of profiles that read.
+fn opening(program: usize) -> String {
+    format!("exec sh -c 'exec 8<&0 </dev/null; exec bash -lc \"eval \\\"\\$(head -c {program} <&8)\\\"\"'")
+}
+
+/// A command line for the account's own shell that runs `line` like everything here, between the session's own standard
+/// streams: what profiles print goes to stderr, and they read nothing. One line of no newline and no `!`, for csh.
+pub fn piped(line: &str) -> String {
+    let script = format!(
+        "keep=(); for name in $(compgen -e); do case $name in {}) eval \"value=\\$$name\"; keep+=(\"$name=$value\") ;; esac; done; \
+         exec env -i \"${{keep[@]}}\" {line} <&8 >&9 8<&- 9>&-",
+        allowed_names()
+    );
+    let shell = format!("exec 8<&0 9>&1 </dev/null >&2; exec bash -lc {}", quoted(&script));
+    format!("exec sh -c {}", quoted(&shell))
+}
+
+/// The variables that may be seen, as a pattern of the shell's `case`.
+fn allowed_names() -> String {
+    let prefixes = PASSED_ON_PREFIXES.iter().map(|prefix| format!("{prefix}*"));
+    let names = PASSED_ON.iter().filter(|name| **name != "BASH_ENV").map(|name| (*name).to_owned());
+    names.chain(prefixes).collect::<Vec<_>>().join(" | ")
+}
+
+/// What the login shell runs: it takes the allowed variables along and nothing else of what profiles have set.
+fn first_script(mark: &str) -> String {
+    let names = allowed_names();
+    format!(
+        "keep=()\nfor name in $(compgen -e); do\n  case $name in {names}) keep+=(\"$name=${{!name}}\") ;; esac\ndone\n\
+         exec env -i \"${{keep[@]}}\" bash --noprofile --norc -c {} slurm-sandbox {mark} \"${{BASH_ENV-}}\"\n",
+        quoted(FAR_END)
+    )
+}
+
+fn greeting(noise: &[u8], mark: &str) -> Option<Greeting> {
+    let text = String::from_utf8_lossy(noise);
+    let line = text.lines().find_map(|line| line.strip_prefix(mark)?.strip_prefix(" hello "))?;
+    let (numbers, hostname_home) = line.split_once('\t')?;
+    let (hostname, home) = hostname_home.split_once('\t')?;
+    let mut words = numbers.split(' ');
+    let (uid, time, name) = (words.next()?, words.next()?, words.next()?);
+    let name = Some(name.to_owned()).filter(|name| crate::config::value::is_word(name, "._-@"));
+    let home = Some(home.to_owned()).filter(|home| crate::config::value::is_safe_path(home));
+    let user = User { uid: uid.parse().ok()?, name, home };
+    Some(Greeting { user, hostname: hostname.to_owned(), time: time.parse().ok()? })
+}
+
+/// One frame of a stream.
+#[derive(Debug)]
+struct Frame {
+    before: Vec<u8>,
+    text: Vec<u8>,
+    /// What stands behind the frame's last mark.
+    status: String,
+}
+
+/// A stream with frames among whatever else comes.
+#[derive(Debug)]
+struct Stream<R> {
+    reader: R,
+    buffer: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Stream<R> {
+    fn new(reader: R) -> Stream<R> {
+        Stream { reader, buffer: Vec::new() }
+    }
+
+    /// Reads to the end of the frame whose marks begin with `mark`.
+    async fn frame(&mut self, mark: &str) -> Result<Frame, Lost> {
+        loop {
+            if let Some((frame, length)) = cut(&self.buffer, mark) {
+                self.buffer.drain(..length);
+                return Ok(frame);
+            }
+            if self.buffer.len() > OUTPUT_BYTES {
+                return Err(Lost(format!("more than {OUTPUT_BYTES} bytes of output")));
+            }
+            match self.reader.read_buf(&mut self.buffer).await {
+                Ok(0) => return Err(Lost(format!("the session ended{}", self.said()))),
+                Ok(_) => {}
+                Err(error) => return Err(Lost(error.to_string())),
+            }
+        }
+    }
+
+    /// What came instead of an answer, for a message.
+    fn said(&self) -> String {
+        let text = crate::failure::one_line(&String::from_utf8_lossy(&self.buffer));
+        let text: String = text.chars().take(200).collect();
+        if text.is_empty() { text } else { format!(", after saying: {text}") }
+    }
+}
+
+/// The first whole frame in what has come so far, and where it ends.
+fn cut(buffer: &[u8], mark: &str) -> Option<(Frame, usize)> {
+    let begins = format!("{mark}begins\n");
+    let start = find(buffer, begins.as_bytes())?;
+    let text = start + begins.len();
+    let ends = format!("{mark}ended");
+    let end = text + find(&buffer[text..], ends.as_bytes())?;
+    let status = end + ends.len();
+    let line = status + buffer[status..].iter().position(|byte| *byte == b'\n')?;
+    let frame = Frame {
+        before: buffer[..start].to_vec(),
+        text: buffer[text..end].to_vec(),
+        status: String::from_utf8_lossy(&buffer[status..line]).trim().to_owned(),
+    };
+    Some((frame, line + 1))
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_found_among_noise_and_only_when_it_is_whole() {
+        let text = b"Welcome 42\n\nm 1 begins\nrow\n\nm 1 ended 3\nbye";
+        let (frame, length) = cut(text, "\nm 1 ").unwrap();
+        assert_eq!((frame.text.as_slice(), frame.status.as_str()), (b"row\n".as_slice(), "3"));
+        assert_eq!(&text[length..], b"bye");
+        for end in 0..length {
+            assert!(cut(&text[..end], "\nm 1 ").is_none());
+        }
+        assert!(cut(text, "\nm 2 ").is_none());
+    }
+
+    #[test]
+    fn a_greeting_tells_who_answered() {
+        let noise = b"motd\n\nm hello 1001 1795308136 alice\tlogin1\t/home/alice\n";
+        let user = User { uid: 1001, name: Some("alice".into()), home: Some("/home/alice".into()) };
+        assert_eq!(greeting(noise, "m"), Some(Greeting { user, hostname: "login1".into(), time: 1795308136 }));
+        assert_eq!(greeting(b"motd\n", "m"), None);
+    }
+}

@@ -1,0 +1,22 @@
+# The far end of a session on a login host (see shell.rs). $1 is the mark of our frames, $2 the site's BASH_ENV.
+# Requests come on 8: a line with three lengths, then a script and its input. Nothing else may read from there.
+mark=$1
+[[ -z $2 ]] || export BASH_ENV=$2
+umask 077
+cd /
+printf '\n%s hello %s %(%s)T %s\t%s\t%s\n' "$mark" "$UID" -1 "$(id -un)" "$HOSTNAME" "$HOME"
+while read -r -t 86400 -u 8 number length size; do
+  script=$(head -c "$length" <&8; echo x)
+  input=
+  ((size == 0)) || input=$(head -c "$size" <&8; echo x)
+  printf '\n%s %d begins\n' "$mark" "$number"
+  printf '\n%s %d begins\n' "$mark" "$number" >&2
+  # The input's last letter keeps the shell from taking line ends off it.
+  if ((size)); then
+    (eval "${script%x}") 8<&- < <(printf %s "${input%x}" 8<&-)
+  else
+    (eval "${script%x}") 8<&- </dev/null
+  fi
+  printf '\n%s %d ended %d\n' "$mark" "$number" "$?"
+  printf '\n%s %d ended\n' "$mark" "$number" >&2
+done

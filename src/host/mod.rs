@@ -1,0 +1,88 @@
+//! Where Slurm's commands run and the shared dir is seen: on this machine, or on a login host over SSH.
+//!
+//! A call opens at most one session on a login host and keeps it to its end (see [`login`]). That the login host could
+//! not be reached, or was lost in the middle, is never an answer: callers are told so and change nothing.
+
+pub mod command;
+pub mod login;
+
+use std::io;
+use std::sync::Arc;
+
+pub use command::{Command, End, Output, find_program};
+pub use login::Login;
+
+use crate::config::login::LoginHost;
+
+/// A place where commands run.
+#[derive(Debug, Clone)]
+pub enum Host {
+    Here,
+    Login(Arc<Login>),
+}
+
+/// The user as whom commands run at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub uid: u32,
+    /// The name that sshd knows this user by.
+    pub name: Option<String>,
+    pub home: Option<String>,
+}
+
+impl Host {
+    /// The place that a configuration or a record names. Nothing is connected yet.
+    pub fn of(submit: Option<&LoginHost>) -> Host {
+        match submit {
+            None => Host::Here,
+            Some(target) => Host::Login(Login::of(target)),
+        }
+    }
+
+    /// Runs a command there to its end or its deadline.
+    ///
+    /// # Errors
+    /// Only when it was certainly not started.
+    pub fn run(&self, command: &Command) -> io::Result<Output> {
+        match self {
+            Host::Here => command.run(),
+            Host::Login(login) => login.run(command),
+        }
+    }
+
+    /// Who we are there.
+    ///
+    /// # Errors
+    /// When the login host cannot be reached.
+    pub fn user(&self) -> io::Result<User> {
+        match self {
+            Host::Here => Ok(User {
+                uid: nix::unistd::getuid().as_raw(),
+                name: own_name(),
+                home: std::env::var("HOME").ok().filter(|home| home.starts_with('/')),
+            }),
+            Host::Login(login) => login.user(),
+        }
+    }
+
+    /// Names the place in files that processes share.
+    pub fn key(&self) -> String {
+        match self {
+            Host::Here => "here".to_owned(),
+            Host::Login(login) => login::master::short_hash(login.target()),
+        }
+    }
+
+    /// The end of a sentence that says where: empty for this machine.
+    pub fn shown(&self) -> String {
+        match self {
+            Host::Here => String::new(),
+            Host::Login(login) => format!(" on {}", login.target().destination()),
+        }
+    }
+}
+
+fn own_name() -> Option<String> {
+    let by_uid = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+    by_uid.or_else(|| std::env::var("USER").ok()).filter(|name| crate::config::value::is_word(name, "._-"))
+}

@@ -1,0 +1,179 @@
+//! connect: the way to a lease's sshd for the client's ssh, as its proxy command.
+//!
+//! It finds out where the lease is now, goes through the one connection to the login host, and leaves the copying to the
+//! ssh or srun that it starts between its own standard streams, so that it is as fast as they are. What they say on the
+//! side is kept out of the user's session, and told with the reason only when there is no session.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::wait::failure_of_end;
+use super::{Options, find, now};
+use crate::allocation;
+use crate::config::connection::Route;
+use crate::config::login::LoginHost;
+use crate::exchange::Exchange;
+use crate::failure::{Failure, Kind};
+use crate::host::command::{Command, Output, quoted};
+use crate::host::login::{master, piped};
+use crate::lease::record::{Phase, PinnedEndpoint, Record};
+use crate::lease::store::{Loaded, Store};
+use crate::slurm::job::JobId;
+
+/// A session may last as long as its job.
+const FOR_EVER: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// What the search for the reason of a failure may take; the user waits for the message.
+const REASON_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Connects standard input and output with the sshd of the lease that `word` means, until one of them ends it.
+pub fn run(options: &Options, word: &str) -> Result<()> {
+    let store = Store::open(&options.state_dir)?;
+    let shown = crate::protocol::shown(&word.into());
+    let Some(found) = find(&store, word)? else {
+        let what = format!("connecting to {shown}: no lease answers to it, it may have been released");
+        return Err(Failure::new(Kind::NotFound, what).remedy("acquire a new one").into());
+    };
+    let record = match &found.loaded {
+        Loaded::Whole(record) => record.as_ref(),
+        Loaded::Damaged { why, .. } => {
+            let what = format!("connecting to lease {}: its record is damaged", found.dir.id);
+            let remedy = "release the lease; its job is found by name";
+            return Err(Failure::new(Kind::Storage, what).remedy(remedy).cause(why).into());
+        }
+    };
+    if let Some(ended) = &record.ended {
+        return Err(failure_of_end("connecting to", record, ended, &Exchange::of(record)).into());
+    }
+    if record.phase == Phase::Releasing {
+        let what = format!("connecting to {}: it is being released", record.shown());
+        return Err(Failure::new(Kind::Releasing, what).remedy("acquire a new lease").into());
+    }
+    let (Some(endpoint), Some(job)) = (&record.endpoint, &record.job) else {
+        let what = format!("connecting to {}: its sshd is not up yet", record.shown());
+        return Err(Failure::new(Kind::EndpointUnusable, what).remedy("wait for acquire, or run resolve").into());
+    };
+    let command = match &record.route {
+        Some(Route::Login { hops }) => forward(record, hops, &format!("{}:{}", endpoint.host, endpoint.port))?,
+        Some(Route::Stdio) => session(record, job, endpoint)?,
+        None => {
+            let what = format!(
+                "connecting to {}: it needs no proxy, its sshd is at {}:{}",
+                record.shown(),
+                endpoint.host,
+                endpoint.port
+            );
+            return Err(Failure::new(Kind::BadConfig, what).remedy("connect directly, or set sshMode").into());
+        }
+    };
+    let output = command.relay()?;
+    // srun ends with 255 after every session; whether there was one is told by a client that has hung up.
+    if output.success() || client_is_gone() { Ok(()) } else { Err(reason(record, &output).into()) }
+}
+
+/// ssh that forwards to `address` from the last of the hosts.
+fn forward(record: &Record, hops: &[String], address: &str) -> Result<Command> {
+    let (last, before) = hops.split_last().ok_or_else(|| {
+        Failure::new(Kind::Storage, format!("connecting to {}: its way is not on record", record.shown()))
+            .remedy("resolve the lease again")
+    })?;
+    let command = match (&record.submit, before) {
+        (Some(submit), []) if *last == submit.destination() => {
+            master::through(submit, &live_master(record, submit)?, FOR_EVER)
+        }
+        (submit, _) => {
+            let anywhere = LoginHost {
+                host: String::new(),
+                user: None,
+                ssh_config: None,
+                control_path: None,
+                require_existing_master: false,
+            };
+            let command = master::ssh(submit.as_ref().unwrap_or(&anywhere), FOR_EVER).arg("-oLogLevel=ERROR");
+            match before {
+                [] => command,
+                before => command.arg(format!("-oProxyCommand={}", line(&forward(record, before, "%h:%p")?))),
+            }
+        }
+    };
+    Ok(command.args(["-W", address, last.as_str()]))
+}
+
+/// A command as the value of a ProxyCommand; a proxy of its own within it is for the ssh after it to expand.
+fn line(command: &Command) -> String {
+    let word = |word: &str| match word.strip_prefix("-oProxyCommand=") {
+        Some(inner) => quoted(&format!("-oProxyCommand={}", inner.replace('%', "%%"))),
+        None => quoted(word),
+    };
+    command.words().iter().map(|text| word(text)).collect::<Vec<_>>().join(" ")
+}
+
+/// A session of its own in the job: srun starts what the runner has prepared, `sshd -i`, in a step beside it.
+fn session(record: &Record, job: &JobId, endpoint: &PinnedEndpoint) -> Result<Command> {
+    let script = Exchange::of(record).attempt_path().join("session");
+    let mut srun = vec!["srun".to_owned(), format!("--jobid={}", job.id), format!("--nodelist={}", endpoint.host)];
+    srun.extend(job.cluster.iter().map(|cluster| format!("--clusters={cluster}")));
+    // Without --unbuffered srun forwards whole lines alone, and the first handshake hangs (slurm-facts.md section 8).
+    let fixed = [
+        "--overlap",
+        "--quiet",
+        "--unbuffered",
+        "--mem=0",
+        "--cpu-bind=none",
+        "--ntasks=1",
+        "--nodes=1",
+        "--chdir=/",
+        "--export=ALL",
+        "/bin/sh",
+    ];
+    srun.extend(fixed.map(str::to_owned));
+    srun.push(script.to_string_lossy().into_owned());
+    Ok(match &record.submit {
+        None => Command::new(srun.remove(0), FOR_EVER).args(srun),
+        Some(submit) => {
+            let words: Vec<_> = srun.iter().map(|word| quoted(word)).collect();
+            let through = master::through(submit, &live_master(record, submit)?, FOR_EVER);
+            through.args(["-T", &submit.destination(), &piped(&words.join(" "))])
+        }
+    })
+}
+
+fn live_master(record: &Record, submit: &LoginHost) -> Result<std::path::PathBuf> {
+    let problem = |said: String| {
+        Failure::new(Kind::SlurmUnavailable, format!("connecting to {}: the login host cannot be used", record.shown()))
+            .remedy("see `slurm-sandbox doctor`; then connect again")
+            .cause(said)
+    };
+    Ok(master::ensure(submit).map_err(problem)?)
+}
+
+/// Whether nobody listens to us any more, so that the end of the session is no failure.
+fn client_is_gone() -> bool {
+    let stdin = std::io::stdin();
+    let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&stdin), PollFlags::POLLIN)];
+    let asked = poll(&mut fds, PollTimeout::ZERO);
+    asked.is_ok() && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+}
+
+/// Why there is no session, as far as can be found out in a moment.
+fn reason(record: &Record, output: &Output) -> Failure {
+    let mut record = record.clone();
+    let view = allocation::ask(&record, REASON_DEADLINE);
+    allocation::learn(&mut record, &view, now());
+    if let Some(ended) = &record.ended {
+        return failure_of_end("connecting to", &record, ended, &Exchange::of(&record));
+    }
+    if let Some(note) = Exchange::of(&record).ending() {
+        let what = format!("connecting to {}: its job is ending: {} ({})", record.shown(), note.reason, note.detail);
+        return Failure::new(Kind::JobEnded, what);
+    }
+    let state = view.row().map(|row| format!("; Slurm calls it {}", row.state.word())).unwrap_or_default();
+    Failure::new(
+        Kind::EndpointUnusable,
+        format!("connecting to {}: there is no way through to its sshd{state}", record.shown()),
+    )
+    .remedy("see `slurm-sandbox doctor` and `slurm-sandbox logs`")
+    .cause(output.said())
+}
