@@ -21,6 +21,7 @@
 #   CBX_SSH_USER                empty, or the job's user
 #   CBX_READY_CHECK             the client's probe: a session that runs just this (or `true`, `exit 0`) is no use
 #   CBX_SSHD CBX_SSH_PORT       optional: path of sshd; a port, or a range such as 20000-20999
+#   CBX_LISTEN                  no: nothing listens; srun starts a session's own sshd in a step of the job, by $CBX_STATE_DIR/session
 #   CBX_BIND_ADDRESS            optional: listen here; else on the address that the node's name has, else on all
 #   CBX_TAKEN_GRACE_SECONDS     300    end if no session begins within it
 #   CBX_IDLE_TIMEOUT_SECONDS    1800   end after this long without a command or a busy process     (0: never)
@@ -31,7 +32,7 @@
 #   CBX_ON_ENDING               one line of shell, run in the work directory as in a session when the wall time is near
 #
 # Files in CBX_STATE_DIR. Code in the sandbox can write there too, so they are compared or parsed, never sourced.
-#   written   endpoint.json  taken  warning  ending.json  sshd.log  preamble.log
+#   written   endpoint.json  session  taken  warning  ending.json  sshd.log  preamble.log
 #   read      answered (handed out)  kept (left queued on purpose)  deadline (lines ttl=EPOCH idle=SECONDS state=WORD)
 #
 # Without cgroup tracking (ProctrackType), a process that leaves the job's process tree and also drops its environment
@@ -129,7 +130,7 @@ make_private_dir() {
   for place in "${TMPDIR:-}" /tmp "${XDG_RUNTIME_DIR:-}" "$CBX_STATE_DIR"; do
     [[ $place =~ ^/[A-Za-z0-9/._+,@:=-]*$ ]] || continue
     private=$(mktemp -d -- "$place/slurm-sandbox.XXXXXXXX" 2>/dev/null) || continue
-    { mkdir -- "$private/home" && mkfifo -- "$private/silence" && exec {silence}<>"$private/silence"; } 2>/dev/null && return
+    { mkdir -- "$private/home" "$private/sessions" && mkfifo -- "$private/silence" && exec {silence}<>"$private/silence"; } 2>/dev/null && return
     rm -rf -- "$private"
     private=
   done
@@ -304,7 +305,7 @@ newer_options=(
 write_sshd_config() {
   local user=${user//[^A-Za-z0-9._-]/?}    # @ would mean a host, and nobody else could log in here anyway
   {
-    printf 'ListenAddress %s\n' "${addresses[@]}"
+    ((${#addresses[@]} == 0)) || printf 'ListenAddress %s\n' "${addresses[@]}"
     cat <<CONFIG
 HostKey $private/host_key
 AuthorizedKeysFile $private/authorized_keys
@@ -342,7 +343,7 @@ CONFIG
 
 # start_sshd: sshd cannot say which port is free, so it is started on one and asked.
 start_sshd() {
-  local tries option known
+  local tries
   choose_addresses
   for ((tries = 0; tries < 40; tries++)); do
     choose_port
@@ -357,14 +358,7 @@ start_sshd() {
         [[ ! ${CBX_BIND_ADDRESS:-} && ${addresses[0]} != 0.0.0.0 ]] || break
         addresses=(0.0.0.0 ::)
         ;;
-      *'Bad configuration option: '*)
-        known=()
-        for option in "${newer_options[@]}"; do
-          [[ $sshd_said == *"Bad configuration option: ${option%% *}"* ]] || known+=("$option")
-        done
-        ((${#known[@]} < ${#newer_options[@]})) || break
-        newer_options=(${known[@]+"${known[@]}"})
-        ;;
+      *'Bad configuration option: '*) leave_out_what_is_refused || break ;;
       *) break ;;
     esac
   done
@@ -372,6 +366,42 @@ start_sshd() {
     || fail no-free-port "no free port for sshd on $node (last tried: $port): set CBX_SSH_PORT to another port or to a range"
   sshd_said=${sshd_said%%$'\n'*}
   fail sshd-failed "$sshd does not start: ${sshd_said:-it wrote nothing}"
+}
+
+# leave_out_what_is_refused: of the newer options, as sshd said; fails when there was none.
+leave_out_what_is_refused() {
+  local option known=()
+  for option in "${newer_options[@]}"; do
+    [[ $sshd_said == *"Bad configuration option: ${option%% *}"* ]] || known+=("$option")
+  done
+  ((${#known[@]} < ${#newer_options[@]})) || return
+  newer_options=(${known[@]+"${known[@]}"})
+}
+
+# prepare_sessions: without a listener, each connection is an sshd of its own, which srun starts in a step of this job.
+# It says which process it is, so that its commands count as use and end with the job.
+prepare_sessions() {
+  addresses=() port=22
+  while :; do
+    write_sshd_config
+    sshd_said=$("$sshd" -t -f "$private/sshd_config" 2>&1) && break
+    leave_out_what_is_refused || fail sshd-failed "$sshd refuses its configuration: ${sshd_said%%$'\n'*}"
+  done
+  publish "$CBX_STATE_DIR/session" "$(
+    printf 'umask 077\n: >%q/"$$" && CBX_NONCE=%q exec %q -i -f %q -E %q' \
+      "$private/sessions" "$CBX_NONCE" "$sshd" "$private/sshd_config" "$sshd_log"
+  )" || fail state-dir-unwritable "cannot write in $CBX_STATE_DIR: is the disk full, or over quota?"
+}
+
+# find_doors: leaves in door[pid] the sshds behind which sessions are: the listener, or one a session.
+find_doors() {
+  local path
+  door=()
+  [[ ! $sshd_pid ]] || door[sshd_pid]=yes
+  for path in "$private"/sessions/*; do
+    [[ ${path##*/} =~ ^[1-9][0-9]{0,9}$ ]] || continue
+    if kill -0 "${path##*/}" 2>/dev/null; then door[${path##*/}]=yes; else rm -f -- "$path"; fi
+  done
 }
 
 # await_sshd: until our own sshd listens and answers, or has died. Another one on the port would answer too, so its log
@@ -423,12 +453,13 @@ publish_endpoint() {
 # ---------------------------------------------------------------- the job's processes
 
 # survey: reads /proc once and leaves in kind[pid] what each process of this job is:
-#   transport  sshd itself below our listener     command  anything else below it     detached  the rest of the job
+#   transport  sshd itself, but our listener      command  anything else below it     detached  the rest of the job
 # Of the job is what descends from this script, carries the attempt's nonce in its environment (a daemon that left
 # the tree), or was of the job the last time. The ancestors of this script never are, nor is any other user's process.
 survey() {
   local IFS=$' \t\n' dir pid up line field still_foreign=()
   parent=() name=() group=() tty=() front=() cpu=() birth=() kind=()
+  find_doors
   for dir in /proc/[0-9]*; do
     [[ -O $dir ]] || continue
     pid=${dir#/proc/} line=
@@ -444,8 +475,8 @@ survey() {
   for pid in "${!parent[@]}"; do
     [[ $pid != "$$" && $pid != "$sshd_pid" && ! ${ancestor[pid]:-} ]] || continue
     up=$pid
-    while [[ ${parent[up]:-} && $up != "$$" && $up != "$sshd_pid" ]]; do up=${parent[up]}; done
-    if [[ $up == "$sshd_pid" ]]; then
+    while [[ ${parent[up]:-} && $up != "$$" && ! ${door[up]:-} ]]; do up=${parent[up]}; done
+    if [[ ${door[up]:-} ]]; then
       if [[ ${name[pid]} == sshd* ]]; then kind[pid]='transport'; else kind[pid]='command'; fi
     elif [[ $up == "$$" || ${mine[pid]:-none} == "${birth[pid]}" ]]; then kind[pid]=detached
     elif [[ ${foreign[pid]:-none} == "${birth[pid]}" ]]; then still_foreign[pid]=${birth[pid]}
@@ -590,7 +621,7 @@ supervise() {
         ((uptime - gone_since < 2)) || finish permit-removed "this attempt has lost its permit"
         ;;
     esac
-    if ! kill -0 "$sshd_pid" 2>/dev/null; then
+    if [[ $listen == yes ]] && ! kill -0 "$sshd_pid" 2>/dev/null; then
       pause 1    # scancel's TERM reaches sshd too; then that is the reason, and its trap runs here.
       fail sshd-failed "sshd ended by itself: see sshd.log"
     fi
@@ -641,7 +672,7 @@ finish() {
   umask 077
   [[ ! $private ]] || stop_processes
   [[ ! $private ]] || rm -rf -- "$private"
-  [[ $phase != serving && $reason != requeued ]] || rm -f -- "$CBX_STATE_DIR/endpoint.json"
+  [[ $phase != serving && $reason != requeued ]] || rm -f -- "$CBX_STATE_DIR/endpoint.json" "$CBX_STATE_DIR/session"
   trash=$CBX_WORK_ROOT/.$CBX_LEASE_ID.$CBX_NONCE
   [[ ! $work_made ]] || mv -fT -- "$work" "$trash" 2>/dev/null || trash=$work
   read_clocks
@@ -664,6 +695,7 @@ remove_work_dir() {
 stop_processes() {
   local pid round left
   [[ ! $sshd_pid ]] || kill -STOP "$sshd_pid" 2>/dev/null    # no new logins
+  [[ $listen == yes ]] || rm -f -- "$private/sshd_config"
   foreign=()
   for ((round = 0; round < 60; round++)); do
     survey
@@ -716,6 +748,8 @@ end_time=${BASH_REMATCH[1]:-}
 work=${CBX_WORK_ROOT%/}/$CBX_LEASE_ID
 sshd_log=$CBX_STATE_DIR/sshd.log
 node=${SLURMD_NODENAME:-$HOSTNAME}
+listen=yes
+[[ ${CBX_LISTEN:-yes} != no ]] || listen=no
 set_traps
 [[ ! ${asked_to_end:-} ]] || told_to_end
 [[ ! ${told_of_wall_time:-} ]] || wall_time_is_near
@@ -740,10 +774,10 @@ copy_public_key
 find_sshd
 make_host_key
 write_session_wrapper
-start_sshd
+if [[ $listen == yes ]]; then start_sshd; else prepare_sessions; fi
 phase=serving
 publish_endpoint
-say "serving $CBX_LEASE_ID as $user on $node port $port"
+if [[ $listen == yes ]]; then say "serving $CBX_LEASE_ID as $user on $node port $port"; else say "serving $CBX_LEASE_ID as $user on $node, without a listener"; fi
 [[ ! $warned ]] || announce_wall_time
 
 read_clocks

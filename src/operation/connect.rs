@@ -69,8 +69,10 @@ pub fn run(options: &Options, word: &str) -> Result<()> {
         }
     };
     let output = command.relay()?;
-    // srun ends with 255 after every session; whether there was one is told by a client that has hung up.
-    if output.success() || client_is_gone() { Ok(()) } else { Err(reason(record, &output).into()) }
+    if output.success() || sshd_has_ended(&output) || client_is_gone() {
+        return Ok(());
+    }
+    Err(reason(record, &output).into())
 }
 
 /// ssh that forwards to `address` from the last of the hosts.
@@ -149,11 +151,18 @@ fn live_master(record: &Record, submit: &LoginHost) -> Result<std::path::PathBuf
     Ok(master::ensure(submit).map_err(problem)?)
 }
 
+/// Whether it was the session's own sshd that ended, as it does after every session; srun makes an error of it.
+fn sshd_has_ended(output: &Output) -> bool {
+    output.stderr_text().contains("task 0: Exited with exit code 255")
+}
+
 /// Whether nobody listens to us any more, so that the end of the session is no failure.
 fn client_is_gone() -> bool {
+    // A client that says goodbye closes our streams a moment after the far end has ended.
+    const GOODBYE_MILLISECONDS: u8 = 100;
     let stdin = std::io::stdin();
-    let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&stdin), PollFlags::POLLIN)];
-    let asked = poll(&mut fds, PollTimeout::ZERO);
+    let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&stdin), PollFlags::empty())];
+    let asked = poll(&mut fds, PollTimeout::from(GOODBYE_MILLISECONDS));
     asked.is_ok() && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
 }
 

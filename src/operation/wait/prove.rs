@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::{Wait, now, progress};
 use crate::allocation::View;
-use crate::config::connection::Connection;
+use crate::config::EndpointHost;
+use crate::config::connection::{Connection, Route};
 use crate::endpoint;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
@@ -34,7 +35,12 @@ impl Wait<'_> {
         };
         let bytes = found.map_err(refuse)?;
         let published = endpoint::parse(&bytes, &record.attempt.nonce).map_err(refuse)?;
-        let host = endpoint::host(&self.settings.endpoint_host, node, &published).map_err(refuse)?;
+        // srun knows nodes by Slurm's own names alone.
+        let host = match record.route {
+            Some(Route::Stdio) => endpoint::host(&EndpointHost::Template("{node}".into()), node, &published),
+            _ => endpoint::host(&self.settings.endpoint_host, node, &published),
+        };
+        let host = host.map_err(refuse)?;
         let guard = self.lock()?;
         let mut record = self.record()?;
         if record.endpoint.is_none() {
