@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <shared-dir>/ 0700
+//!   format                        version of this tree; in a newer one no lease is made, its leases are released
 //!   <leaseId>/permit              the one nonce that may run; without it a job ends by itself
 //!   <leaseId>/<nonce>/            one attempt; the job's directory and, for the reference adapter's runners, its
 //!                                 CBX_STATE_DIR, with jobs/<leaseId>/ below it
@@ -22,6 +23,9 @@ use crate::files::{Dir, random_hex};
 use crate::lease::record::Record;
 use crate::lease::{LeaseId, Nonce};
 use crate::slurm::job::JobId;
+
+/// Format of the tree. 1: the first.
+const TREE_FORMAT: u32 = 1;
 
 /// Longest part of the job's output that goes into a message.
 const TAIL_BYTES: u64 = 2048;
@@ -72,8 +76,20 @@ impl Exchange {
 
     /// Makes the attempt's directory and gives it the permit, which takes it from every earlier attempt.
     pub fn grant(&self, public_key: &[u8]) -> Result<()> {
+        let shown = self.root.display();
         let grant = || -> io::Result<()> {
-            let lease = Dir::private_root(&self.root)?.make_subdir(self.lease.as_str())?;
+            let root = Dir::private_root(&self.root)?;
+            match root.read("format", 16)? {
+                None => root.write("format", format!("{TREE_FORMAT}\n").as_bytes())?,
+                Some(bytes) => match String::from_utf8_lossy(&bytes).trim().parse::<u32>() {
+                    Ok(format) if format <= TREE_FORMAT => {}
+                    _ => {
+                        let file = root.path().join("format");
+                        return Err(io::Error::other(format!("a newer slurm-sandbox wrote {}", file.display())));
+                    }
+                },
+            }
+            let lease = root.make_subdir(self.lease.as_str())?;
             let attempt = lease.make_subdir(self.nonce.as_str())?;
             attempt.make_subdir("jobs")?.make_subdir(self.lease.as_str())?;
             attempt.put("authorized_keys", public_key)?;
@@ -82,10 +98,10 @@ impl Exchange {
         grant().map_err(|error| {
             Failure::new(
                 Kind::Storage,
-                format!("preparing the shared dir {} for lease {}", self.root.display(), self.lease),
+                format!("preparing the shared dir {shown} for lease {}", self.lease),
             )
             .remedy(
-                "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes",
+                "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes, and not of a newer version",
             )
             .cause(error.to_string())
             .into()
@@ -296,6 +312,7 @@ mod tests {
         let (_temp, exchange) = exchange();
         exchange.revoke().unwrap();
         exchange.grant(b"ssh-ed25519 AAAA").unwrap();
+        assert_eq!(std::fs::read_to_string(exchange.root.join("format")).unwrap(), "1\n");
         assert_eq!(std::fs::read_to_string(exchange.permit_path()).unwrap(), "00112233445566ff\n");
         assert_eq!(permitted(&exchange.root, &exchange.lease), Some(exchange.nonce.clone()));
         assert_eq!(exchange.look().unwrap(), Look::Nothing);
@@ -315,6 +332,19 @@ mod tests {
         exchange.remove().unwrap();
         assert!(!exchange.has_lost_permit());
         assert_eq!(exchange.look().unwrap(), Look::Nothing);
+    }
+
+    #[test]
+    fn a_newer_tree_gets_no_lease_and_lets_one_go() {
+        let (_temp, exchange) = exchange();
+        exchange.grant(b"k").unwrap();
+        std::fs::write(exchange.root.join("format"), "2\n").unwrap();
+        let error = crate::failure::of(&exchange.grant(b"k").unwrap_err());
+        assert_eq!(error.kind, Kind::Storage);
+        assert!(error.to_string().contains("newer"), "{error}");
+        exchange.revoke().unwrap();
+        exchange.remove().unwrap();
+        assert!(!exchange.permit_path().exists());
     }
 
     #[test]

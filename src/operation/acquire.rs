@@ -202,7 +202,11 @@ impl Acquire<'_> {
                     let what = format!("{} belongs to user id {}, not to this one", record.shown(), record.uid);
                     return Err(Failure::new(Kind::IdentityMismatch, what).into());
                 }
-                if self.keep && !record.keep {
+                // What was handed out can be handed out again without a word in the record; all else is written down.
+                if record.phase != Phase::Answered {
+                    guard.must_be_ours(&record)?;
+                }
+                if self.keep && !record.keep && guard.lease.may_write(&record) {
                     record.keep = true;
                     guard.save(&record)?;
                 }
@@ -344,7 +348,9 @@ impl Acquire<'_> {
         let untouchable =
             matches!(failure.kind, Kind::IdentityMismatch | Kind::Busy | Kind::Releasing | Kind::NotFound);
         if kept {
-            if failure.kind == Kind::TimedOut {
+            // A job that starts later is wanted, so idle time bounds it, not the grace of one that nobody came for. One
+            // whose endpoint is of no use has run already.
+            if matches!(failure.kind, Kind::TimedOut | Kind::SubmitUnknown) {
                 Exchange::of(&record).mark("kept", now()).ok();
             }
             dir.note(now(), "kept", &failure.to_string());
@@ -354,7 +360,7 @@ impl Acquire<'_> {
             ));
             return failure.into();
         }
-        if record.phase == Phase::Answered || untouchable {
+        if record.phase == Phase::Answered || untouchable || !dir.may_write(&record) {
             return error;
         }
         let found = match load(&self.store, &dir.id) {

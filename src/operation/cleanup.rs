@@ -9,6 +9,7 @@ use super::inventory::Inventory;
 use super::{Found, Options, load, now, progress, release, uid};
 use crate::allocation;
 use crate::exchange;
+use crate::failure::{self, Kind};
 use crate::lease::LeaseId;
 use crate::lease::record::{Phase, comment};
 use crate::lease::store::{Loaded, Store};
@@ -31,7 +32,9 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         if finished > 0 {
             lines.push(format!("finished {finished} release(s)"));
         }
-        store.empty_trash()?;
+        if store.is_writable() {
+            store.empty_trash()?;
+        }
         let shared = inventory.leases.iter().filter_map(Found::record).map(|record| record.shared_dir.clone());
         for root in shared.chain([store.path().join("shared")]).collect::<BTreeSet<_>>() {
             exchange::sweep(&root);
@@ -49,8 +52,11 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             }
             _ => continue,
         };
-        if request.dry_run || remove(&store, found)? {
-            lines.push(format!("{verb} {}: {reason}", record.shown()));
+        match if request.dry_run { Ok(true) } else { remove(&store, found) } {
+            Ok(true) => lines.push(format!("{verb} {}: {reason}", record.shown())),
+            Ok(false) => {}
+            // One that cannot be removed must not keep the others.
+            Err(error) => lines.push(format!("left {}: {}", record.shown(), failure::of(&error))),
         }
     }
     lines.extend(end_orphans(&store, &inventory, request.dry_run)?);
@@ -63,8 +69,11 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 
 /// Removes a lease whose end is on record, unless another call works on it or it changed meanwhile.
 fn remove(store: &Store, found: &Found) -> Result<bool> {
-    let Ok(Some(guard)) = found.dir.lock(std::time::Duration::ZERO) else {
-        return Ok(false);
+    let guard = match found.dir.lock(std::time::Duration::ZERO) {
+        Ok(Some(guard)) => guard,
+        Ok(None) => return Ok(false),
+        Err(error) if failure::of(&error).kind == Kind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
     };
     match guard.lease.load() {
         Loaded::Whole(record) if record.ended.is_some() || record.phase == Phase::Prepared => {

@@ -87,7 +87,12 @@ impl<'a> Wait<'a> {
         let mut view = None;
         loop {
             // Another call may have released the lease, or pinned its endpoint.
-            let mut record = self.record()?;
+            let mut record = match self.record() {
+                Err(error) if crate::failure::of(&error).kind == Kind::Releasing => {
+                    return Err(self.without_permit(error));
+                }
+                record => record?,
+            };
             let look = if record.endpoint.is_none() { self.look(&record)? } else { Look::Nothing };
             let eager = record.endpoint.is_some() || look != Look::Nothing;
             let eager = eager && self.usable(&record, view.as_ref()).is_none();
@@ -154,6 +159,26 @@ impl<'a> Wait<'a> {
                 .into())
             }
         }
+    }
+
+    /// A lease that has lost its permit is being released, or its permit was removed by hand and its job has ended by
+    /// itself; then that is what to tell, or nobody would hear of it while no list comes by.
+    fn without_permit(&self, error: anyhow::Error) -> anyhow::Error {
+        let load = || match self.dir.load() {
+            Loaded::Whole(record) if record.phase != Phase::Releasing => Some(*record),
+            _ => None,
+        };
+        let Some(mut record) = load() else { return error };
+        let view = allocation::ask(&record, squeue::DEADLINE);
+        if allocation::learn(&mut record, &view, now())
+            && let Ok(Some(guard)) = self.dir.lock(LOCK_PATIENCE)
+            && let Some(mut current) = load()
+            && allocation::learn(&mut current, &view, now())
+        {
+            // What cannot be written down is learned again by the next call.
+            guard.keep(&current).ok();
+        }
+        if record.ended.is_some() { self.ended(&mut record).into() } else { error }
     }
 
     fn look(&mut self, record: &Record) -> Result<Look> {
@@ -269,7 +294,7 @@ impl<'a> Wait<'a> {
             let guard = self.lock()?;
             *record = self.record()?;
             if change(record) {
-                guard.save(record)?;
+                guard.keep(record)?;
             }
         }
         Ok(())
