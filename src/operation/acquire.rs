@@ -363,6 +363,11 @@ impl Acquire<'_> {
         if record.phase == Phase::Answered || untouchable || !dir.may_write(&record) {
             return error;
         }
+        // Where nothing can be locked nothing is known to be ours alone: another call may wait for this very job.
+        if let Err(problem) = dir.lock(Duration::ZERO) {
+            let problem = failure::of(&problem);
+            return if problem.kind == failure.kind { error } else { failure.and_then(&problem).into() };
+        }
         let found = match load(&self.store, &dir.id) {
             Ok(Some(found)) => found,
             _ => return error,
