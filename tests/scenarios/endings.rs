@@ -219,9 +219,10 @@ pub fn past_its_time_to_live(open: Open) {
 pub fn a_touch_moves_the_end(open: Open) {
     let site = open(Setup::default());
     let lease = site.lease("touched");
-    // With the usual idle time and grace the runner looks only every ten seconds.
-    let handed = site.acquired(&lease, json!({"ttlSeconds": 8}));
+    // With the usual idle time and grace the runner looks at the start, and again only after the first end.
+    let handed = site.acquired(&lease, json!({"ttlSeconds": 10}));
     let job = job_of(&handed);
+    std::thread::sleep(Duration::from_millis(2500));
     touch(&site, &handed, &json!({"ttl_secs": "3600"}));
     Login::of(&handed).ssh(&site, ":").ok();
     site.lives_on(&lease, &job, LONGER, "past its first time to live");
