@@ -7,7 +7,7 @@
 #                 where that is; then watches, and ends the job when nobody is entitled to it or uses it any more.
 # What it owns    a private directory on node-local space (host key, sshd_config), the work directory
 #                 $CBX_WORK_ROOT/$CBX_LEASE_ID, and the files named "written" below. It removes what it made.
-# What it needs   bash 4.2, coreutils, /proc, OpenSSH's sshd and ssh-keygen; getent and hostname where they are.
+# What it needs   bash 4.2, coreutils, /proc, OpenSSH's sshd and ssh-keygen; getent, hostname and squeue where they are.
 #                 No root, no daemon, nothing installed.
 # What it limits  key login only, this user only, no agent, X11, tunnel or remote forwarding; local forwarding only to
 #                 the node's own loopback; every process of the job is ended with it, and none that is not of the job.
@@ -554,12 +554,14 @@ session_began() {
 # Slurm sends USR1 some minutes before the wall time, with a short limit much later than it was asked to. When that is,
 # newer versions have said at the start; older ones are asked this once.
 wall_time_is_near() {
+  local told
   [[ ! $warned ]] || return
   read_clocks
-  warned=$epoch
-  [[ $end_time ]] || end_time=$(SLURM_TIME_FORMAT=%s timeout 2 squeue --noheader --jobs="${SLURM_JOB_ID:-0}" --format=%e 2>/dev/null)
-  [[ $end_time =~ ^[0-9]{9,11}$ ]] || end_time=
-  wall_time=${end_time:-$((epoch + 300))}
+  wall_time=${end_time:-$((epoch + 300))} warned=$epoch    # TERM may come any moment now
+  if [[ ! $end_time ]]; then
+    told=$(SLURM_TIME_FORMAT=%s timeout 2 squeue --noheader --jobs="${SLURM_JOB_ID:-0}" --format=%e 2>/dev/null)
+    [[ ! $told =~ ^[0-9]{9,11}$ ]] || end_time=$told wall_time=$told
+  fi
   [[ $phase != serving ]] || announce_wall_time
 }
 

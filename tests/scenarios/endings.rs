@@ -91,7 +91,7 @@ fn under_a_dashboard(site: &Site, lease: &Lease) {
         assert!(started.elapsed() < PATIENCE.max(process::limit(40)), "resolve keeps {} alive", lease.id);
         std::thread::sleep(Duration::from_secs(1));
     }
-    assert!(resolved > 1, "it was resolved {resolved} times only");
+    assert!(resolved > 0, "it was never resolved");
 }
 
 /// Nobody logs in to a lease that was handed out; being resolved, and the client's own probe, are no use of it.
@@ -149,7 +149,7 @@ pub fn a_permit_removed_by_hand(open: Open) {
 pub fn idle_under_a_dashboard(open: Open) {
     let site = open(Setup::default());
     let lease = site.lease("idle");
-    let handed = site.acquired(&lease, idle());
+    let handed = site.acquired(&lease, json!({"idleTimeoutSeconds": 6, "takenGraceSeconds": 60}));
     Login::of(&handed).ssh(&site, "echo used").ok();
     under_a_dashboard(&site, &lease);
     site.ends_by_itself(&lease, &job_of(&handed), "idle");
