@@ -7,7 +7,7 @@
 #                 where that is; then watches, and ends the job when nobody is entitled to it or uses it any more.
 # What it owns    a private directory on node-local space (host key, sshd_config), the work directory
 #                 $CBX_WORK_ROOT/$CBX_LEASE_ID, and the files named "written" below. It removes what it made.
-# What it needs   bash 4.2, coreutils, /proc, OpenSSH's sshd and ssh-keygen; getent and hostname where they are.
+# What it needs   bash 4.2, coreutils, /proc, OpenSSH's sshd and ssh-keygen; getent, hostname and squeue where they are.
 #                 No root, no daemon, nothing installed.
 # What it limits  key login only, this user only, no agent, X11, tunnel or remote forwarding; local forwarding only to
 #                 the node's own loopback; every process of the job is ended with it, and none that is not of the job.
@@ -458,7 +458,7 @@ publish_endpoint() {
 # the tree), or was of the job the last time. The ancestors of this script never are, nor is any other user's process.
 survey() {
   local IFS=$' \t\n' dir pid up line field still_foreign=()
-  parent=() name=() group=() tty=() front=() cpu=() birth=() kind=()
+  parent=() name=() group=() tty=() front=() faults=() cpu=() birth=() kind=()
   find_doors
   for dir in /proc/[0-9]*; do
     [[ -O $dir ]] || continue
@@ -469,7 +469,7 @@ survey() {
     field=(${line##*)})
     [[ ${#field[@]} -gt 20 && ${field[0]} != Z && ${field[1]}.${field[19]} =~ ^[0-9]+\.[0-9]+$ ]] || continue
     line=${line#*(}
-    name[pid]=${line%)*} parent[pid]=${field[1]} group[pid]=${field[2]} tty[pid]=${field[4]} front[pid]=${field[5]}
+    name[pid]=${line%)*} parent[pid]=${field[1]} group[pid]=${field[2]} tty[pid]=${field[4]} front[pid]=${field[5]} faults[pid]=${field[8]}
     cpu[pid]=$((field[11] + field[12] + field[13] + field[14])) birth[pid]=${field[19]}
   done
   for pid in "${!parent[@]}"; do
@@ -511,12 +511,13 @@ carries_nonce() {
 
 # look: anybody at work? Then the idle clock starts anew. Work is
 #   a session's command, silent or not, that was there at the last look too; on a terminal, what runs in the foreground
+#   a session's shell whose commands have come and gone since the last look, as in a loop that waits for something
 #   input at a terminal
 #   anything in the job, detached or not, that has used a hundredth of a core since the last look
 # A connection without a command is no work, nor is a shell that waits (what it runs is), a terminal multiplexer, or
 # an open sftp.
 look() {
-  local pid used=0 sessions=no at_work=no there=() terminals=() input=''
+  local pid seen used=0 sessions=no at_work=no there=() terminals=() input=''
   survey
   for pid in "${!kind[@]}"; do
     [[ ${kind[pid]} != transport ]] || continue
@@ -525,9 +526,16 @@ look() {
     sessions=yes
     ((tty[pid] == 0)) || terminals[tty[pid]]=/dev/pts/$((tty[pid] & 0xff | tty[pid] >> 12 & 0xfff00))
     ((tty[pid] == 0 || group[pid] == front[pid])) || continue
-    [[ ! ${name[pid]} =~ ^(sftp-server|(tmux|screen).*|(ba|da|z|c|tc|k|mk|fi)?sh)$ ]] || continue
-    there[pid]=${birth[pid]}
-    [[ ${there_then[pid]:-} != "${birth[pid]}" ]] || at_work=yes
+    [[ ! ${name[pid]} =~ ^(sftp-server|(tmux|screen).*)$ ]] || continue
+    # A shell is known by what has ended under it: each command leaves page faults in its parent's sum.
+    seen=${birth[pid]}
+    [[ ! ${name[pid]} =~ ^(ba|da|z|c|tc|k|mk|fi)?sh$ ]] || seen+=.${faults[pid]}
+    there[pid]=$seen
+    case ${there_then[pid]:-} in
+      '') ;;
+      "$seen") [[ $seen == *.* ]] || at_work=yes ;;
+      "${birth[pid]}".*) at_work=yes ;;
+    esac
   done
   ((${#terminals[@]} == 0)) || input=$(stat -c %n:%X -- "${terminals[@]}" 2>/dev/null)
   # 100 ticks a second, so one tick a second is a hundredth of a core.
@@ -574,12 +582,17 @@ session_began() {
   publish "$CBX_STATE_DIR/taken" "$epoch"
 }
 
-# Slurm sends USR1 some minutes before the wall time; newer versions also say when that is.
+# Slurm sends USR1 some minutes before the wall time, with a short limit much later than it was asked to. When that is,
+# newer versions have said at the start; older ones are asked this once.
 wall_time_is_near() {
+  local told
   [[ ! $warned ]] || return
   read_clocks
-  warned=$epoch
-  wall_time=${end_time:-$((epoch + 300))}
+  wall_time=${end_time:-$((epoch + 300))} warned=$epoch    # TERM may come any moment now
+  if [[ ! $end_time ]]; then
+    told=$(SLURM_TIME_FORMAT=%s timeout 2 squeue --noheader --jobs="${SLURM_JOB_ID:-0}" --format=%e 2>/dev/null)
+    [[ ! $told =~ ^[0-9]{9,11}$ ]] || end_time=$told wall_time=$told
+  fi
   [[ $phase != serving ]] || announce_wall_time
 }
 
@@ -594,7 +607,8 @@ announce_wall_time() {
 
 told_to_end() {
   read_clocks
-  if [[ $warned ]] && ((epoch >= wall_time - 60)); then finish walltime "the allocation reached its time limit"; fi
+  # Slurm never ends a job before its time; clocks may differ, and a time that is only guessed may be off by a minute.
+  if [[ $warned ]] && ((epoch >= wall_time - (${#end_time} ? 5 : 60))); then finish walltime "the allocation reached its time limit"; fi
   finish cancelled "the job was told to end: scancel, preemption or a limit"
 }
 
@@ -638,14 +652,18 @@ supervise() {
       ((uptime - trimmed_at < 60)) || trim_log
     fi
 
-    ((ends_at == 0 || epoch < ends_at)) || finish ttl "the lease's time to live is over"
+    if ((ends_at && epoch >= ends_at)); then
+      read_deadline    # it may have been moved since the last look
+      ((ends_at == 0 || epoch < ends_at)) || finish ttl "the lease's time to live is over"
+    fi
     [[ ! $end_time ]] || ((epoch < end_time - 300)) || wall_time_is_near
     if [[ $taken == no && $kept == no ]] && ((grace)); then
       ((uptime - offered_at < grace)) || read_markers
       [[ $kept == yes ]] || ((uptime - offered_at < grace)) || finish untaken "no session began within $grace s"
     elif ((idle && uptime - active_at >= idle)); then
-      look    # the last word has the newest look
-      ((uptime - active_at < idle)) || finish idle "no command and no busy process for $idle s"
+      read_deadline    # the last word has the newest look
+      look
+      ((idle == 0 || uptime - active_at < idle)) || finish idle "no command and no busy process for $idle s"
     fi
   done
 }

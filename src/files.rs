@@ -285,6 +285,7 @@ impl Dir {
 
     /// Takes the lock file `name`, trying until `patience` is over; `Ok(None)` when somebody else holds it all along.
     ///
+    /// Where the file system has no locks this fails, see [`locks_nothing`]: nobody goes on as if one were held.
     /// The file is never replaced or truncated. When the directory was moved away (a release) between opening and
     /// locking, the lock is of no use any more and the caller is told by [`io::ErrorKind::NotFound`].
     pub fn lock(&self, name: &str, patience: Duration) -> io::Result<Option<Lock>> {
@@ -313,6 +314,13 @@ impl Dir {
             }
         }
     }
+}
+
+/// Whether an error of [`Dir::lock`] means that the file system has no locks that work (hazards.md D8), not that
+/// something is wrong with the file.
+pub fn locks_nothing(error: &io::Error) -> bool {
+    let without = [Errno::ENOLCK, Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::EINVAL];
+    error.raw_os_error().is_some_and(|number| without.contains(&Errno::from_raw(number)))
 }
 
 /// A held lock; it ends with this value or with the process.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Glance, Look, Place};
+use super::{Glance, Look, Place, TREE_FORMAT};
 use crate::host::command::{End, quoted};
 use crate::host::{Login, Output};
 use crate::lease::{LeaseId, Nonce};
@@ -40,7 +40,7 @@ impl Far {
     }
 
     pub fn grant(&self, public_key: &[u8]) -> Result<()> {
-        self.done("grant", &[], public_key)
+        self.done("grant", &[&TREE_FORMAT.to_string()], public_key)
     }
 
     pub fn revoke(&self) -> Result<()> {

@@ -60,8 +60,12 @@ make_private() {
   esac
 }
 
+# grant FORMAT: for the newest format of the tree that the caller can write.
 grant() {
+  local format=
   make_private && cd -P -- "$root" || return
+  if [[ -e format ]]; then format=$(show format 16); else format=$1; printf '%s\n' "$1" | put format durably || return; fi
+  if [[ ! $format =~ ^[0-9]{1,9}$ ]] || ((10#$format > $1)); then say "a newer slurm-sandbox wrote $root/format"; return 1; fi
   mkdir -p -- "./$lease" && enter "$lease" && mkdir -p -- "./$nonce/jobs/$lease" || return
   (enter "$nonce" && put authorized_keys) && printf '%s\n' "$nonce" | put permit durably && sync -- .
 }
@@ -128,7 +132,7 @@ sweep() {
 }
 
 case $what in
-  grant) grant ;;
+  grant) grant "$@" ;;
   revoke) revoke ;;
   glance) glance "$@" ;;
   ending) enter_attempt 2>/dev/null && [[ -e ending.json ]] && show ending.json 65536 ;;

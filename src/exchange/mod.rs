@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <shared-dir>/ 0700
+//!   format                        version of this tree; in a newer one no lease is made, its leases are released
 //!   <leaseId>/permit              the one nonce that may run; without it a job ends by itself
 //!   <leaseId>/<nonce>/            one attempt; the job's directory and, for the reference adapter's runners, its
 //!                                 CBX_STATE_DIR, with jobs/<leaseId>/ below it
@@ -26,6 +27,9 @@ use crate::lease::{LeaseId, Nonce};
 use crate::slurm::job::JobId;
 use far::Far;
 use near::Near;
+
+/// Format of the tree. 1: the first.
+const TREE_FORMAT: u32 = 1;
 
 /// Longest part of the job's output that goes into a message.
 const TAIL_BYTES: u64 = 2048;
@@ -134,7 +138,7 @@ impl Exchange {
             let Place { root, lease, .. } = self.place();
             Failure::new(Kind::Storage, format!("preparing the shared dir {} for lease {lease}", root.display()))
                 .remedy(
-                    "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes",
+                    "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes, and not of a newer version",
                 )
                 .cause(format!("{error:#}"))
                 .into()
@@ -289,6 +293,7 @@ mod tests {
         let (_temp, exchange) = exchange();
         exchange.revoke().unwrap();
         exchange.grant(b"ssh-ed25519 AAAA").unwrap();
+        assert_eq!(std::fs::read_to_string(exchange.place().root.join("format")).unwrap(), "1\n");
         assert_eq!(std::fs::read_to_string(exchange.permit_path()).unwrap(), "00112233445566ff\n");
         assert_eq!(
             permitted(&Host::Here, &exchange.place().root, &exchange.place().lease),
@@ -313,6 +318,19 @@ mod tests {
         exchange.remove().unwrap();
         assert!(!exchange.has_lost_permit());
         assert_eq!(look(&exchange), Look::Nothing);
+    }
+
+    #[test]
+    fn a_newer_tree_gets_no_lease_and_lets_one_go() {
+        let (_temp, exchange) = exchange();
+        exchange.grant(b"k").unwrap();
+        std::fs::write(exchange.place().root.join("format"), "2\n").unwrap();
+        let error = crate::failure::of(&exchange.grant(b"k").unwrap_err());
+        assert_eq!(error.kind, Kind::Storage);
+        assert!(error.to_string().contains("newer"), "{error}");
+        exchange.revoke().unwrap();
+        exchange.remove().unwrap();
+        assert!(!exchange.permit_path().exists());
     }
 
     #[test]

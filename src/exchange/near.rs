@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{ASIDE, Glance, Look, Place};
+use super::{ASIDE, Glance, Look, Place, TREE_FORMAT};
 use crate::endpoint;
 use crate::files::{Dir, random_hex};
 use crate::lease::{LeaseId, Nonce};
@@ -16,7 +16,18 @@ pub struct Near(pub Place);
 
 impl Near {
     pub fn grant(&self, public_key: &[u8]) -> io::Result<()> {
-        let lease = Dir::private_root(&self.0.root)?.make_subdir(self.0.lease.as_str())?;
+        let root = Dir::private_root(&self.0.root)?;
+        match root.read("format", 16)? {
+            None => root.write("format", format!("{TREE_FORMAT}\n").as_bytes())?,
+            Some(bytes) => match String::from_utf8_lossy(&bytes).trim().parse::<u32>() {
+                Ok(format) if format <= TREE_FORMAT => {}
+                _ => {
+                    let file = root.path().join("format");
+                    return Err(io::Error::other(format!("a newer slurm-sandbox wrote {}", file.display())));
+                }
+            },
+        }
+        let lease = root.make_subdir(self.0.lease.as_str())?;
         let attempt = lease.make_subdir(self.0.nonce.as_str())?;
         attempt.make_subdir("jobs")?.make_subdir(self.0.lease.as_str())?;
         attempt.put("authorized_keys", public_key)?;

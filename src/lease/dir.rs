@@ -14,6 +14,10 @@ use crate::files::{Dir, Lock};
 /// More than any record or note that we write.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
+/// What to do where files cannot be locked (hazards.md D8). Going on without a lock would pretend that one was held.
+pub(super) const NO_LOCKS: &str = "the state dir needs a file system with locks: pass a --state-dir on another one, such as a local \
+     disk, or have it mounted with them (Lustre: flock; NFS: a running lock manager), then repeat the call";
+
 /// One lease's directory.
 #[derive(Debug)]
 pub struct LeaseDir {
@@ -53,9 +57,25 @@ impl LeaseDir {
         let why = match record {
             Ok(record) if record.identity.lease_id == self.id => return Loaded::Whole(Box::new(record)),
             Ok(record) => format!("record.json is that of lease {}", record.identity.lease_id),
-            Err(why) => why,
+            Err(why) => match self.format() {
+                Some(format) if format > u64::from(FORMAT) => {
+                    format!("a newer slurm-sandbox wrote it in format {format}, which this one cannot read: {why}")
+                }
+                _ => why,
+            },
         };
         Loaded::Damaged { identity: self.identity(), why }
+    }
+
+    /// The format that a record claims which cannot be read as one of ours.
+    fn format(&self) -> Option<u64> {
+        let bytes = self.dir.read("record.json", MAX_FILE_BYTES).ok().flatten()?;
+        serde_json::from_slice::<serde_json::Value>(&bytes).ok()?.get("format")?.as_u64()
+    }
+
+    /// Whether this program may write a record here: neither the tree nor the record is a newer one's.
+    pub fn may_write(&self, record: &Record) -> bool {
+        self.writable && record.format <= FORMAT
     }
 
     /// The identity from `identity.json`, or one made up that the client accepts.
@@ -79,10 +99,16 @@ impl LeaseDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Failure::new(Kind::NotFound, format!("lease {} was released meanwhile", self.id)).into())
             }
-            Err(error) => Err(Failure::new(Kind::Storage, format!("locking lease {}", self.id))
-                .remedy("the file system of the state dir must support locks; pass a --state-dir on one that does")
-                .cause(error.to_string())
-                .into()),
+            Err(error) => {
+                let remedy = match crate::files::locks_nothing(&error) {
+                    true => NO_LOCKS,
+                    false => "check space, quota and permissions of the state dir, then repeat the call",
+                };
+                Err(Failure::new(Kind::Storage, format!("locking lease {}", self.id))
+                    .remedy(remedy)
+                    .cause(error.to_string())
+                    .into())
+            }
         }
     }
 
@@ -119,17 +145,31 @@ pub struct Guard<'a> {
 }
 
 impl Guard<'_> {
-    /// Writes the record durably.
+    /// Writes the record durably; one of a newer version is an error.
     pub fn save(&self, record: &Record) -> Result<()> {
-        let refuse = |what: &str| Failure::new(Kind::Storage, format!("{what} the record of {}", record.shown()));
-        if !self.lease.writable || record.format > FORMAT {
-            return Err(refuse("leaving alone").remedy("a newer slurm-sandbox wrote it; use that version").into());
-        }
+        self.must_be_ours(record)?;
         let bytes = serde_json::to_vec_pretty(record)?;
         self.lease.dir.write("record.json", &bytes).map_err(|error| {
-            let failure = refuse("writing").remedy("check space, quota and permissions of the state dir");
-            failure.cause(error.to_string()).into()
+            Failure::new(Kind::Storage, format!("writing the record of {}", record.shown()))
+                .remedy("check space, quota and permissions of the state dir")
+                .cause(error.to_string())
+                .into()
         })
+    }
+
+    /// Refuses what would have to be written into a record of a newer version.
+    pub fn must_be_ours(&self, record: &Record) -> Result<(), Failure> {
+        if self.lease.may_write(record) {
+            return Ok(());
+        }
+        let what = format!("{}: a newer slurm-sandbox wrote its record; nothing was touched", record.shown());
+        Err(Failure::new(Kind::Storage, what).remedy("use that version, or release the lease"))
+    }
+
+    /// Writes down what was learned of a lease, where that only spares the next call the same question. What a newer
+    /// version wrote stays as it is, so that its lease can be listed and released all the same.
+    pub fn keep(&self, record: &Record) -> Result<()> {
+        if self.lease.may_write(record) { self.save(record) } else { Ok(()) }
     }
 
     /// Pins the host keys where the client looks for them: beside the key.
@@ -173,5 +213,21 @@ mod tests {
         let lease = store.lease(newer.lease_id()).unwrap().unwrap();
         assert!(matches!(lease.load(), Loaded::Whole(_)));
         assert!(lease.lock(Duration::ZERO).unwrap().unwrap().save(&newer).is_err());
+        let before = lease.dir.read("record.json", MAX_FILE_BYTES).unwrap();
+        let learned = Record { denied: Some(7), ..newer };
+        lease.lock(Duration::ZERO).unwrap().unwrap().keep(&learned).unwrap();
+        assert_eq!(lease.dir.read("record.json", MAX_FILE_BYTES).unwrap(), before);
+    }
+
+    #[test]
+    fn a_newer_record_that_cannot_be_read_says_so() {
+        let (_temp, store) = store();
+        let record = record();
+        store.create(&record.identity, |_, _| Ok(record.clone())).unwrap();
+        let lease = store.lease(record.lease_id()).unwrap().unwrap();
+        lease.dir.write("record.json", b"{\"format\": 2, \"phase\": \"hibernating\"}").unwrap();
+        let Loaded::Damaged { identity, why } = lease.load() else { panic!("whole") };
+        assert_eq!(identity, record.identity);
+        assert!(why.contains("newer") && why.contains("format 2"), "{why}");
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::dir::NO_LOCKS;
 pub use super::dir::{Guard, LeaseDir, Loaded};
 use super::record::Record;
 use super::{Identity, LeaseId};
@@ -62,7 +63,15 @@ impl Store {
             };
             Ok(Store { leases, instance, writable: format <= TREE_FORMAT, root })
         };
-        open().map_err(|error| storage("reading").cause(error.to_string()).into())
+        open().map_err(|error| match crate::files::locks_nothing(&error) {
+            true => storage("locking").remedy(NO_LOCKS).cause(error.to_string()).into(),
+            false => storage("reading").cause(error.to_string()).into(),
+        })
+    }
+
+    /// Whether this program may make leases here; a tree of a newer version is only read, and its leases released.
+    pub fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// The directory itself.
@@ -121,8 +130,10 @@ impl Store {
             if error.chain().any(|cause| cause.is::<Failure>()) {
                 return error;
             }
+            let locks = error.downcast_ref::<io::Error>().is_some_and(crate::files::locks_nothing);
+            let remedy = if locks { NO_LOCKS } else { "check space, quota and permissions of the state dir" };
             Failure::new(Kind::Storage, format!("making the record of lease {}", identity.lease_id))
-                .remedy("check space, quota and permissions of the state dir")
+                .remedy(remedy)
                 .cause(format!("{error:#}"))
                 .into()
         })
@@ -134,8 +145,13 @@ impl Store {
         let name = format!("new-{id}-{}", random_hex(4).context("reading random bits")?);
         let dir = trash.make_subdir(&name).context("making a directory")?;
         // Whoever finds this directory unlocked may clear it away. The lock moves with the directory.
-        let Some(_lock) = dir.lock("lock", Duration::ZERO)? else {
-            return Err(io::Error::from(io::ErrorKind::NotFound).into());
+        let _lock = match dir.lock("lock", Duration::ZERO) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Err(io::Error::from(io::ErrorKind::NotFound).into()),
+            Err(error) => {
+                trash.remove_tree(&name).ok();
+                return Err(error.into());
+            }
         };
         let make = || -> Result<bool> {
             let record = fill(&dir, &self.leases.path().join(id))?;

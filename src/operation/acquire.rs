@@ -215,7 +215,11 @@ impl Acquire<'_> {
                     let what = format!("{} belongs to user id {}, not to this one", record.shown(), record.uid);
                     return Err(Failure::new(Kind::IdentityMismatch, what).into());
                 }
-                if self.keep && !record.keep {
+                // What was handed out can be handed out again without a word in the record; all else is written down.
+                if record.phase != Phase::Answered {
+                    guard.must_be_ours(&record)?;
+                }
+                if self.keep && !record.keep && guard.lease.may_write(&record) {
                     record.keep = true;
                     guard.save(&record)?;
                 }
@@ -357,7 +361,9 @@ impl Acquire<'_> {
         let untouchable =
             matches!(failure.kind, Kind::IdentityMismatch | Kind::Busy | Kind::Releasing | Kind::NotFound);
         if kept {
-            if failure.kind == Kind::TimedOut {
+            // A job that starts later is wanted, so idle time bounds it, not the grace of one that nobody came for. One
+            // whose endpoint is of no use has run already.
+            if matches!(failure.kind, Kind::TimedOut | Kind::SubmitUnknown) {
                 Exchange::of(&record).mark("kept", now()).ok();
             }
             dir.note(now(), "kept", &failure.to_string());
@@ -367,8 +373,13 @@ impl Acquire<'_> {
             ));
             return failure.into();
         }
-        if record.phase == Phase::Answered || untouchable {
+        if record.phase == Phase::Answered || untouchable || !dir.may_write(&record) {
             return error;
+        }
+        // Where nothing can be locked nothing is known to be ours alone: another call may wait for this very job.
+        if let Err(problem) = dir.lock(Duration::ZERO) {
+            let problem = failure::of(&problem);
+            return if problem.kind == failure.kind { error } else { failure.and_then(&problem).into() };
         }
         let found = match load(&self.store, &dir.id) {
             Ok(Some(found)) => found,

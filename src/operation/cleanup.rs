@@ -10,6 +10,7 @@ use super::{Found, Options, load, now, progress, release};
 use crate::allocation;
 use crate::config::login::LoginHost;
 use crate::exchange;
+use crate::failure::{self, Kind};
 use crate::host::Host;
 use crate::lease::LeaseId;
 use crate::lease::record::{Phase, comment};
@@ -33,7 +34,9 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         if finished > 0 {
             lines.push(format!("finished {finished} release(s)"));
         }
-        store.empty_trash()?;
+        if store.is_writable() {
+            store.empty_trash()?;
+        }
         let shared = inventory
             .leases
             .iter()
@@ -55,8 +58,11 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             }
             _ => continue,
         };
-        if request.dry_run || remove(&store, found)? {
-            lines.push(format!("{verb} {}: {reason}", record.shown()));
+        match if request.dry_run { Ok(true) } else { remove(&store, found) } {
+            Ok(true) => lines.push(format!("{verb} {}: {reason}", record.shown())),
+            Ok(false) => {}
+            // One that cannot be removed must not keep the others.
+            Err(error) => lines.push(format!("left {}: {}", record.shown(), failure::of(&error))),
         }
     }
     let submit = super::lenient(&request.config).and_then(|settings| settings.submit);
@@ -70,8 +76,11 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 
 /// Removes a lease whose end is on record, unless another call works on it or it changed meanwhile.
 fn remove(store: &Store, found: &Found) -> Result<bool> {
-    let Ok(Some(guard)) = found.dir.lock(std::time::Duration::ZERO) else {
-        return Ok(false);
+    let guard = match found.dir.lock(std::time::Duration::ZERO) {
+        Ok(Some(guard)) => guard,
+        Ok(None) => return Ok(false),
+        Err(error) if failure::of(&error).kind == Kind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
     };
     match guard.lease.load() {
         Loaded::Whole(record) if record.ended.is_some() || record.phase == Phase::Prepared => {

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::{Found, load, now, progress, release};
 use crate::allocation::{self, Farewell, View};
 use crate::config::login::LoginHost;
+use crate::failure::{self, Kind};
 use crate::host::Host;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Phase, Record};
@@ -104,9 +105,14 @@ impl Inventory {
                 settled.push(found);
                 continue;
             }
-            let Ok(Some(guard)) = found.dir.lock(Duration::ZERO) else {
-                settled.push(found);
-                continue;
+            let guard = match found.dir.lock(Duration::ZERO) {
+                Ok(Some(guard)) => guard,
+                held => {
+                    let lost = held.err().map(|error| failure::of(&error)).filter(|it| it.kind != Kind::NotFound);
+                    lost.iter().for_each(|failure| progress(&failure.to_string()));
+                    settled.push(found);
+                    continue;
+                }
             };
             let Loaded::Whole(current) = guard.lease.load() else {
                 drop(guard);
@@ -115,7 +121,7 @@ impl Inventory {
             };
             let mut current = *current;
             if allocation::learn(&mut current, &view, now()) {
-                guard.save(&current)?;
+                guard.keep(&current)?;
             }
             if current.phase == Phase::Releasing {
                 match allocation::farewell(&current, &view, now()) {

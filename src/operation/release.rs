@@ -132,7 +132,8 @@ pub fn release(
     if record.phase != Phase::Releasing {
         record.phase = Phase::Releasing;
         record.releasing = Some(now());
-        guard.save(&record)?;
+        // In a record of a newer version nothing is written; the missing permit says the same, also to that version.
+        guard.keep(&record)?;
         guard.lease.note(now(), "releasing", why);
     }
     if let Err(error) = Exchange::of(&record).revoke() {
@@ -252,7 +253,7 @@ fn look(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> 
         changed = true;
     }
     if changed {
-        guard.save(record)?;
+        guard.keep(record)?;
     }
     Ok(view)
 }

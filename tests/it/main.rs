@@ -10,6 +10,7 @@
 )]
 
 mod cli;
+mod locks;
 mod lost;
 mod many;
 mod orphans;

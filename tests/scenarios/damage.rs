@@ -64,24 +64,6 @@ fn damaged(site: &Site, what: &str, damage: &str) {
     assert_eq!(site.row(&lease), None, "{what}");
 }
 
-/// A record of a newer version is read and never written.
-pub fn a_record_of_a_newer_version(open: Open) {
-    let site = open(Setup::default());
-    let lease = site.lease("newer");
-    let handed = site.acquired(&lease, json!({}));
-    let dir = site.record_dir(&lease);
-    site.shell(&format!("cp {dir}/record.json {}/saved; sed -i 's/\"format\": 1/\"format\": 99/' {dir}/record.json && grep -q 99 {dir}/record.json", site.root)).ok();
-    let before = site.snapshot();
-    let row = site.row(&lease).expect("listed");
-    assert_eq!(row["cloudId"], handed["cloudId"]);
-    let reply = site.release(&lease);
-    assert!(reply.value.get("error").is_some(), "{}", reply.value);
-    reply.error().says(&[&lease.id, "newer"]);
-    assert_eq!(site.snapshot(), before);
-    site.shell(&format!("mv {}/saved {dir}/record.json", site.root)).ok();
-    site.release_cleanly(&lease);
-}
-
 /// A state dir that others may write to, or that is none, is refused with the remedy.
 pub fn a_state_dir_that_is_not_ours(open: Open) {
     let site = open(Setup::default());

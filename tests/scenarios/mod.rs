@@ -8,6 +8,7 @@
 pub mod campus;
 pub mod clusters;
 pub mod damage;
+pub mod endings;
 pub mod environment;
 pub mod fake;
 pub mod frozen;
@@ -21,6 +22,7 @@ pub mod runners;
 pub mod session;
 pub mod site;
 pub mod together;
+pub mod versions;
 pub mod waiting;
 pub mod wire;
 
@@ -47,7 +49,12 @@ macro_rules! shared {
                 cleanups_beside_starting_acquires many_resolves_at_once;
             environment: variables_that_steer_slurm_change_nothing secrets_stay_with_their_owner a_caller_in_a_strange_place;
             runners: a_runner_of_the_reference_adapter;
-            damage: damaged_records a_record_of_a_newer_version a_state_dir_that_is_not_ours;
+            damage: damaged_records a_state_dir_that_is_not_ours;
+            endings: untaken_after_an_answer never_answered kept_in_the_queue a_permit_removed_by_hand idle_under_a_dashboard
+                a_forgotten_terminal a_long_silent_command a_detached_process past_its_time_to_live
+                a_touch_moves_the_end the_time_limit_is_near;
+            versions: records_of_another_version a_newer_record_in_the_queue a_newer_tree
+                a_newer_shared_tree a_runner_of_a_newer_contract;
             hostile: endpoints_that_lie_before_the_answer endpoints_that_lie_after_the_answer other_files_that_lie
                 a_shared_dir_that_leads_away one_lease_against_another;
             frozen: a_controller_frozen_during_sbatch a_controller_frozen_during_the_rest a_controller_that_is_dead;

@@ -163,6 +163,11 @@ impl Site {
         process::run(self.command(&[], script), input, limit)
     }
 
+    /// The same, left to run; it ends with the value.
+    pub fn background(&self, script: &str) -> Running {
+        process::start(self.command(&[], script), Vec::new())
+    }
+
     fn command(&self, env: &[(String, String)], script: &str) -> Command {
         match &self.place {
             Place::Fake(fake) => fake.shell(env, script),

@@ -26,6 +26,13 @@ pub fn state_dir(path: &Path) -> Vec<Finding> {
         Ok(store) => store,
         Err(error) => return vec![Finding::of_failure(STATE_DIR, Category::Config, &failure::of(&error))],
     };
+    if !store.is_writable() {
+        let seen = format!(
+            "{}: a newer slurm-sandbox wrote it; its leases are listed and released, none is made",
+            path.display()
+        );
+        return vec![Finding::red(STATE_DIR, Category::Config, seen, "use that version, or another --state-dir")];
+    }
     let mut findings = vec![tried(STATE_DIR, store.path(), "--state-dir", Some("trash"))];
     if let Some(finding) = records(&store) {
         findings.push(finding);
@@ -262,6 +269,16 @@ mod tests {
         assert_eq!(findings.len(), 1);
         assert!(!findings[0].is(Red), "{findings:?}");
         assert!(Dir::open_root(&path.join("trash")).unwrap().names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_newer_tree_is_red() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("state");
+        state_dir(&path);
+        std::fs::write(path.join("format"), "2\n").unwrap();
+        let findings = state_dir(&path);
+        assert!(findings[0].is(Red) && findings[0].check.seen.contains("newer"), "{findings:?}");
     }
 
     #[test]

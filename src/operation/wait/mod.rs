@@ -16,7 +16,7 @@ use crate::allocation::{self, View};
 use crate::config::Settings;
 use crate::config::connection::{Connection, Route};
 use crate::exchange::{Exchange, Look};
-use crate::failure::{Failure, Kind};
+use crate::failure::{self, Failure, Kind};
 use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, judge};
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
@@ -101,9 +101,9 @@ impl<'a> Wait<'a> {
         self.remember_route()?;
         loop {
             // Another call may have released the lease, or pinned its endpoint.
-            let mut record = self.record()?;
+            let mut record = self.record().map_err(|error| self.without_permit(error))?;
             let patience = self.look_patience(&record);
-            let look = self.look(&record, patience)?;
+            let look = self.look(&record, patience).map_err(|error| self.without_permit(error))?;
             let eager = record.endpoint.is_some() || look != Look::Nothing;
             let eager = eager && self.usable(&record, view.as_ref()).is_none();
             if self.due_in(eager).is_zero() {
@@ -195,6 +195,29 @@ impl<'a> Wait<'a> {
                 .into())
             }
         }
+    }
+
+    /// A lease that has lost its permit is being released, or its permit was removed by hand and its job has ended by
+    /// itself; then that is what to tell, or nobody would hear of it while no list comes by.
+    fn without_permit(&self, error: anyhow::Error) -> anyhow::Error {
+        if failure::of(&error).kind != Kind::Releasing {
+            return error;
+        }
+        let load = || match self.dir.load() {
+            Loaded::Whole(record) if record.phase != Phase::Releasing => Some(*record),
+            _ => None,
+        };
+        let Some(mut record) = load() else { return error };
+        let view = allocation::ask(&record, squeue::DEADLINE);
+        if allocation::learn(&mut record, &view, now())
+            && let Ok(Some(guard)) = self.dir.lock(LOCK_PATIENCE)
+            && let Some(mut current) = load()
+            && allocation::learn(&mut current, &view, now())
+        {
+            // What cannot be written down is learned again by the next call.
+            guard.keep(&current).ok();
+        }
+        if record.ended.is_some() { self.ended(&mut record).into() } else { error }
     }
 
     fn being_released(&self, record: &Record) -> Failure {
@@ -334,7 +357,7 @@ impl<'a> Wait<'a> {
             let guard = self.lock()?;
             *record = self.record()?;
             if change(record) {
-                guard.save(record)?;
+                guard.keep(record)?;
             }
         }
         Ok(())

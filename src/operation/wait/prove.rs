@@ -44,6 +44,7 @@ impl Wait<'_> {
         let guard = self.lock()?;
         let mut record = self.record()?;
         if record.endpoint.is_none() {
+            guard.must_be_ours(&record)?;
             let direct = self.settings.connection == Connection::Direct && record.route.is_none();
             guard.write_known_hosts(&ssh::known_hosts(&host, published.port, &published.host_keys, direct))?;
             record.endpoint = Some(PinnedEndpoint { host, port: published.port });
@@ -103,8 +104,12 @@ impl Wait<'_> {
     fn hand_out(&self, record: &mut Record, view: &View, ssh: Ssh) -> Result<Lease> {
         let guard = self.lock()?;
         *record = self.record()?;
+        if record.phase != Phase::Answered {
+            guard.must_be_ours(record)?;
+        }
         let exchange = Exchange::of(record);
-        let marked = self.answered || exchange.mark("answered", now()).is_ok();
+        // Who acquires is given the whole grace to log in. A resolve gives none anew: dashboards ask all day long.
+        let marked = (self.doing == "resolving" && self.answered) || exchange.mark("answered", now()).is_ok();
         // Of a lease that was answered before, sandboxed code may have removed the directory; its sshd works.
         if !marked && record.phase != Phase::Answered {
             exchange.mark("answered", now())?;
