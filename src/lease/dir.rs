@@ -14,6 +14,9 @@ use crate::files::{Dir, Lock};
 /// More than any record or note that we write.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
+/// When Slurm first denied the job, where the record does not say it yet: `<nonce> <seconds>`.
+const DENIED: &str = "denied";
+
 /// One lease's directory.
 #[derive(Debug)]
 pub struct LeaseDir {
@@ -51,11 +54,22 @@ impl LeaseDir {
             Err(error) => Err(error.to_string()),
         };
         let why = match record {
-            Ok(record) if record.identity.lease_id == self.id => return Loaded::Whole(Box::new(record)),
+            Ok(record) if record.identity.lease_id == self.id => {
+                let denied = self.noted_denial(&record).or(record.denied);
+                return Loaded::Whole(Box::new(Record { denied, ..record }));
+            }
             Ok(record) => format!("record.json is that of lease {}", record.identity.lease_id),
             Err(why) => why,
         };
         Loaded::Damaged { identity: self.identity(), why }
+    }
+
+    /// The first denial that was noted beside the record, if it is one of this attempt.
+    fn noted_denial(&self, record: &Record) -> Option<i64> {
+        let bytes = self.dir.read(DENIED, 64).ok()??;
+        let text = String::from_utf8_lossy(&bytes);
+        let (nonce, first) = text.trim_end().split_once(' ')?;
+        if nonce == record.attempt.nonce.as_str() { first.parse().ok() } else { None }
     }
 
     /// The identity from `identity.json`, or one made up that the client accepts.
@@ -121,12 +135,29 @@ pub struct Guard<'a> {
 impl Guard<'_> {
     /// Writes the record durably.
     pub fn save(&self, record: &Record) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(record)?;
+        // The note goes first: one that outlived its record would make the next denial the second.
+        self.write(record, |dir| dir.unlink(DENIED).and_then(|_| dir.write("record.json", &bytes)))
+    }
+
+    /// Writes down what a look at Slurm has changed of a record. A first denial alone is noted beside it without being
+    /// synced: after an outage each of a thousand leases has one, and one that gets lost costs ten seconds more.
+    pub fn save_learned(&self, before: &Record, record: &Record) -> Result<()> {
+        match record.denied {
+            Some(first) if *before == (Record { denied: before.denied, ..record.clone() }) => {
+                let note = format!("{} {first}\n", record.attempt.nonce);
+                self.write(record, |dir| dir.put(DENIED, note.as_bytes()))
+            }
+            _ => self.save(record),
+        }
+    }
+
+    fn write(&self, record: &Record, write: impl FnOnce(&Dir) -> io::Result<()>) -> Result<()> {
         let refuse = |what: &str| Failure::new(Kind::Storage, format!("{what} the record of {}", record.shown()));
         if !self.lease.writable || record.format > FORMAT {
             return Err(refuse("leaving alone").remedy("a newer slurm-sandbox wrote it; use that version").into());
         }
-        let bytes = serde_json::to_vec_pretty(record)?;
-        self.lease.dir.write("record.json", &bytes).map_err(|error| {
+        write(&self.lease.dir).map_err(|error| {
             let failure = refuse("writing").remedy("check space, quota and permissions of the state dir");
             failure.cause(error.to_string()).into()
         })
@@ -163,6 +194,38 @@ mod tests {
         lease.dir.write("identity.json", b"{}").unwrap();
         let Loaded::Damaged { identity, .. } = lease.load() else { panic!("whole") };
         assert_eq!(identity.slug, "damaged-4b38f35d4e31");
+    }
+
+    #[test]
+    fn a_first_denial_is_a_note_until_the_record_is_written() {
+        let (_temp, store) = store();
+        let before = record();
+        store.create(&before.identity, |_, _| Ok(before.clone())).unwrap();
+        let lease = store.lease(before.lease_id()).unwrap().unwrap();
+        let guard = lease.lock(Duration::ZERO).unwrap().unwrap();
+        let read = || match lease.load() {
+            Loaded::Whole(record) => *record,
+            Loaded::Damaged { why, .. } => panic!("{why}"),
+        };
+        let written = || lease.dir.read("record.json", MAX_FILE_BYTES).unwrap();
+        let durable = written();
+        let denied = Record { denied: Some(2000), ..before.clone() };
+        guard.save_learned(&before, &denied).unwrap();
+        assert_eq!((read(), written()), (denied.clone(), durable.clone()));
+        // A crash may empty it.
+        lease.dir.put(DENIED, b"").unwrap();
+        assert_eq!(read(), before);
+        // That of an attempt before counts for nothing.
+        lease.dir.put(DENIED, b"ffffffffffffffff 2000\n").unwrap();
+        assert_eq!(read(), before);
+        guard.save_learned(&before, &denied).unwrap();
+        guard.save_learned(&denied, &before).unwrap();
+        assert_eq!((read(), written()), (before.clone(), durable));
+        // More than the denial goes into the record.
+        let adopted = Record { phase: crate::lease::record::Phase::Releasing, ..denied };
+        guard.save_learned(&before, &adopted).unwrap();
+        assert_eq!(read(), adopted);
+        assert!(lease.dir.read(DENIED, 64).unwrap().is_none());
     }
 
     #[test]
