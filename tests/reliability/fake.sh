@@ -66,12 +66,7 @@ age_record() {
 }
 
 # processes: those of jobs of this worker's leases.
-processes() {
-  local file
-  for file in /proc/[0-9]*/environ; do
-    { grep -qzsF "CBX_STATE_DIR=$W/" "$file"; } 2>/dev/null && printf '%s ' "${file//[!0-9]/}"
-  done
-}
+processes() { grep -lzsF "CBX_STATE_DIR=$W/" /proc/[0-9]*/environ | tr -cs 0-9 ' '; }
 no_processes() { [[ ! $(processes) ]]; }
 
 # at_rest: after a row, nothing runs that a lease has started, and the jobs of others run as before.
