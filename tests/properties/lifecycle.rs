@@ -193,7 +193,7 @@ fn a_living_job_is_not_gone() {
         if let Some(look) = looks.get_mut(at) {
             look.said = Said::Denial;
         }
-        play(record, &looks, |_, after, view, _, memory, clock| {
+        play(record, &looks, |_, after, view, _, _, clock| {
             assert!(after.ended.is_none());
             assert!(farewell(after, view, clock) != Farewell::Gone);
         });

@@ -71,11 +71,12 @@ no_processes() { [[ ! $(processes) ]]; }
 
 # at_rest: after a row, nothing runs that a lease has started, and the jobs of others run as before.
 at_rest() {
-  local id said
+  local id said rows cancelled
   wait_for 20 no_processes || bad left "processes of jobs that have ended: $(ps -o pid=,args= -p "$(processes | xargs | tr ' ' ,)" | tr '\n' ' ')"
+  rows=$(fake-slurm jobs) cancelled=$(fake-slurm calls scancel --list | cut -f 6-)
   for id in $BYSTANDERS; do
-    fake-slurm jobs | grep -q "^$id|RUNNING|" || bad wrong "job $id of somebody else was touched: $(fake-slurm jobs | grep "^$id|")"
-    said=$(fake-slurm calls scancel --list | cut -f 6- | grep -w -- "$id") && bad wrong "somebody else's job $id was cancelled: $said"
+    grep -q "^$id|RUNNING|" <<<"$rows" || bad wrong "job $id of somebody else was touched: $(grep "^$id|" <<<"$rows")"
+    said=$(grep -w -- "$id" <<<"$cancelled") && bad wrong "somebody else's job $id was cancelled: $said"
   done
   [[ ! -s $W/site/fake.log ]] || die "the fake complains: $(head -n 3 "$W/site/fake.log")"
 }
