@@ -296,12 +296,14 @@ impl Dir {
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(flock) => {
-                    let ours = flock.metadata()?;
+                    let ours = flock.metadata();
+                    let lock = Lock(Some(flock));
+                    let ours = ours?;
                     let there = std::fs::symlink_metadata(self.path.join(name))?;
                     if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
                         return Err(io::ErrorKind::NotFound.into());
                     }
-                    return Ok(Some(Lock { _flock: flock }));
+                    return Ok(Some(lock));
                 }
                 Err((back, Errno::EWOULDBLOCK)) => {
                     if Instant::now() >= deadline {
@@ -325,8 +327,17 @@ pub fn locks_nothing(error: &io::Error) -> bool {
 
 /// A held lock; it ends with this value or with the process.
 #[derive(Debug)]
-pub struct Lock {
-    _flock: Flock<File>,
+pub struct Lock(Option<Flock<File>>);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        use std::os::fd::AsRawFd;
+        // Left to itself, a Flock that its file system does not unlock panics. Closing the file unlocks it as well.
+        if let Some(Err((stuck, _))) = self.0.take().map(Flock::unlock) {
+            nix::unistd::close(stuck.as_raw_fd()).ok();
+            std::mem::forget(stuck);
+        }
+    }
 }
 
 fn ignore_missing(result: nix::Result<()>) -> io::Result<()> {

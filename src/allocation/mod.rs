@@ -338,11 +338,18 @@ mod tests {
     }
 
     #[rstest]
-    #[case::unknown_submission(Some(1900), 2000, false)]
-    #[case::past_the_horizon(Some(1000), 2000, true)]
-    #[case::never_sent(None, 2000, true)]
-    fn a_submission_without_an_answer_is_not_released(#[case] sent: Option<i64>, #[case] now: i64, #[case] gone: bool) {
-        let mut record = Record { job: None, submitted: None, phase: Phase::Releasing, ..record() };
+    #[case::unknown_submission(Some(1900), Some(1950), false)]
+    #[case::past_the_horizon(Some(1000), Some(1990), true)]
+    #[case::past_the_horizon_denied_once(Some(1000), None, false)]
+    #[case::past_the_horizon_denied_just_now(Some(1000), Some(1995), false)]
+    #[case::never_sent(None, None, true)]
+    fn a_submission_without_an_answer_is_not_released(
+        #[case] sent: Option<i64>,
+        #[case] denied: Option<i64>,
+        #[case] gone: bool,
+    ) {
+        let now = 2000;
+        let mut record = Record { job: None, submitted: None, phase: Phase::Releasing, denied, ..record() };
         record.attempt.sent = sent;
         let nothing = view(&record, &listing(vec![]));
         assert_eq!(farewell(&record, &nothing, now) == Farewell::Gone, gone);

@@ -40,9 +40,11 @@ impl Near {
         let Some(root) = self.root_dir()? else { return Ok(()) };
         match root.subdir(self.0.lease.as_str()) {
             Ok(None) => Ok(()),
-            Ok(Some(lease)) => {
-                lease.remove_tree("permit").and_then(|()| lease.sync()).or_else(|_| self.move_aside(&root))
-            }
+            // A removal that could not be synced is done all the same, and another place would not be synced either.
+            Ok(Some(lease)) => match lease.remove_tree("permit") {
+                Ok(()) => lease.sync(),
+                Err(_) => self.move_aside(&root),
+            },
             Err(_) => self.move_aside(&root),
         }
         .context("removing the permit")
@@ -70,9 +72,10 @@ impl Near {
     fn move_aside(&self, root: &Dir) -> io::Result<()> {
         let aside = format!("{ASIDE}{}-{}", self.0.lease, random_hex(4)?);
         root.rename(self.0.lease.as_str(), root, &aside)?;
-        root.sync()?;
+        let synced = root.sync();
         // What cannot be removed now is left for the sweep.
-        root.remove_tree(&aside).or(Ok(()))
+        root.remove_tree(&aside).ok();
+        synced
     }
 
     fn lease_dir(&self) -> Result<Option<Dir>> {

@@ -18,6 +18,9 @@ const MAX_FILE_BYTES: u64 = 256 * 1024;
 pub(super) const NO_LOCKS: &str = "the state dir needs a file system with locks: pass a --state-dir on another one, such as a local \
      disk, or have it mounted with them (Lustre: flock; NFS: a running lock manager), then repeat the call";
 
+/// When Slurm first denied the job, where the record does not say it yet: `<nonce> <seconds>`.
+const DENIED: &str = "denied";
+
 /// One lease's directory.
 #[derive(Debug)]
 pub struct LeaseDir {
@@ -55,7 +58,10 @@ impl LeaseDir {
             Err(error) => Err(error.to_string()),
         };
         let why = match record {
-            Ok(record) if record.identity.lease_id == self.id => return Loaded::Whole(Box::new(record)),
+            Ok(record) if record.identity.lease_id == self.id => {
+                let denied = self.noted_denial(&record).or(record.denied);
+                return Loaded::Whole(Box::new(Record { denied, ..record }));
+            }
             Ok(record) => format!("record.json is that of lease {}", record.identity.lease_id),
             Err(why) => match self.format() {
                 Some(format) if format > u64::from(FORMAT) => {
@@ -76,6 +82,14 @@ impl LeaseDir {
     /// Whether this program may write a record here: neither the tree nor the record is a newer one's.
     pub fn may_write(&self, record: &Record) -> bool {
         self.writable && record.format <= FORMAT
+    }
+
+    /// The first denial that was noted beside the record, if it is one of this attempt.
+    fn noted_denial(&self, record: &Record) -> Option<i64> {
+        let bytes = self.dir.read(DENIED, 64).ok()??;
+        let text = String::from_utf8_lossy(&bytes);
+        let (nonce, first) = text.trim_end().split_once(' ')?;
+        if nonce == record.attempt.nonce.as_str() { first.parse().ok() } else { None }
     }
 
     /// The identity from `identity.json`, or one made up that the client accepts.
@@ -147,9 +161,14 @@ pub struct Guard<'a> {
 impl Guard<'_> {
     /// Writes the record durably; one of a newer version is an error.
     pub fn save(&self, record: &Record) -> Result<()> {
-        self.must_be_ours(record)?;
         let bytes = serde_json::to_vec_pretty(record)?;
-        self.lease.dir.write("record.json", &bytes).map_err(|error| {
+        // The note goes first: one that outlived its record would make the next denial the second.
+        self.write(record, |dir| dir.unlink(DENIED).and_then(|_| dir.write("record.json", &bytes)))
+    }
+
+    fn write(&self, record: &Record, write: impl FnOnce(&Dir) -> io::Result<()>) -> Result<()> {
+        self.must_be_ours(record)?;
+        write(&self.lease.dir).map_err(|error| {
             Failure::new(Kind::Storage, format!("writing the record of {}", record.shown()))
                 .remedy("check space, quota and permissions of the state dir")
                 .cause(error.to_string())
@@ -170,6 +189,22 @@ impl Guard<'_> {
     /// version wrote stays as it is, so that its lease can be listed and released all the same.
     pub fn keep(&self, record: &Record) -> Result<()> {
         if self.lease.may_write(record) { self.save(record) } else { Ok(()) }
+    }
+
+    /// The same for what a look at Slurm has changed. A first denial alone is noted beside the record without being
+    /// synced: after an outage each of a thousand leases has one, and one that gets lost costs ten seconds more.
+    pub fn keep_learned(&self, before: &Record, record: &Record) -> Result<()> {
+        match record.denied {
+            Some(first) if *before == (Record { denied: before.denied, ..record.clone() }) => {
+                let note = format!("{} {first}\n", record.attempt.nonce);
+                if self.lease.may_write(record) {
+                    self.write(record, |dir| dir.put(DENIED, note.as_bytes()))
+                } else {
+                    Ok(())
+                }
+            }
+            _ => self.keep(record),
+        }
     }
 
     /// Pins the host keys where the client looks for them: beside the key.
@@ -203,6 +238,38 @@ mod tests {
         lease.dir.write("identity.json", b"{}").unwrap();
         let Loaded::Damaged { identity, .. } = lease.load() else { panic!("whole") };
         assert_eq!(identity.slug, "damaged-4b38f35d4e31");
+    }
+
+    #[test]
+    fn a_first_denial_is_a_note_until_the_record_is_written() {
+        let (_temp, store) = store();
+        let before = record();
+        store.create(&before.identity, |_, _| Ok(before.clone())).unwrap();
+        let lease = store.lease(before.lease_id()).unwrap().unwrap();
+        let guard = lease.lock(Duration::ZERO).unwrap().unwrap();
+        let read = || match lease.load() {
+            Loaded::Whole(record) => *record,
+            Loaded::Damaged { why, .. } => panic!("{why}"),
+        };
+        let written = || lease.dir.read("record.json", MAX_FILE_BYTES).unwrap();
+        let durable = written();
+        let denied = Record { denied: Some(2000), ..before.clone() };
+        guard.keep_learned(&before, &denied).unwrap();
+        assert_eq!((read(), written()), (denied.clone(), durable.clone()));
+        // A crash may empty it.
+        lease.dir.put(DENIED, b"").unwrap();
+        assert_eq!(read(), before);
+        // That of an attempt before counts for nothing.
+        lease.dir.put(DENIED, b"ffffffffffffffff 2000\n").unwrap();
+        assert_eq!(read(), before);
+        guard.keep_learned(&before, &denied).unwrap();
+        guard.keep_learned(&denied, &before).unwrap();
+        assert_eq!((read(), written()), (before.clone(), durable));
+        // More than the denial goes into the record.
+        let adopted = Record { phase: crate::lease::record::Phase::Releasing, ..denied };
+        guard.keep_learned(&before, &adopted).unwrap();
+        assert_eq!(read(), adopted);
+        assert!(lease.dir.read(DENIED, 64).unwrap().is_none());
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub enum OpenSubmission {
     /// Denied twice. Another attempt is safe, since the permit moves first and jobs of one name run one at a time;
     /// a late job of this one ends by itself.
     Resubmit,
-    /// It will not appear any more.
+    /// Denied twice, and its horizon has passed: it will not appear any more.
     Lost,
 }
 
@@ -85,9 +85,11 @@ pub enum OpenSubmission {
 pub fn open_submission(record: &Record, now: i64) -> OpenSubmission {
     match record.attempt.sent {
         None => OpenSubmission::NeverSent,
+        // A controller may thaw after any time, and denies the job in its first moments then.
+        Some(_) if !denied_twice(record.denied, now) => OpenSubmission::Wait,
         Some(sent) if now.saturating_sub(sent) >= SUBMISSION_HORIZON_SECONDS => OpenSubmission::Lost,
         // A runner without a permit check would run to its end beside the next attempt's wait.
-        Some(_) if record.contract && denied_twice(record.denied, now) => OpenSubmission::Resubmit,
+        Some(_) if record.contract => OpenSubmission::Resubmit,
         Some(_) => OpenSubmission::Wait,
     }
 }
@@ -137,7 +139,9 @@ mod tests {
     #[case(Some(1900), Some(1995), true, OpenSubmission::Wait)]
     #[case(Some(1900), Some(1990), true, OpenSubmission::Resubmit)]
     #[case(Some(1900), Some(1990), false, OpenSubmission::Wait)]
-    #[case(Some(1100), None, false, OpenSubmission::Lost)]
+    #[case(Some(1100), None, false, OpenSubmission::Wait)]
+    #[case(Some(1100), Some(1995), false, OpenSubmission::Wait)]
+    #[case(Some(1100), Some(1990), false, OpenSubmission::Lost)]
     fn open_submissions(
         #[case] sent: Option<i64>,
         #[case] denied: Option<i64>,

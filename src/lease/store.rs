@@ -4,7 +4,7 @@
 //! <state-dir>/ 0700
 //!   format                  version of this tree; a newer one is read, never written
 //!   instance lock           names this tree in the comments of its jobs; held while the name is given
-//!   leases/<leaseId>/       lock identity.json record.json id_<type>[.pub] known_hosts events.jsonl
+//!   leases/<leaseId>/       lock identity.json record.json id_<type>[.pub] known_hosts events.jsonl denied
 //!   cache/                  Slurm's last answers, shared by all calls on a host
 //!   forgotten.jsonl         leases that an operator gave up, with their reasons and last records
 //!   trash/                  what is being made or removed; never looked at

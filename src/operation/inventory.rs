@@ -119,9 +119,10 @@ impl Inventory {
                 settled.push(found);
                 continue;
             };
-            let mut current = *current;
+            let before = *current;
+            let mut current = before.clone();
             if allocation::learn(&mut current, &view, now()) {
-                guard.keep(&current)?;
+                guard.keep_learned(&before, &current)?;
             }
             if current.phase == Phase::Releasing {
                 match allocation::farewell(&current, &view, now()) {

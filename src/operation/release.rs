@@ -242,6 +242,7 @@ fn settle(store: &Store, guard: Guard<'_>, mut record: Record, deadline: Instant
 /// Asks Slurm once and writes down what it proves. A first denial is taken to the accounting, which may know the end
 /// already; without it, a second look ten seconds later has to do.
 fn look(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> {
+    let before = record.clone();
     let view = allocation::ask(record, left.min(QUERY_DEADLINE).max(Duration::from_secs(1)));
     let mut changed = allocation::learn(record, &view, now());
     let denied = crate::lease::lifecycle::judge(record, &view.observation, now()) == Verdict::Denied;
@@ -253,7 +254,7 @@ fn look(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> 
         changed = true;
     }
     if changed {
-        guard.keep(record)?;
+        guard.keep_learned(&before, record)?;
     }
     Ok(view)
 }

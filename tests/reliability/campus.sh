@@ -3,13 +3,14 @@
 
 CAMPUS=$REPOSITORY/tests/campus/campus
 
-campus() { "$CAMPUS" --root "$ROOT/campus" "$@"; }
+campus() { "$CAMPUS" --root "$W/campus" "$@"; }
 # on HOST USER COMMAND...: a shell string.
 on() { campus exec "$@"; }
 
 make_site() {
   WHERE=real STATE=/home/alice/.local/state/slurm-sandbox ME=alice TRACE=/dev/null KILLED_AT_ONCE=''
-  campus_up --acct slurmdbd --slurmd-timeout 15
+  # Longer than any fault lasts: a controller that reaches no node for so long ends their jobs, those of others as well.
+  campus_up --acct slurmdbd --slurmd-timeout 120
 }
 
 # campus_up OPTION...
@@ -17,7 +18,7 @@ campus_up() {
   local said
   said=$(campus up "$@" 2>&1) || die "the campus does not come up (it needs root on Debian 12 and namespaces): $said"
   campus put "$ROOT/slurm-sandbox" >/dev/null || die 'the campus takes no files'
-  BIN=/opt/slurm-sandbox/slurm-sandbox ALICE=$ROOT/campus/home/alice SEEN=$ROOT/campus$STATE
+  BIN=/opt/slurm-sandbox/slurm-sandbox ALICE=$W/campus/home/alice SEEN=$W/campus$STATE
   SLURM_VERSION="Slurm $(on login alice 'sinfo --version' | cut -d ' ' -f 2)"
   printf '%s\n' "$SLURM_VERSION" >"$ROOT/slurm-version"
   wait_for 30 campus_works || die 'the campus runs no jobs'
@@ -33,10 +34,10 @@ campus_works() { on login alice 'srun -Q -t 1 true' 2>/dev/null; }
 
 end_site() { campus down >/dev/null 2>&1; }
 
-in_group() { exec setsid "$CAMPUS" --root "$ROOT/campus" exec login alice "exec $(printf '%q ' "$@")"; }
+in_group() { exec setsid "$CAMPUS" --root "$W/campus" exec login alice "exec $(printf '%q ' "$@")"; }
 
 run_binary() {
-  timeout -s KILL "${CALL_LIMIT:-100}" "$CAMPUS" --root "$ROOT/campus" exec login alice "exec $BIN --state-dir $STATE"
+  timeout -s KILL "${CALL_LIMIT:-100}" "$CAMPUS" --root "$W/campus" exec login alice "exec $BIN --state-dir $STATE"
 }
 
 # Slurm is asked on its own host, with the whole listing; while it cannot answer, nothing is known.

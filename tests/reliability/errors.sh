@@ -1,15 +1,20 @@
 # shellcheck shell=bash disable=SC2034,SC2153 # the files of this directory share their variables
-# Errors of the file system at each write: a full disk, a full quota, a file system that became read-only, a broken one.
+# Errors of the file system at each write: a full disk, a full quota, a file system that became read-only, a broken one;
+# and at each lock: one that has none.
 
 ERRNOS=(ENOSPC EDQUOT EROFS EIO)
+LOCK_ERRNOS=(ENOLCK ENOSYS EOPNOTSUPP EIO)
 
 # error_at OPERATION CALL FROM TO STEP
 error_at() {
   local operation=$1 call=$2 from=$3 n first survived=0
   row 2.1 'full disk, full quota, read-only, broken disk' \
     'ENOSPC, EDQUOT, EROFS, EIO at the n-th mkdirat, renameat, fsync, write, openat of acquire, release, list, once and from there on; then acquire or list, release'
+  [[ $call != flock ]] || row 2.2 'a file system without locks' \
+    'ENOLCK, ENOSYS, EOPNOTSUPP, EIO at the n-th flock of acquire, release, list, once and from there on; then acquire or list, release'
   for ((n = from; n <= $4; n += $5)); do
     ERRNO=${ERRNOS[n % 4]} MORE=''
+    [[ $call != flock ]] || ERRNO=${LOCK_ERRNOS[n % 4]}
     # A disk that is full stays so for a while. What is only read, or goes to stdout, is not what fills a disk.
     ((n % 2)) || [[ $call == openat ]] || MORE=+
     if [[ $call == openat && $n == "$from" ]]; then
@@ -67,7 +72,7 @@ error_once() {
 # told OPERATION: the message names the trouble in the words of the system.
 told() {
   case $ERROR in
-    *'No space left'* | *'quota'* | *'Read-only'* | *'I/O error'* | *'Input/output'* | *'os error'* | *ENOSPC* | *EDQUOT* | *EROFS* | *EIO*) ;;
+    *'No locks'* | *'not implemented'* | *'not supported'* | *'No space left'* | *'quota'* | *'Read-only'* | *'I/O error'* | *'Input/output'* | *'os error'* | *ENOSPC* | *EDQUOT* | *EROFS* | *EIO*) ;;
     *) bad answer "$1 does not say what the file system said ($ERRNO): $ERROR" ;;
   esac
 }

@@ -66,21 +66,17 @@ age_record() {
 }
 
 # processes: those of jobs of this worker's leases.
-processes() {
-  local file
-  for file in /proc/[0-9]*/environ; do
-    { grep -qzsF "CBX_STATE_DIR=$W/" "$file"; } 2>/dev/null && printf '%s ' "${file//[!0-9]/}"
-  done
-}
+processes() { grep -lzsF "CBX_STATE_DIR=$W/" /proc/[0-9]*/environ | tr -cs 0-9 ' '; }
 no_processes() { [[ ! $(processes) ]]; }
 
 # at_rest: after a row, nothing runs that a lease has started, and the jobs of others run as before.
 at_rest() {
-  local id said
+  local id said rows cancelled
   wait_for 20 no_processes || bad left "processes of jobs that have ended: $(ps -o pid=,args= -p "$(processes | xargs | tr ' ' ,)" | tr '\n' ' ')"
+  rows=$(fake-slurm jobs) cancelled=$(fake-slurm calls scancel --list | cut -f 6-)
   for id in $BYSTANDERS; do
-    fake-slurm jobs | grep -q "^$id|RUNNING|" || bad wrong "job $id of somebody else was touched: $(fake-slurm jobs | grep "^$id|")"
-    said=$(fake-slurm calls scancel --list | cut -f 6- | grep -w -- "$id") && bad wrong "somebody else's job $id was cancelled: $said"
+    grep -q "^$id|RUNNING|" <<<"$rows" || bad wrong "job $id of somebody else was touched: $(grep "^$id|" <<<"$rows")"
+    said=$(grep -w -- "$id" <<<"$cancelled") && bad wrong "somebody else's job $id was cancelled: $said"
   done
   [[ ! -s $W/site/fake.log ]] || die "the fake complains: $(head -n 3 "$W/site/fake.log")"
 }

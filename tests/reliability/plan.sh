@@ -85,7 +85,7 @@ plan_full() {
     for command in list resolve cleanup; do printf 'killed_by_command %s squeue %s\n' "$command" "$moment"; done
   done
   for operation in acquire release list; do
-    for kind in mkdirat renameat fsync write; do printf 'error_at %s %s 1 300 1\n' "$operation" "$kind"; done
+    for kind in mkdirat renameat fsync write flock; do printf 'error_at %s %s 1 300 1\n' "$operation" "$kind"; done
     printf 'error_at %s openat 1 300 3\n' "$operation"
   done
   # These want the processors for themselves.
@@ -98,7 +98,7 @@ plan_fast() {
     'killed_release fsync 1 300 4' 'killed_release ?unlinkat 2 300 9' 'killed_settling list renameat 1 300 2' \
     'killed_beside resolve openat 20 300 30' 'killed_beside touch renameat 1 300 1' \
     'killed_by_command acquire sbatch after-group' 'killed_by_command release scancel before-group' \
-    'error_at acquire write 1 300 6' 'error_at release renameat 1 300 2'
+    'error_at acquire write 1 300 6' 'error_at acquire fsync 8 12 4' 'error_at acquire flock 2 2 1' 'error_at release renameat 1 300 2'
 }
 
 plan_campus() {

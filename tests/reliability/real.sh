@@ -210,6 +210,8 @@ node_off() {
   must_lease "$LEASE" || return
   before=$CLOUD_ID
   node=$(on ctl root "squeue -h -j $(job_of "$before") -o %N")
+  # The controller gives the node up while the release waits.
+  campus reconf SlurmdTimeout=15 >/dev/null
   campus power "$node" off
   call resolve "$LEASE" ',"resolveWaitSeconds":5'
   [[ ! $CLOUD_ID ]] || bad lies "resolve hands out a lease on a node without power"
