@@ -292,9 +292,9 @@ mod tests {
         let record = record();
         store.create(&record.identity, |_, _| Ok(record.clone())).unwrap();
         let lease = store.lease(record.lease_id()).unwrap().unwrap();
-        lease.dir.write("record.json", b"{\"format\": 2, \"phase\": \"hibernating\"}").unwrap();
+        lease.dir.write("record.json", b"{\"format\": 9, \"phase\": \"hibernating\"}").unwrap();
         let Loaded::Damaged { identity, why } = lease.load() else { panic!("whole") };
         assert_eq!(identity, record.identity);
-        assert!(why.contains("newer") && why.contains("format 2"), "{why}");
+        assert!(why.contains("newer") && why.contains("format 9"), "{why}");
     }
 }
