@@ -4,6 +4,7 @@
 //! ssh or srun that it starts between its own standard streams, so that it is as fast as they are. What they say on the
 //! side is kept out of the user's session, and told with the reason only when there is no session.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -77,14 +78,24 @@ pub fn run(options: &Options, word: &str) -> Result<()> {
 
 /// ssh that forwards to `address` from the last of the hosts.
 fn forward(record: &Record, hops: &[String], address: &str) -> Result<Command> {
-    let (last, before) = hops.split_last().ok_or_else(|| {
+    let command = way(record.submit.as_ref(), &|submit| live_master(record, submit), hops, address, FOR_EVER)?;
+    Ok(command.ok_or_else(|| {
         Failure::new(Kind::Storage, format!("connecting to {}: its way is not on record", record.shown()))
             .remedy("resolve the lease again")
-    })?;
-    let command = match (&record.submit, before) {
-        (Some(submit), []) if *last == submit.destination() => {
-            master::through(submit, &live_master(record, submit)?, FOR_EVER)
-        }
+    })?)
+}
+
+/// The same without a lease; `live` tells the socket of the connection to the login host. `None` without a host.
+pub(super) fn way(
+    submit: Option<&LoginHost>,
+    live: &dyn Fn(&LoginHost) -> Result<PathBuf>,
+    hops: &[String],
+    address: &str,
+    deadline: Duration,
+) -> Result<Option<Command>> {
+    let Some((last, before)) = hops.split_last() else { return Ok(None) };
+    let command = match (submit, before) {
+        (Some(submit), []) if *last == submit.destination() => master::through(submit, &live(submit)?, deadline),
         (submit, _) => {
             let anywhere = LoginHost {
                 host: String::new(),
@@ -93,14 +104,14 @@ fn forward(record: &Record, hops: &[String], address: &str) -> Result<Command> {
                 control_path: None,
                 require_existing_master: false,
             };
-            let command = master::ssh(submit.as_ref().unwrap_or(&anywhere), FOR_EVER).arg("-oLogLevel=ERROR");
-            match before {
-                [] => command,
-                before => command.arg(format!("-oProxyCommand={}", line(&forward(record, before, "%h:%p")?))),
+            let command = master::ssh(submit.unwrap_or(&anywhere), deadline).arg("-oLogLevel=ERROR");
+            match way(submit, live, before, "%h:%p", deadline)? {
+                None => command,
+                Some(before) => command.arg(format!("-oProxyCommand={}", line(&before))),
             }
         }
     };
-    Ok(command.args(["-W", address, last.as_str()]))
+    Ok(Some(command.args(["-W", address, last.as_str()])))
 }
 
 /// A command as the value of a ProxyCommand; a proxy of its own within it is for the ssh after it to expand.
@@ -142,7 +153,7 @@ fn session(record: &Record, job: &JobId, endpoint: &PinnedEndpoint) -> Result<Co
     })
 }
 
-fn live_master(record: &Record, submit: &LoginHost) -> Result<std::path::PathBuf> {
+fn live_master(record: &Record, submit: &LoginHost) -> Result<PathBuf> {
     let problem = |said: String| {
         Failure::new(Kind::SlurmUnavailable, format!("connecting to {}: the login host cannot be used", record.shown()))
             .remedy("see `slurm-sandbox doctor`; then connect again")

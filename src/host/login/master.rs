@@ -140,7 +140,7 @@ pub fn session(target: &LoginHost) -> Result<Shell, String> {
         let path = if number == 0 { first.clone() } else { PathBuf::from(format!("{}-{number}", first.display())) };
         match open(&path) {
             Ok(shell) => return Ok(shell),
-            Err(Problem::NoMaster) => match make(target, &path)? {
+            Err(Problem::NoMaster) => match make(target, &path, START_DEADLINE)? {
                 Some(shell) => return Ok(shell),
                 None => continue,
             },
@@ -159,10 +159,27 @@ pub fn session(target: &LoginHost) -> Result<Shell, String> {
 /// Sees to it that a master lives; where its socket is.
 pub fn ensure(target: &LoginHost) -> Result<PathBuf, String> {
     let path = control_path(target)?;
-    if !answers(&path) {
-        make(target, &path)?;
-    }
+    ensure_within(target, &path, START_DEADLINE)?;
     Ok(path)
+}
+
+/// Sees to it, in no more time than this, that a master lives at `path`; whether it had to be made.
+pub fn ensure_within(target: &LoginHost, path: &Path, patience: Duration) -> Result<bool, String> {
+    let live = answers(path);
+    if !live {
+        make(target, path, patience)?;
+    }
+    Ok(!live)
+}
+
+/// One more session through the master that lives at `path`; `None` when the login host takes no more on it.
+pub fn another(path: &Path) -> Result<Option<Shell>, String> {
+    match open(path) {
+        Ok(shell) => Ok(Some(shell)),
+        Err(Problem::Full(_)) => Ok(None),
+        Err(Problem::NoMaster) => Err("the connection was closed".to_owned()),
+        Err(Problem::Other(said)) => Err(said),
+    }
 }
 
 fn runtime() -> Result<Runtime, Problem> {
@@ -211,14 +228,16 @@ fn problem(error: &openssh::Error) -> Problem {
 }
 
 /// Makes a master, unless another process was faster; a session through it, or `None` when it is gone again.
-fn make(target: &LoginHost, path: &Path) -> Result<Option<Shell>, String> {
+fn make(target: &LoginHost, path: &Path, patience: Duration) -> Result<Option<Shell>, String> {
     if target.require_existing_master {
         return Err(missing(target, path));
     }
     let place = place()?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (lock, refused) = (format!("{name}.lock"), format!("{name}.refused"));
-    let held = place.lock(&lock, LOCK_PATIENCE).map_err(|error| format!("locking {lock}: {error}"))?;
+    let started = Instant::now();
+    let waits = if patience < START_DEADLINE { patience } else { LOCK_PATIENCE };
+    let held = place.lock(&lock, waits).map_err(|error| format!("locking {lock}: {error}"))?;
     let Some(_lock) = held else {
         return Err(format!("another process has been logging in to {} for long", target.destination()));
     };
@@ -241,7 +260,8 @@ fn make(target: &LoginHost, path: &Path) -> Result<Option<Shell>, String> {
             ));
         }
     }
-    match start(target, path, &place, &name) {
+    let patience = if patience < START_DEADLINE { patience.saturating_sub(started.elapsed()) } else { patience };
+    match start(target, path, &place, &name, patience) {
         Ok(()) => {
             place.unlink(&refused).ok();
             match open(path) {
@@ -275,14 +295,14 @@ fn is_refusal(said: &str) -> bool {
         .any(|text| said.contains(text))
 }
 
-fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str) -> Result<(), String> {
+fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str, patience: Duration) -> Result<(), String> {
     let log = place.path().join(format!("{name}.log"));
     place.put(&format!("{name}.log"), b"").map_err(|error| format!("making {}: {error}", log.display()))?;
     // Nobody listens there any more; ssh would refuse to replace it.
     if let (Some(parent), Some(file)) = (path.parent(), path.file_name().and_then(|file| file.to_str())) {
         Dir::open_root(parent).and_then(|dir| dir.unlink(file)).ok();
     }
-    let end = ssh(target, START_DEADLINE)
+    let end = ssh(target, patience)
         .arg("-E")
         .arg(&log)
         .args(["-fMN", "-oLogLevel=ERROR", "-oServerAliveInterval=10", "-oServerAliveCountMax=3"])
@@ -296,7 +316,7 @@ fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str) -> Result<(),
     match end {
         End::Exit(0) => Ok(()),
         End::DeadlinePassed => {
-            Err(format!("logging in to {} took longer than {} s", target.destination(), START_DEADLINE.as_secs()))
+            Err(format!("logging in to {} took longer than {} s", target.destination(), patience.as_secs()))
         }
         _ => {
             Err(format!("logging in to {} failed: {}", target.destination(), one_line(&String::from_utf8_lossy(&said))))
@@ -306,12 +326,20 @@ fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str) -> Result<(),
 
 /// What to do where only the user may open a connection.
 fn missing(target: &LoginHost, path: &Path) -> String {
+    format!(
+        "requireExistingMaster is set and no connection to {} is open; open one with: {}",
+        target.destination(),
+        opening(target, path)
+    )
+}
+
+/// The command by which a user opens the connection by hand.
+pub fn opening(target: &LoginHost, path: &Path) -> String {
     let config = target.ssh_config.as_ref().map(|path| format!("-F {} ", path.display())).unwrap_or_default();
     format!(
-        "requireExistingMaster is set and no connection to {0} is open; open one with: \
-         ssh {config}-fMN -o ControlPath={1} -o ControlPersist=8h -o ServerAliveInterval=10 {0}",
-        target.destination(),
-        path.display()
+        "ssh {config}-fMN -o ControlPath={} -o ControlPersist=8h -o ServerAliveInterval=10 {}",
+        path.display(),
+        target.destination()
     )
 }
 

@@ -5,6 +5,7 @@ mod shell;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,21 @@ impl Login {
     /// A login host with a session of its own, for what runs side by side.
     pub fn apart(target: &LoginHost) -> Arc<Login> {
         Arc::new(Login { target: target.clone(), state: Mutex::default() })
+    }
+
+    /// One more session through the master at `path`, which lives; `None` when the login host takes no more on it.
+    ///
+    /// # Errors
+    /// When the master takes no session at all.
+    pub fn beside(target: &LoginHost, path: &Path) -> Result<Option<Arc<Login>>, String> {
+        let state = |shell| State { shell: Some(shell), ..State::default() };
+        let login = |shell| Arc::new(Login { target: target.clone(), state: Mutex::new(state(shell)) });
+        Ok(master::another(path)?.map(login))
+    }
+
+    /// Whether the session is still there; one that was lost is opened anew by the next question.
+    pub fn is_connected(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).shell.is_some()
     }
 
     pub fn target(&self) -> &LoginHost {

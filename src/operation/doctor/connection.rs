@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::finding::{Category, Finding};
-use crate::config::connection::Connection;
+use crate::config::connection::{Connection, Route};
 use crate::config::{EndpointHost, Settings};
 
 const CONNECTION: &str = "connection";
@@ -30,6 +30,13 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
         findings.push(warn(
             "loginHost is set, but the connection is direct: it is not used",
             "set sshMode to proxy-through-login, or remove loginHost",
+        ));
+    }
+    let stdio = settings.connection == Connection::Connect(Route::Stdio);
+    if stdio && set("loginHost") {
+        findings.push(warn(
+            "loginHost is set, but sshMode is stdio, which goes through srun: it is not used",
+            "remove loginHost, or set sshMode to proxy-through-login",
         ));
     }
     if set("loginUser") && !set("loginHost") {
@@ -62,9 +69,20 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
             ));
         }
     }
-    findings.push(match settings.connection.proxy_command(&example(settings)) {
-        None => Finding::ok(CONNECTION, "direct: this host must reach the nodes' ports").fact("connection", "direct"),
-        Some(command) => {
+    let example = settings.connection.proxy_command(&example(settings));
+    findings.push(match (&settings.connection, example) {
+        (Connection::Connect(Route::Stdio), _) => {
+            Finding::ok(CONNECTION, "stdio: each session is a step of the job, nothing listens and no port is reached")
+                .fact("connection", "stdio")
+        }
+        (Connection::Connect(Route::Login { hops }), _) => {
+            Finding::ok(CONNECTION, format!("by `slurm-sandbox connect` through {}", hops.join(", then ")))
+                .fact("connection", "proxy")
+        }
+        (_, None) => {
+            Finding::ok(CONNECTION, "direct: this host must reach the nodes' ports").fact("connection", "direct")
+        }
+        (_, Some(command)) => {
             Finding::ok(CONNECTION, format!("through a proxy command, here for port 4022 of NODE: {command}"))
                 .fact("connection", "proxy")
         }
@@ -127,9 +145,12 @@ pub fn endpoint(
         "localhost" => true,
         text => text.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()),
     };
-    if loopback && here_is_a_node() != Some(true) {
+    // In a session of a step nothing listens.
+    let listens = settings.connection != Connection::Connect(Route::Stdio);
+    if loopback && listens && here_is_a_node() != Some(true) {
+        let host = if settings.submit.is_some() { "the login host" } else { "this host" };
         let seen = format!(
-            "bindAddress is {}: sshd can be reached from its own node only, and this host is none that Slurm knows",
+            "bindAddress is {}: sshd can be reached from its own node only, and {host} is none that Slurm knows",
             settings.bind_address
         );
         findings.push(Finding::warning(
@@ -182,6 +203,8 @@ mod tests {
     #[case(json!({"proxyCommand": "jump %h %p", "sshMode": "direct"}), &["sshMode is direct"])]
     #[case(json!({"proxyCommand": "jump {jobId} {port}"}), &["names no node"])]
     #[case(json!({"proxyCommand": "jump {host}"}), &["names no port"])]
+    #[case(json!({"submitHost": "login"}), &[])]
+    #[case(json!({"submitHost": "login", "sshMode": "stdio", "loginHost": "gw"}), &["goes through srun"])]
     #[case(json!({"proxyCommand": "ssh -W %h:%p {loginUser}@{loginHost}", "loginHost": "login", "loginUser": "bob"}), &[])]
     fn conflicts(#[case] value: Value, #[case] expected: &[&str]) {
         let found = complaints(&check(value.as_object().unwrap(), &settings(&value)));
@@ -207,6 +230,8 @@ mod tests {
     #[case(json!({"bindAddress": "localhost"}), Some("alice"), true, None, &["its own node only"])]
     #[case(json!({"bindAddress": "127.0.0.1"}), Some("alice"), true, Some(true), &[])]
     #[case(json!({"bindAddress": "0.0.0.0"}), Some("alice"), true, None, &[])]
+    #[case(json!({"bindAddress": "localhost", "sshMode": "stdio"}), Some("alice"), true, None, &[])]
+    #[case(json!({"bindAddress": "localhost", "submitHost": "login"}), Some("alice"), true, None, &["the login host is none"])]
     fn endpoints(
         #[case] value: Value,
         #[case] user: Option<&str>,

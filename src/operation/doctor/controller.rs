@@ -7,15 +7,20 @@ use std::time::Duration;
 
 use super::finding::{Category, Finding, tail};
 use super::gather::Clock;
+use super::place::{Place, There};
 use super::slurm::scontrol;
 use crate::host::{Command, End, Output};
 
 /// Whether a cluster's controller answers.
-pub fn check(clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
-    vec![match scontrol(clock, cluster).arg("ping").run() {
-        Ok(output) => judge_ping(&output, cluster),
+pub fn check(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
+    vec![match place.with(clock, |host| host.run(&scontrol(clock, cluster).arg("ping"))) {
+        Ok(Ok(output)) if output.end == End::ConnectionLost => {
+            Finding::red(CONTROLLER, Category::Network, output.said(), "run doctor again").unasked()
+        }
+        Ok(Ok(output)) => judge_ping(&output, cluster),
         // That it is missing is the finding of another check.
-        Err(error) => Finding::warning(CONTROLLER, format!("scontrol could not be started: {error}"), "").unasked(),
+        Ok(Err(error)) => Finding::warning(CONTROLLER, format!("scontrol could not be started: {error}"), "").unasked(),
+        Err(said) => Finding::red(CONTROLLER, Category::Provider, said, "run doctor again").unasked(),
     }]
 }
 
@@ -138,8 +143,11 @@ const MUNGE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Whether this host's munge answers. Slurm's commands retry a dead one for 50 s before they say so, if its socket is
 /// still there, which looks like a controller that hangs.
-pub fn munge(clock: Clock) -> Vec<Finding> {
+pub fn munge(place: &Place, clock: Clock) -> Vec<Finding> {
     use std::io::ErrorKind;
+    if let Place::There(there) = place {
+        return vec![munge_there(there, clock)];
+    }
     vec![match std::os::unix::net::UnixStream::connect(MUNGE_SOCKET) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Finding::ok(MUNGE, format!("no {MUNGE_SOCKET} here: the cluster may do without it"))
@@ -155,6 +163,31 @@ pub fn munge(clock: Clock) -> Vec<Finding> {
             Err(_) => Finding::ok(MUNGE, format!("somebody listens at {MUNGE_SOCKET}")),
         },
     }]
+}
+
+/// The same on a login host, as far as its own command tells.
+fn munge_there(there: &There, clock: Clock) -> Finding {
+    match there.facts(clock) {
+        Err(said) => return Finding::warning(MUNGE, said, "run doctor again").unasked(),
+        Ok(told) if told.command("munge").is_none() => {
+            return Finding::ok(MUNGE, "no munge command on the login host: the cluster may do without it");
+        }
+        Ok(_) => {}
+    }
+    let command = || Command::new("munge", clock.left().min(MUNGE_DEADLINE)).arg("--no-input");
+    match there.with(clock, |login| login.run(&command())) {
+        Err(said) => Finding::warning(MUNGE, said, "run doctor again").unasked(),
+        Ok(Err(error)) => Finding::ok(MUNGE, format!("not looked at: {error}")),
+        Ok(Ok(output)) if output.success() => Finding::ok(MUNGE, "munged on the login host answers"),
+        Ok(Ok(output)) if output.stderr_text().contains("No such file") => {
+            Finding::ok(MUNGE, format!("no {MUNGE_SOCKET} on the login host: the cluster may do without it"))
+        }
+        Ok(Ok(output)) => Finding::warning(
+            MUNGE,
+            format!("munge --no-input on the login host: {}", tail(&output.said(), 200)),
+            "have the login host's admins start munged",
+        ),
+    }
 }
 
 #[cfg(test)]

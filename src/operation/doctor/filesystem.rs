@@ -84,6 +84,23 @@ impl FileSystem {
     }
 }
 
+impl FileSystem {
+    /// One of another host, from stat's `%t %a %S %c %d`.
+    pub fn told(text: &str) -> Option<FileSystem> {
+        let mut words = text.split_whitespace();
+        let (name, reach) = kind(u64::from_str_radix(words.next()?, 16).ok()?);
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let (blocks, size, inodes, free_inodes) = (number()?, number()?, number()?, number()?);
+        let space = Space { free_bytes: blocks.saturating_mul(size), inodes, free_inodes };
+        Some(FileSystem { name, reach, device: 0, space })
+    }
+
+    /// Whether other hosts see it, as a rule.
+    pub fn is_for_all(&self) -> bool {
+        self.reach == Reach::Network
+    }
+}
+
 /// These numbers are 32 or 64 bits wide, depending on the platform.
 fn wide(number: impl Into<u128>) -> u64 {
     u64::try_from(number.into()).unwrap_or(u64::MAX)
@@ -174,6 +191,14 @@ mod tests {
     #[case(1 << 40, 1_000_000, 300, Some(false))]
     fn space(#[case] free_bytes: u64, #[case] inodes: u64, #[case] free_inodes: u64, #[case] stops: Option<bool>) {
         assert_eq!(scarcity(Space { free_bytes, inodes, free_inodes }).map(|(stops, _)| stops), stops);
+    }
+
+    #[test]
+    fn one_of_another_host_is_told() {
+        let system = FileSystem::told("bd00bd0 256 4096 100 50").unwrap();
+        assert_eq!((system.name.as_str(), system.reach), ("lustre", Reach::Network));
+        assert_eq!(system.space, Space { free_bytes: 1 << 20, inodes: 100, free_inodes: 50 });
+        assert_eq!(FileSystem::told("stat: cannot read"), None);
     }
 
     #[test]

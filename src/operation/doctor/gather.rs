@@ -44,6 +44,8 @@ pub enum Silence {
 pub struct Job {
     pub name: &'static str,
     pub silence: Silence,
+    /// Whether it hangs on the login host, if there is one: then its silence says nothing by itself.
+    pub far: bool,
     pub work: Box<dyn FnOnce(Clock) -> Vec<Finding> + Send>,
 }
 
@@ -55,7 +57,7 @@ impl std::fmt::Debug for Job {
 
 /// Runs the jobs; what they found, in the order of the jobs.
 pub fn gather(jobs: Vec<Job>, clock: Clock, limit: Duration) -> Vec<Finding> {
-    let places: Vec<_> = jobs.iter().map(|job| (job.name, job.silence)).collect();
+    let places: Vec<_> = jobs.iter().map(|job| (job.name, job.silence, job.far)).collect();
     let mut found: Vec<Option<Vec<Finding>>> = places.iter().map(|_| None).collect();
     let (sender, receiver) = channel();
     for (index, job) in jobs.into_iter().enumerate() {
@@ -73,12 +75,16 @@ pub fn gather(jobs: Vec<Job>, clock: Clock, limit: Duration) -> Vec<Finding> {
             Err(RecvTimeoutError::Disconnected) => break true,
         }
     };
-    let silent = |(name, silence)| match silence {
-        _ if broke_off => {
-            Finding::warning(name, "the check broke off: a bug of this program", "report it with the text on stderr")
-        }
-        Silence::Red(remedy) => Finding::red(name, Category::Timeout, no_answer(limit), remedy),
-        Silence::Warning(remedy) => Finding::warning(name, no_answer(limit), remedy),
+    let silent = |(name, silence, far)| {
+        let finding = match silence {
+            _ if broke_off => {
+                let seen = "the check broke off: a bug of this program";
+                return Finding::warning(name, seen, "report it with the text on stderr");
+            }
+            Silence::Red(remedy) => Finding::red(name, Category::Timeout, no_answer(limit), remedy),
+            Silence::Warning(remedy) => Finding::warning(name, no_answer(limit), remedy),
+        };
+        if far { finding.unasked() } else { finding }
     };
     found.into_iter().zip(places).flat_map(|(found, place)| found.unwrap_or_else(|| vec![silent(place)])).collect()
 }
@@ -101,7 +107,7 @@ mod tests {
     use super::*;
 
     fn job(name: &'static str, silence: Silence, work: impl FnOnce() -> Vec<Finding> + Send + 'static) -> Job {
-        Job { name, silence, work: Box::new(move |_| work()) }
+        Job { name, silence, far: false, work: Box::new(move |_| work()) }
     }
 
     #[test]

@@ -1,12 +1,14 @@
-//! Whether the login host lets us in and lets a connection through, which every session of the client needs.
+//! Whether the login host of a proxy command lets us in and lets a connection through, which every session of the client
+//! needs. The login host that Slurm's commands run on is another check's, see `reach.rs`.
 
 use super::finding::{Category, Finding, tail};
 use super::gather::Clock;
+use super::refusal::{Way, is_prohibited, meaning};
 use crate::config::Settings;
 use crate::config::connection::Connection;
 use crate::host::{Command, End, Output};
 
-const LOGIN: &str = "login host";
+pub const LOGIN: &str = "proxy host";
 
 /// Logs in to the login host, then asks it for a connection to itself.
 pub fn check(clock: Clock, settings: &Settings) -> Vec<Finding> {
@@ -42,59 +44,6 @@ pub fn check(clock: Clock, settings: &Settings) -> Vec<Finding> {
     }
 }
 
-/// sshd's refusals of a forwarding; a port that nobody listens on is none.
-fn is_prohibited(text: &str) -> bool {
-    text.contains("administratively prohibited") || text.contains("forwarding disabled")
-}
-
-/// Texts of ssh, the kind of trouble each means, and what to do.
-const TROUBLES: &[(&[&str], Category, &str)] = &[
-    (
-        &["IDENTIFICATION HAS CHANGED", "Host key for"],
-        Category::Auth,
-        "its host key is not the one you know: ask the site whether it changed, then `ssh-keygen -R HOST` and log in once by hand",
-    ),
-    (
-        &["Host key verification failed", "host key is known"],
-        Category::Auth,
-        "its host key is not known here: log in once by hand with `ssh HOST` and compare the fingerprint with the site's",
-    ),
-    (
-        &[
-            "Permission denied",
-            "Too many authentication failures",
-            "no mutual signature",
-            "Authentication failed",
-            "No more authentication methods",
-        ],
-        Category::Auth,
-        "make `ssh -o BatchMode=yes HOST true` work: a key in an agent or in ~/.ssh; with a second factor, a master connection that you open \
-         first (ControlMaster and ControlPath in ~/.ssh/config, then `ssh -fN HOST`); or correct loginUser",
-    ),
-    (
-        &["Could not resolve hostname", "Name or service not known"],
-        Category::Network,
-        "correct loginHost: this host's name service does not know it",
-    ),
-    (
-        &["timed out"],
-        Category::Timeout,
-        "it does not answer: correct loginHost, or connect to the site's network (VPN)",
-    ),
-    (
-        &[
-            "Connection refused",
-            "No route to host",
-            "Network is unreachable",
-            "Connection closed",
-            "Connection reset",
-            "kex_exchange",
-        ],
-        Category::Network,
-        "it cannot be reached: correct loginHost (and its port in ~/.ssh/config), or connect to the site's network (VPN)",
-    ),
-];
-
 fn judge_login(target: &str, output: &Output) -> Finding {
     let host = target.rsplit('@').next().unwrap_or(target);
     let text = output.stderr_text();
@@ -118,17 +67,17 @@ fn judge_login(target: &str, output: &Output) -> Finding {
             )
         }
         _ => {
-            let trouble = TROUBLES.iter().find(|(texts, ..)| texts.iter().any(|known| text.contains(known)));
-            let (category, remedy) = trouble
-                .map_or((Category::Network, "try `ssh HOST true` by hand"), |(_, category, remedy)| {
-                    (*category, *remedy)
-                });
-            Finding::red(
-                LOGIN,
-                category,
-                format!("{target}: {}", tail(&output.said(), 300)),
-                remedy.replace("HOST", host),
-            )
+            let way = Way {
+                host: host.to_owned(),
+                ssh: format!("ssh {host}"),
+                keys: ("loginHost", "loginUser"),
+                by_user: format!(
+                    "with a second factor, a master connection that you open first (ControlMaster and ControlPath in ~/.ssh/config, then \
+                     `ssh -fN {host}`)"
+                ),
+            };
+            let (category, remedy) = meaning(&text, &way);
+            Finding::red(LOGIN, category, format!("{target}: {}", tail(&output.said(), 300)), remedy)
         }
     }
 }
@@ -170,7 +119,13 @@ mod tests {
         "correct loginHost"
     )]
     #[case(End::Exit(255), "ssh: connect to host login port 22: Connection timed out\n", Red, Category::Timeout, "VPN")]
-    #[case(End::Exit(255), "ssh: connect to host login port 22: Connection refused\n", Red, Category::Network, "VPN")]
+    #[case(
+        End::Exit(255),
+        "ssh: connect to host login port 22: Connection refused\n",
+        Red,
+        Category::Network,
+        "nobody listens"
+    )]
     #[case(End::Exit(255), "gibberish\n", Red, Category::Network, "by hand")]
     #[case(End::DeadlinePassed, "", Red, Category::Timeout, "second factor")]
     #[case(End::Exit(1), "This account is restricted.\n", Warning, Category::Provider, "proxyCommand")]
@@ -185,13 +140,5 @@ mod tests {
         let finding = judge_login("bob@login", &output);
         assert_eq!((finding.check.status, finding.category), (status, category), "{finding:?}");
         assert!(finding.check.remedy.contains(remedy), "{finding:?}");
-    }
-
-    #[rstest]
-    #[case("channel 0: open failed: administratively prohibited: open failed\nstdio forwarding failed\n", true)]
-    #[case("channel 0: open failed: connect failed: Connection refused\nstdio forwarding failed\n", false)]
-    #[case("", false)]
-    fn forwarding(#[case] text: &str, #[case] prohibited: bool) {
-        assert_eq!(is_prohibited(text), prohibited);
     }
 }

@@ -3,6 +3,9 @@
 //! It submits nothing. Every check runs by itself in a thread ([`gather`]) and tells what it saw and what to do; a
 //! check that rests on another's answer says so, and one trouble is told once: when no controller answers, what could
 //! not be asked is no trouble of its own. One file a subject; each has its decisions as functions of what was seen.
+//!
+//! What is Slurm's and the cluster's is asked where Slurm's commands run ([`place`]), with a `submitHost` through a few
+//! sessions on it; what is the client's stays here: the state dir, keys, the runner's script, ssh.
 
 mod connection;
 mod controller;
@@ -12,11 +15,16 @@ mod gather;
 mod keys;
 mod login;
 mod partition;
+mod place;
+mod probe;
+mod reach;
+mod refusal;
 mod report;
 mod runner;
 mod slurm;
 mod storage;
 mod submission;
+mod there;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,11 +34,13 @@ use serde_json::{Map, Value};
 
 use self::finding::{Category, Finding};
 use self::gather::{Clock, Job, LIMIT, Silence, gather};
+use self::place::Place;
 use super::{Options, shared_dir};
 use crate::allocation::Runner;
+use crate::config::connection::{Connection, Route};
 use crate::config::{self, Settings};
 use crate::failure::{Failure, Kind};
-use crate::host::{Host, User};
+use crate::host::User;
 use crate::protocol::{Answer, Check, CheckStatus, Request};
 
 /// Carries out a doctor: a message when nothing is red, an error that names all that is when something is.
@@ -54,12 +64,15 @@ fn checks(findings: Vec<Finding>) -> Vec<Check> {
 
 const DISK: &str = "the file system hangs: try `ls` in it, tell the host's admins, or name another directory";
 
+/// Without a login host the shared dir does not hang on whose it is.
+const NOBODY: User = User { uid: 0, name: None, home: None };
+
 /// What the checks look at; read by all of them at once.
 struct Site {
     options: Options,
     config: Map<String, Value>,
     settings: Settings,
-    user: User,
+    place: Place,
 }
 
 impl Site {
@@ -71,8 +84,13 @@ impl Site {
         super::runner(&self.options, &self.settings)
     }
 
-    fn shared_dir(&self) -> PathBuf {
-        shared_dir(&self.settings, &self.options.state_dir, &self.user)
+    /// Where the shared dir is on the host where Slurm's commands run.
+    fn shared_dir(&self, user: &User) -> PathBuf {
+        shared_dir(&self.settings, &self.options.state_dir, user)
+    }
+
+    fn is_stdio(&self) -> bool {
+        self.settings.connection == Connection::Connect(Route::Stdio)
     }
 
     fn clusters(&self) -> Vec<Option<String>> {
@@ -88,10 +106,10 @@ fn findings(options: &Options, request: &Request) -> Vec<Finding> {
     let (config, config_finding) = read_config(&request.config);
     let mut findings = vec![config_finding];
     if let Ok(settings) = config::parse(&config) {
-        let user = Host::Here.user().unwrap_or(User { uid: 0, name: None, home: None });
-        let site = Arc::new(Site { options: options.clone(), config, settings, user });
+        let place = Place::of(settings.submit.as_ref());
+        let site = Arc::new(Site { options: options.clone(), config, settings, place });
         findings.extend(gather(jobs(&site), clock, LIMIT));
-        if site.shared_dir().starts_with(&options.state_dir) {
+        if site.settings.submit.is_none() && site.shared_dir(&NOBODY).starts_with(&options.state_dir) {
             settle_nested(&mut findings);
         }
     }
@@ -123,64 +141,114 @@ fn read_config(config: &Map<String, Value>) -> (Map<String, Value>, Finding) {
 fn jobs(site: &Arc<Site>) -> Vec<Job> {
     use Silence::{Red, Warning};
     const BY_HAND: &str = "run Slurm's commands by hand: one of them, or the file system they are on, hangs";
+    const AGAIN: &str = "run doctor again";
     let mut jobs = Vec::new();
-    let mut add = |name: &'static str, silence: Silence, work: fn(&Site, Clock) -> Vec<Finding>| {
+    let there = matches!(site.place, Place::There(_));
+    let mut add = |name: &'static str, silence: Silence, far: bool, work: fn(&Site, Clock) -> Vec<Finding>| {
         let site = Arc::clone(site);
-        jobs.push(Job { name, silence, work: Box::new(move |clock| work(&site, clock)) });
+        jobs.push(Job { name, silence, far: far && there, work: Box::new(move |clock| work(&site, clock)) });
     };
-    add("slurm commands", Warning(BY_HAND), |_, _| slurm::commands());
-    add("slurm version", Warning(BY_HAND), |_, clock| slurm::version(clock));
-    add(controller::CONTROLLER, Red(BY_HAND), |site, clock| {
-        each_cluster(site, |cluster| controller::check(clock, cluster))
+    let (slurm, local) = (true, false);
+    if there {
+        add(reach::LOGIN, Red("log in to it by hand: it hangs"), local, |site, clock| {
+            on_login_host(site, |there| reach::check(there, clock))
+        });
+        add("one connection", Warning(AGAIN), true, |site, clock| {
+            on_login_host(site, |there| reach::reuse(there, clock))
+        });
+        add("login host's OpenSSH", Warning(AGAIN), true, |site, clock| {
+            on_login_host(site, |there| reach::version(there, clock))
+        });
+        add("forwarding", Warning(AGAIN), true, |site, clock| {
+            on_login_host(site, |there| reach::forwarding(there, clock, &site.settings))
+        });
+    }
+    add(slurm::COMMANDS, Warning(BY_HAND), slurm, |site, clock| slurm::commands(&site.place, clock, site.is_stdio()));
+    add("slurm version", Warning(BY_HAND), slurm, |site, clock| slurm::version(&site.place, clock));
+    add(controller::CONTROLLER, Red(BY_HAND), slurm, |site, clock| {
+        each_cluster(site, |cluster| controller::check(&site.place, clock, cluster))
     });
-    add(controller::MUNGE, Warning("have the host's admins look at munged: it hangs"), |_, clock| {
-        controller::munge(clock)
+    add(controller::MUNGE, Warning("have the host's admins look at munged: it hangs"), slurm, |site, clock| {
+        controller::munge(&site.place, clock)
     });
-    add("job listing", Warning(BY_HAND), |site, clock| each_cluster(site, |cluster| slurm::listing(clock, cluster)));
-    add("slurm settings", Warning(BY_HAND), |site, clock| {
-        each_cluster(site, |cluster| slurm::settings(clock, cluster))
+    add("job listing", Warning(BY_HAND), slurm, |site, clock| {
+        each_cluster(site, |cluster| slurm::listing(&site.place, clock, cluster))
     });
-    add("partition", Warning(BY_HAND), |site, clock| {
+    add("slurm settings", Warning(BY_HAND), slurm, |site, clock| {
+        each_cluster(site, |cluster| slurm::settings(&site.place, clock, cluster))
+    });
+    add("partition", Warning(BY_HAND), slurm, |site, clock| {
         let asked = partition::Asked::of(&site.settings);
-        let groups = groups();
-        each_cluster(site, |cluster| partition::check(clock, cluster, &asked, &groups))
+        let groups = groups(&site.place, clock);
+        each_cluster(site, |cluster| partition::check(&site.place, clock, cluster, &asked, &groups))
     });
-    add("test submission", Warning(BY_HAND), |site, clock| match site.runner(clock) {
-        Ok(runner) => submission::check(clock, &site.settings, &runner.script),
+    add("test submission", Warning(BY_HAND), slurm, |site, clock| match site.runner(clock) {
+        Ok(runner) => submission::check(&site.place, clock, &site.settings, &runner.script),
         Err(_) => vec![Finding::warning("test submission", "not tried without a runner", "")],
     });
-    add(storage::STATE_DIR, Red(DISK), |site, clock| {
+    add(storage::STATE_DIR, Red(DISK), local, |site, clock| {
         let path = &site.options.state_dir;
         where_it_answers(storage::STATE_DIR, &[path], clock, || storage::state_dir(path))
     });
-    add(storage::SHARED_DIR, Red(DISK), |site, clock| {
-        let path = &site.shared_dir();
-        where_it_answers(storage::SHARED_DIR, &[path], clock, || storage::shared_dir(path, clock))
-    });
-    add("private keys", Warning(DISK), |site, clock| {
-        let (state, shared) = (&site.options.state_dir, &site.shared_dir());
+    add(storage::SHARED_DIR, Red(DISK), there, shared_dir_check);
+    add("private keys", Warning(DISK), local, |site, clock| {
+        let (state, shared) = (&site.options.state_dir, &site.shared_dir(&NOBODY));
+        if site.settings.submit.is_some() {
+            return storage::private_keys_stay(state);
+        }
         where_it_answers("private keys", &[state, shared], clock, || storage::private_keys(state, shared))
     });
-    add("runner", Red(DISK), |site, clock| runner::check(clock, &site.runner(clock)));
-    add("work root", Warning(DISK), |site, clock| {
+    add("runner", Red(DISK), local, |site, clock| runner::check(clock, &site.runner(clock)));
+    add("work root", Warning(DISK), there, |site, clock| {
         let path = &site.settings.work_root;
-        where_it_answers("work root", &[path], clock, || runner::work_root(path))
+        match &site.place {
+            Place::Here => where_it_answers("work root", &[path], clock, || runner::work_root(path)),
+            Place::There(there) => there::work_root(there, path, clock)
+                .unwrap_or_else(|said| vec![Finding::warning("work root", said, "run doctor again").unasked()]),
+        }
     });
-    add("ssh client", Warning(DISK), |_, clock| keys::ssh(clock));
+    add("ssh client", Warning(DISK), local, |_, clock| keys::ssh(clock));
     add(
         "ssh-keygen",
         Warning("the host makes keys slowly, or its temporary directory hangs: try `ssh-keygen -t ed25519`"),
+        local,
         |_, clock| keys::keygen(clock),
     );
-    add("ssh key", Red(DISK), |site, clock| keys::configured(clock, &site.settings));
-    add("connection", Warning(""), |site, _| connection::check(&site.config, &site.settings));
-    add("endpoint", Warning("the host's user database hangs: try `id`"), |site, clock| {
+    add("ssh key", Red(DISK), local, |site, clock| keys::configured(clock, &site.settings));
+    add("connection", Warning(""), local, |site, _| connection::check(&site.config, &site.settings));
+    add("endpoint", Warning("the host's user database hangs: try `id`"), there, |site, clock| {
         let ours = site.runner(clock).is_ok_and(|runner| runner.keeps_contract());
-        connection::endpoint(&site.settings, site.user.name.as_deref(), ours, || slurm::is_node(clock))
+        match site.place.user(clock) {
+            Ok(user) => {
+                connection::endpoint(&site.settings, user.name.as_deref(), ours, || slurm::is_node(&site.place, clock))
+            }
+            Err(said) => vec![Finding::warning("endpoint", said, "run doctor again").unasked()],
+        }
     });
-    add("login host", Red("try to log in to it by hand"), |site, clock| login::check(clock, &site.settings));
-    add("client config", Warning(""), |_, _| connection::client());
+    add(login::LOGIN, Red("try to log in to it by hand"), local, |site, clock| login::check(clock, &site.settings));
+    add("client config", Warning(""), local, |_, _| connection::client());
     jobs
+}
+
+fn on_login_host(site: &Site, check: impl FnOnce(&Arc<place::There>) -> Vec<Finding>) -> Vec<Finding> {
+    match &site.place {
+        Place::Here => vec![],
+        Place::There(there) => check(there),
+    }
+}
+
+fn shared_dir_check(site: &Site, clock: Clock) -> Vec<Finding> {
+    match &site.place {
+        Place::Here => {
+            let path = &site.shared_dir(&NOBODY);
+            where_it_answers(storage::SHARED_DIR, &[path], clock, || storage::shared_dir(&site.place, path, clock))
+        }
+        Place::There(there) => site
+            .place
+            .user(clock)
+            .and_then(|user| there::shared_dir(there, &site.place, &site.shared_dir(&user), clock))
+            .unwrap_or_else(|said| vec![Finding::red(storage::SHARED_DIR, Category::Timeout, said, DISK).unasked()]),
+    }
 }
 
 /// Looks at directories unless their file systems hang, which the checks of the two directories tell as red.
@@ -220,8 +288,11 @@ fn each_cluster(site: &Site, ask: impl Fn(Option<&str>) -> Vec<Finding> + Sync) 
     })
 }
 
-/// The names of this user's groups, as this host knows them.
-fn groups() -> Vec<String> {
+/// The names of this user's groups, as the host knows them where Slurm's commands run.
+fn groups(place: &Place, clock: Clock) -> Vec<String> {
+    if let Place::There(there) = place {
+        return there.facts(clock).map(|told| told.all("group").to_vec()).unwrap_or_default();
+    }
     use nix::unistd::{Group, getgid, getgroups};
     let mut ids = getgroups().unwrap_or_default();
     ids.push(getgid());
@@ -231,6 +302,12 @@ fn groups() -> Vec<String> {
 /// Leaves one finding for one trouble: what Slurm did not answer follows from a controller that is down, from its
 /// commands that are not there, and from nothing else.
 fn settle(findings: &mut [Finding]) {
+    if findings.iter().any(|finding| finding.check.name == reach::LOGIN && finding.is(CheckStatus::Red)) {
+        return not_asked(
+            findings.iter_mut().filter(|finding| finding.unasked),
+            "not asked: the login host cannot be used",
+        );
+    }
     let listing = findings.iter().find(|finding| finding.check.name == "job listing" && finding.unasked);
     let said = listing.map(|finding| finding.check.seen.clone()).unwrap_or_default();
     let munge =
@@ -248,7 +325,13 @@ fn settle(findings: &mut [Finding]) {
         }
     }
     let Some(cause) = cause else { return };
-    for finding in findings.iter_mut().filter(|finding| finding.unasked && finding.check.name != "slurm version") {
+    let version = |finding: &Finding| finding.check.name == "slurm version";
+    not_asked(findings.iter_mut().filter(|finding| finding.unasked && !version(finding)), cause);
+}
+
+/// Takes back what was made of silence: its cause is told elsewhere.
+fn not_asked<'a>(findings: impl Iterator<Item = &'a mut Finding>, cause: &str) {
+    for finding in findings {
         finding.check.status = CheckStatus::Warning;
         finding.check.seen = cause.to_owned();
         finding.check.remedy.clear();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::finding::{Category, Finding};
 use super::gather::Clock;
+use super::place::Place;
 use super::slurm::{answer, scontrol};
 use crate::config::Settings;
 
@@ -48,9 +49,9 @@ impl Asked {
 }
 
 /// Looks at the partitions that a job may go to.
-pub fn check(clock: Clock, cluster: Option<&str>, asked: &Asked, groups: &[String]) -> Vec<Finding> {
+pub fn check(place: &Place, clock: Clock, cluster: Option<&str>, asked: &Asked, groups: &[String]) -> Vec<Finding> {
     // --all: partitions that are hidden from this user are named too.
-    match answer(&scontrol(clock, cluster).args(["--all", "--oneliner", "show", "partition"])) {
+    match answer(place, clock, || scontrol(clock, cluster).args(["--all", "--oneliner", "show", "partition"])) {
         Ok(output) => judge(&parse(&output.stdout_text()), asked, groups),
         Err(said) => {
             let remedy =

@@ -77,16 +77,21 @@ fn contract(runner: &Runner) -> Finding {
 
 /// Where the work directories of leases are made, as far as it shows from this host.
 pub fn work_root(path: &Path) -> Vec<Finding> {
-    const NAME: &str = "work root";
     let there = nearest_existing(path);
+    let writable = nix::unistd::access(&there, nix::unistd::AccessFlags::W_OK).is_ok();
+    vec![judge_work_root(path, &there, FileSystem::of(&there).ok().as_ref(), writable)]
+}
+
+/// `there` is the nearest directory above that exists where we look from.
+pub fn judge_work_root(path: &Path, there: &Path, system: Option<&FileSystem>, writable: bool) -> Finding {
+    const NAME: &str = "work root";
     let shown = path.display();
     let advice = format!("{shown}; set the client's external.workRoot to it, so that its files go with the lease");
-    let Ok(system) = FileSystem::of(&there) else {
-        return vec![Finding::ok(NAME, format!("{advice}; it cannot be looked at from here"))];
+    let Some(system) = system else {
+        return Finding::ok(NAME, format!("{advice}; it cannot be looked at from here"));
     };
-    let writable = nix::unistd::access(&there, nix::unistd::AccessFlags::W_OK).is_ok();
     let elsewhere = there == Path::new("/") || there.components().count() <= 2;
-    vec![match (system.reach, writable) {
+    match (system.reach, writable) {
         (Reach::Network, false) if !elsewhere => {
             let seen = format!("{shown}: {} is on {} and you cannot write to it", there.display(), system.name);
             Finding::warning(NAME, seen, "set runnerWorkRoot to a directory that you can write to on the nodes")
@@ -96,7 +101,7 @@ pub fn work_root(path: &Path) -> Vec<Finding> {
             format!("{advice}; it does not exist here and has to be one that you can make on the nodes"),
         ),
         (_, true) => Finding::ok(NAME, advice),
-    }]
+    }
 }
 
 #[cfg(test)]

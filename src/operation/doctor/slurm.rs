@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::finding::{Category, Finding, cut};
 use super::gather::Clock;
+use super::place::Place;
 use crate::host::{Command, Host, Output};
+use crate::slurm::job::Unasked;
 use crate::slurm::squeue;
 
 /// Commands without which there is no lease.
@@ -30,39 +32,59 @@ pub fn scontrol(clock: Clock, cluster: Option<&str>) -> Command {
 }
 
 /// What a command answered, or why it did not.
-pub fn answer(command: &Command) -> Result<Output, String> {
-    match command.run() {
+pub fn answer(place: &Place, clock: Clock, command: impl FnOnce() -> Command) -> Result<Output, String> {
+    match place.with(clock, |host| host.run(&command()))? {
         Ok(output) if output.success() => Ok(output),
         Ok(output) => Err(output.said()),
         Err(error) => Err(format!("could not be started: {error}")),
     }
 }
 
-/// Slurm's commands, looked up as they will be run.
-pub fn commands() -> Vec<Finding> {
-    let find = |name: &str| which::which(name).ok();
-    let missing: Vec<_> = NEEDED.iter().filter(|name| find(name).is_none()).copied().collect();
-    let search_path = std::env::var("PATH").unwrap_or_default();
-    if !missing.is_empty() {
-        let seen = format!("{} not found in $PATH, which is {}", missing.join(", "), cut(&search_path, 200));
-        let remedy = "run this on a host with Slurm's client commands, and put their directory on the PATH of whatever starts this program";
-        return vec![Finding::red("slurm commands", Category::Tool, seen, remedy)];
+/// Slurm's commands, looked up as they will be run. `stdio`: sessions need srun too.
+pub fn commands(place: &Place, clock: Clock, stdio: bool) -> Vec<Finding> {
+    match place {
+        Place::Here => {
+            let find = |name: &str| which::which(name).ok().map(|path| path.display().to_string());
+            let remedy = "run this on a host with Slurm's client commands (or set submitHost to one), and put their directory on the PATH of whatever starts this program";
+            vec![judge_commands(find, &std::env::var("PATH").unwrap_or_default(), stdio, remedy)]
+        }
+        Place::There(there) => match there.facts(clock) {
+            Err(said) => vec![Finding::red(COMMANDS, Category::Provider, said, "run doctor again").unasked()],
+            Ok(told) => {
+                let remedy = "put Slurm's client commands on PATH in the profile of your account there (`module load slurm` in ~/.bash_profile), or set submitHost to a host that has them";
+                let find = |name: &str| told.command(name).map(str::to_owned);
+                vec![judge_commands(find, told.get("path").unwrap_or_default(), stdio, remedy)]
+            }
+        },
     }
-    let all: Vec<_> = NEEDED.iter().filter_map(|name| find(name)).map(|path| path.display().to_string()).collect();
+}
+
+pub const COMMANDS: &str = "slurm commands";
+
+fn judge_commands(find: impl Fn(&str) -> Option<String>, path: &str, stdio: bool, remedy: &str) -> Finding {
+    let needed = || NEEDED.iter().copied().chain(stdio.then_some("srun"));
+    let missing: Vec<_> = needed().filter(|name| find(name).is_none()).collect();
+    if !missing.is_empty() {
+        let why = if missing == ["srun"] { " (sshMode is stdio, whose sessions need it)" } else { "" };
+        let seen = format!("{} not found in $PATH{why}, which is {}", missing.join(", "), cut(path, 200));
+        return Finding::red(COMMANDS, Category::Tool, seen, remedy);
+    }
+    let all: Vec<_> = needed().filter_map(&find).collect();
     match find("sacct") {
-        Some(path) => vec![Finding::ok("slurm commands", format!("{}, {}", all.join(", "), path.display()))],
-        None => vec![Finding::warning(
-            "slurm commands",
+        Some(path) => Finding::ok(COMMANDS, format!("{}, {path}", all.join(", "))),
+        None => Finding::warning(
+            COMMANDS,
             format!("{}; sacct is not on PATH", all.join(", ")),
             "install sacct where there is accounting: without it the end of a job that Slurm has forgotten stays unexplained",
-        )],
+        ),
     }
 }
 
 /// Slurm's version, as sbatch tells it.
-pub fn version(clock: Clock) -> Vec<Finding> {
+pub fn version(place: &Place, clock: Clock) -> Vec<Finding> {
     const NAME: &str = "slurm version";
-    let text = match answer(&Command::new("sbatch", clock.left()).env("LC_ALL", "C").arg("--version")) {
+    let command = || Command::new("sbatch", clock.left()).env("LC_ALL", "C").arg("--version");
+    let text = match answer(place, clock, command) {
         Ok(output) => output.stdout_text(),
         Err(said) => {
             let remedy = "run `sbatch --version` by hand; where it says that it has no configuration, set SLURM_CONF";
@@ -96,9 +118,13 @@ fn parse_version(text: &str) -> Option<(String, (u32, u32))> {
 }
 
 /// Whether our jobs can be listed, and whether the list can be trusted.
-pub fn listing(clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
+pub fn listing(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
     const NAME: &str = "job listing";
-    vec![match squeue::list_user(&Host::Here, nix::unistd::getuid().as_raw(), cluster, clock.left()) {
+    let ask = |host: &Host| match host.user() {
+        Ok(user) => squeue::list_user(host, user.uid, cluster, clock.left()),
+        Err(error) => Err(Unasked(error.to_string())),
+    };
+    vec![match place.with(clock, ask).unwrap_or_else(|said| Err(Unasked(said))) {
         Err(unasked) => {
             let remedy = "run `squeue --me` by hand; until it works no lease can be listed, watched or released";
             let category = if unasked.0.contains("no answer within") { Category::Timeout } else { Category::Provider };
@@ -114,8 +140,8 @@ pub fn listing(clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
 }
 
 /// What the site's settings mean for leases.
-pub fn settings(clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
-    match answer(&scontrol(clock, cluster).args(["show", "config"])) {
+pub fn settings(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
+    match answer(place, clock, || scontrol(clock, cluster).args(["show", "config"])) {
         Ok(output) => judge_settings(&parse_settings(&output.stdout_text())),
         Err(said) => {
             let remedy = "run `scontrol show config` by hand; without it doctor cannot tell how jobs are tracked";
@@ -180,12 +206,13 @@ fn judge_settings(settings: &BTreeMap<String, String>) -> Vec<Finding> {
 /// It only refines what another check says, which must not wait for a controller that is gone.
 const IS_NODE_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Whether this host is a node of the cluster; `None` when Slurm did not say.
-pub fn is_node(clock: Clock) -> Option<bool> {
-    let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+/// Whether the host where Slurm is asked is a node of the cluster; `None` when Slurm did not say.
+pub fn is_node(place: &Place, clock: Clock) -> Option<bool> {
+    let name = place.hostname(clock)?;
     let short = name.split('.').next().filter(|name| crate::config::value::is_word(name, "-_"))?;
-    let command = Command::new("scontrol", clock.left().min(IS_NODE_DEADLINE)).env("LC_ALL", "C");
-    let output = command.args(["--oneliner", "show", "node", short]).run().ok()?;
+    let command = || Command::new("scontrol", clock.left().min(IS_NODE_DEADLINE)).env("LC_ALL", "C");
+    let output = place.with(clock, |host| host.run(&command().args(["--oneliner", "show", "node", short])));
+    let output = output.ok()?.ok()?;
     if output.success() && output.stdout_text().contains("NodeName=") {
         return Some(true);
     }
@@ -198,7 +225,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::protocol::CheckStatus::{self, Ok as Green, Warning};
+    use crate::protocol::CheckStatus::{self, Ok as Green, Red, Warning};
 
     #[rstest]
     #[case("slurm-wlm 22.05.8\n", Some(("22.05.8", (22, 5))))]
@@ -219,6 +246,17 @@ mod tests {
     fn site_settings(#[case] text: &str, #[case] expected: [CheckStatus; 3]) {
         let findings = judge_settings(&parse_settings(text));
         assert_eq!(findings.iter().map(|finding| finding.check.status).collect::<Vec<_>>(), expected);
+    }
+
+    #[rstest]
+    #[case(&["sbatch", "squeue", "scancel", "scontrol", "sacct"], false, Green, "/bin/sacct")]
+    #[case(&["sbatch", "squeue", "scancel", "scontrol"], false, Warning, "sacct is not on PATH")]
+    #[case(&["sbatch", "squeue", "scancel", "scontrol", "sacct"], true, Red, "srun not found in $PATH (sshMode is stdio")]
+    #[case(&["squeue"], true, Red, "sbatch, scancel, scontrol, srun not found")]
+    fn commands_found(#[case] there: &[&str], #[case] stdio: bool, #[case] status: CheckStatus, #[case] text: &str) {
+        let find = |name: &str| there.contains(&name).then(|| format!("/bin/{name}"));
+        let finding = judge_commands(find, "/bin", stdio, "do");
+        assert!(finding.is(status) && finding.check.seen.contains(text), "{finding:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::filesystem::{FileSystem, Reach, free, scarcity};
 use super::finding::{Category, Finding};
 use super::gather::Clock;
+use super::place::Place;
 use super::slurm;
 use crate::failure;
 use crate::files::{Dir, random_hex};
@@ -55,7 +56,7 @@ fn records(store: &Store) -> Option<Finding> {
 }
 
 /// Opens the shared dir, tries it, and judges whether nodes can see it.
-pub fn shared_dir(path: &Path, clock: Clock) -> Vec<Finding> {
+pub fn shared_dir(place: &Place, path: &Path, clock: Clock) -> Vec<Finding> {
     if let Err(error) = Dir::private_root(path) {
         let seen = format!("{}: {error}", path.display());
         let remedy = "it must be a directory of your own with mode 0700: `chmod 700` it, or set sharedDir";
@@ -69,13 +70,19 @@ pub fn shared_dir(path: &Path, clock: Clock) -> Vec<Finding> {
         return vec![tried];
     };
     let doubtful = system.reach != Reach::Network;
-    let here_is_a_node = if doubtful { slurm::is_node(clock) } else { None };
-    vec![visibility(tried, path, &system, here_is_a_node)]
+    let here_is_a_node = if doubtful { slurm::is_node(place, clock) } else { None };
+    vec![visibility(tried, path, &system, here_is_a_node, place.name())]
 }
 
-/// What a directory's place says about who sees it.
-fn visibility(tried: Finding, path: &Path, system: &FileSystem, here_is_a_node: Option<bool>) -> Finding {
-    const REMEDY: &str = "set sharedDir to a directory on a file system that this host and all nodes share";
+/// What a directory's place says about who sees it; `host` is what the host that looked is called.
+pub fn visibility(
+    tried: Finding,
+    path: &Path,
+    system: &FileSystem,
+    here_is_a_node: Option<bool>,
+    host: &str,
+) -> Finding {
+    let remedy = format!("set sharedDir to a directory on a file system that {host} and all nodes share");
     let shown = path.display();
     let name = &system.name;
     // Each host has its own of these, whatever they are on.
@@ -83,29 +90,32 @@ fn visibility(tried: Finding, path: &Path, system: &FileSystem, here_is_a_node: 
     match (system.reach, temporary, here_is_a_node) {
         (Reach::Network, false, _) => tried,
         (Reach::Memory, _, Some(false)) => {
-            let seen =
-                format!("{shown} is on {name}, in the memory of this host, which is no node: no job can read it");
-            Finding::red(SHARED_DIR, Category::Config, seen, REMEDY)
+            let seen = format!("{shown} is on {name}, in the memory of {host}, which is no node: no job can read it");
+            Finding::red(SHARED_DIR, Category::Config, seen, remedy)
         }
         (Reach::Memory | Reach::Local, _, Some(true)) | (_, true, Some(true)) => {
-            let seen = format!("{shown} is on {name} of this host, which is a node: jobs on other nodes cannot see it");
-            Finding::warning(SHARED_DIR, seen, format!("with more nodes than this one, {REMEDY}"))
+            let seen = format!("{shown} is on {name} of {host}, which is a node: jobs on other nodes cannot see it");
+            Finding::warning(SHARED_DIR, seen, format!("with more nodes than this one, {remedy}"))
         }
         (Reach::Memory, _, None) | (_, true, _) => {
             let seen = format!(
                 "{shown} is on {name}, in a place that each host has of its own: nodes most likely cannot see it"
             );
-            Finding::warning(SHARED_DIR, seen, REMEDY)
+            Finding::warning(SHARED_DIR, seen, remedy)
         }
         (Reach::Local, ..) => {
-            let seen = format!(
-                "{}; {name} is a local file system: nodes see it only if this host exports it",
-                tried.check.seen
-            );
-            Finding::warning(SHARED_DIR, seen, format!("make sure that nodes see {shown}, or {REMEDY}"))
+            let seen =
+                format!("{}; {name} is a local file system: nodes see it only if {host} exports it", tried.check.seen);
+            Finding::warning(SHARED_DIR, seen, format!("make sure that nodes see {shown}, or {remedy}"))
         }
         (Reach::Unclear, ..) => tried,
     }
+}
+
+/// With a login host the keys never leave this machine.
+pub fn private_keys_stay(state: &Path) -> Vec<Finding> {
+    let seen = format!("they stay on this machine, in {}: no node and no code in a lease sees them", state.display());
+    vec![Finding::ok(PRIVATE_KEY, seen)]
 }
 
 /// Whether nodes, and so code inside a lease, can read the private keys.
@@ -238,7 +248,8 @@ mod tests {
         #[case] node: Option<bool>,
         #[case] expected: CheckStatus,
     ) {
-        let finding = visibility(Finding::ok(SHARED_DIR, "fine"), Path::new(path), &system(name, reach, 1), node);
+        let finding =
+            visibility(Finding::ok(SHARED_DIR, "fine"), Path::new(path), &system(name, reach, 1), node, "this host");
         assert_eq!(finding.check.status, expected, "{finding:?}");
         assert_eq!(finding.check.remedy.is_empty(), expected == Green);
     }

@@ -5,13 +5,22 @@
 
 use super::finding::{Finding, cut, tail};
 use super::gather::Clock;
+use super::place::Place;
 use crate::config::Settings;
 use crate::host::{Command, End, Output};
 
 const NAME: &str = "test submission";
 
 /// Asks sbatch about the options of a lease's job.
-pub fn check(clock: Clock, settings: &Settings, script: &[u8]) -> Vec<Finding> {
+pub fn check(place: &Place, clock: Clock, settings: &Settings, script: &[u8]) -> Vec<Finding> {
+    vec![match place.with(clock, |host| host.run(&command(clock, settings, script))) {
+        Ok(Ok(output)) => judge(&output),
+        Ok(Err(error)) => Finding::warning(NAME, format!("sbatch could not be started: {error}"), "").unasked(),
+        Err(said) => Finding::warning(NAME, said, "run doctor again").unasked(),
+    }]
+}
+
+fn command(clock: Clock, settings: &Settings, script: &[u8]) -> Command {
     // Those of a submission, but for the names and directories of a lease, which there is none of.
     let mut command = Command::new("sbatch", clock.left())
         .args(["--test-only", "--job-name=cbx-doctor", "--no-requeue", "--dependency=singleton"])
@@ -20,11 +29,7 @@ pub fn check(clock: Clock, settings: &Settings, script: &[u8]) -> Vec<Finding> {
     if let Some(clusters) = &settings.clusters {
         command = command.arg(format!("--clusters={clusters}"));
     }
-    let command = command.args(&settings.resources.options).input(script.to_vec());
-    vec![match command.run() {
-        Ok(output) => judge(&output),
-        Err(error) => Finding::warning(NAME, format!("sbatch could not be started: {error}"), "").unasked(),
-    }]
+    command.args(&settings.resources.options).input(script.to_vec())
 }
 
 /// Texts of an answer that is none.
@@ -40,7 +45,9 @@ const SILENCE: &[&str] = &[
 
 fn judge(output: &Output) -> Finding {
     let text = output.stderr_text();
-    if output.end == End::DeadlinePassed || SILENCE.iter().any(|silence| text.contains(silence)) {
+    if matches!(output.end, End::DeadlinePassed | End::ConnectionLost)
+        || SILENCE.iter().any(|silence| text.contains(silence))
+    {
         let seen = format!("sbatch --test-only: {}", tail(&output.said(), 300));
         return Finding::warning(NAME, seen, "run doctor again when Slurm answers").unasked();
     }

@@ -1,0 +1,253 @@
+//! Where Slurm's checks ask: here, or on the login host through a few sessions of one connection.
+//!
+//! Checks run side by side and a session answers one question at a time, so each takes a session of its own, as long as
+//! the login host gives them: sshd allows ten a connection by default, other calls need some too, and where it
+//! gives fewer the checks take turns. Nobody waits here for longer than the checks' deadline.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::gather::Clock;
+use super::there::{self, Told};
+use crate::config::login::LoginHost;
+use crate::host::login::{Greeting, Login, master};
+use crate::host::{Host, User};
+
+/// Most sessions at a time: of ten, four are left to others.
+const MOST_SESSIONS: usize = 6;
+
+/// The login is given up so long before everything else is, so that the reason can be told.
+const LAST_WORDS: Duration = Duration::from_millis(400);
+
+/// Where Slurm's commands are asked.
+#[derive(Debug, Clone)]
+pub enum Place {
+    Here,
+    There(Arc<There>),
+}
+
+impl Place {
+    pub fn of(submit: Option<&LoginHost>) -> Place {
+        match submit {
+            None => Place::Here,
+            Some(target) => Place::There(Arc::new(There::new(target))),
+        }
+    }
+
+    /// Asks there. A deadline that `ask` reads from the clock begins when somebody listens.
+    ///
+    /// # Errors
+    /// When nobody could be asked.
+    pub fn with<T>(&self, clock: Clock, ask: impl FnOnce(&Host) -> T) -> Result<T, String> {
+        match self {
+            Place::Here => Ok(ask(&Host::Here)),
+            Place::There(there) => there.with(clock, |login| ask(&Host::Login(Arc::clone(login)))),
+        }
+    }
+
+    /// Who we are there.
+    ///
+    /// # Errors
+    /// When nobody could be asked.
+    pub fn user(&self, clock: Clock) -> Result<User, String> {
+        match self {
+            Place::Here => Host::Here.user().map_err(|error| error.to_string()),
+            Place::There(there) => there.meet(clock).map(|met| met.greeting.user.clone()),
+        }
+    }
+
+    /// What this place is called in a sentence.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Place::Here => "this host",
+            Place::There(_) => "the login host",
+        }
+    }
+
+    /// The host's own name.
+    pub fn hostname(&self, clock: Clock) -> Option<String> {
+        match self {
+            Place::Here => nix::unistd::gethostname().ok()?.into_string().ok(),
+            Place::There(there) => there.meet(clock).ok().map(|met| met.greeting.hostname.clone()),
+        }
+    }
+}
+
+/// The connection, once it is there.
+#[derive(Debug, Clone)]
+pub struct Door {
+    pub path: PathBuf,
+    /// Whether it had to be made.
+    pub made: bool,
+    pub took: Duration,
+}
+
+/// The first answer of the login host.
+#[derive(Debug, Clone)]
+pub struct Met {
+    pub door: Door,
+    pub greeting: Greeting,
+    /// What a session takes from its start to its first answer.
+    pub took: Duration,
+    /// By how many seconds its clock is ahead of ours.
+    pub ahead: i64,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    idle: Vec<Arc<Login>>,
+    open: usize,
+    /// How many could be had, once one more was refused.
+    most: Option<usize>,
+}
+
+/// A login host and what is known of it.
+#[derive(Debug)]
+pub struct There {
+    target: LoginHost,
+    door: OnceLock<Result<Door, String>>,
+    met: OnceLock<Result<Met, String>>,
+    facts: OnceLock<Result<Told, String>>,
+    sessions: Mutex<Sessions>,
+    freed: Condvar,
+}
+
+impl There {
+    fn new(target: &LoginHost) -> There {
+        There {
+            target: target.clone(),
+            door: OnceLock::new(),
+            met: OnceLock::new(),
+            facts: OnceLock::new(),
+            sessions: Mutex::default(),
+            freed: Condvar::new(),
+        }
+    }
+
+    pub fn target(&self) -> &LoginHost {
+        &self.target
+    }
+
+    /// The connection, made by whoever comes first.
+    pub fn door(&self, clock: Clock) -> Result<&Door, String> {
+        let make = || {
+            let path = master::control_path(&self.target)?;
+            let started = Instant::now();
+            let made = master::ensure_within(&self.target, &path, clock.left().saturating_sub(LAST_WORDS))?;
+            Ok(Door { path, made, took: started.elapsed() })
+        };
+        self.door.get_or_init(make).as_ref().map_err(Clone::clone)
+    }
+
+    /// Where the connection's socket lies, or is to lie.
+    pub fn path(&self) -> String {
+        master::control_path(&self.target).map(|path| path.display().to_string()).unwrap_or_default()
+    }
+
+    /// The connection if there is one by now.
+    pub fn open_door(&self) -> Option<&Door> {
+        self.door.get()?.as_ref().ok()
+    }
+
+    /// Who answers, found out by whoever comes first.
+    pub fn meet(&self, clock: Clock) -> Result<&Met, String> {
+        let meet = || {
+            let door = self.door(clock)?.clone();
+            let started = Instant::now();
+            let login = self.take(clock)?;
+            let greeting = login.greeting().map_err(|error| error.to_string());
+            let (took, now) = (started.elapsed(), super::super::now());
+            self.give_back(login);
+            let greeting = greeting?;
+            let ahead = greeting.time - now;
+            Ok(Met { door, greeting, took, ahead })
+        };
+        self.met.get_or_init(meet).as_ref().map_err(Clone::clone)
+    }
+
+    /// What the login host tells of itself, asked by whoever comes first.
+    pub fn facts(&self, clock: Clock) -> Result<&Told, String> {
+        let ask = || self.with(clock, |login| there::ask(login, clock, &["facts"]))?;
+        self.facts.get_or_init(ask).as_ref().map_err(Clone::clone)
+    }
+
+    /// How many sessions the connection takes at once, if that was found out.
+    pub fn most_sessions(&self) -> Option<usize> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).most
+    }
+
+    /// Asks through a session that nobody else uses meanwhile.
+    pub fn with<T>(&self, clock: Clock, ask: impl FnOnce(&Arc<Login>) -> T) -> Result<T, String> {
+        let login = self.take(clock)?;
+        // The account's profiles run first; deadlines of commands must not begin before they are through.
+        let greeting = login.greeting().map_err(|error| error.to_string());
+        let answer = greeting.map(|_| ask(&login));
+        self.give_back(login);
+        answer
+    }
+
+    fn take(&self, clock: Clock) -> Result<Arc<Login>, String> {
+        let path = self.door(clock)?.path.clone();
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(login) = sessions.idle.pop() {
+                return Ok(login);
+            }
+            if sessions.open < sessions.most.unwrap_or(MOST_SESSIONS) {
+                sessions.open += 1;
+                let first = sessions.open == 1;
+                drop(sessions);
+                let opened = self.open(&path, first);
+                sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+                match opened {
+                    Ok(Some(login)) => return Ok(login),
+                    Ok(None) => {
+                        sessions.open -= 1;
+                        sessions.most = Some(sessions.open.max(1));
+                    }
+                    Err(said) => {
+                        sessions.open -= 1;
+                        return Err(said);
+                    }
+                }
+                continue;
+            }
+            let (again, timeout) =
+                self.freed.wait_timeout(sessions, clock.left()).unwrap_or_else(PoisonError::into_inner);
+            sessions = again;
+            if timeout.timed_out() {
+                return Err(format!("no session on {} became free in time", self.target.destination()));
+            }
+        }
+    }
+
+    fn open(&self, path: &std::path::Path, first: bool) -> Result<Option<Arc<Login>>, String> {
+        let opened = Login::beside(&self.target, path)?;
+        let alone = self.target.require_existing_master || self.target.control_path.is_some();
+        match opened {
+            // All that the connection takes are in use by others: do as every call does then.
+            None if first && !alone => Ok(Some(Login::apart(&self.target))),
+            None if first => Err(format!(
+                "{} takes no more sessions on the connection {}",
+                self.target.destination(),
+                path.display()
+            )),
+            opened => Ok(opened),
+        }
+    }
+
+    fn give_back(&self, login: Arc<Login>) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if login.is_connected() {
+            sessions.idle.push(login);
+        } else {
+            sessions.open = sessions.open.saturating_sub(1);
+        }
+        self.freed.notify_one();
+    }
+}
+
+/// What was told, by key; a key may come several times.
+pub type Lines = BTreeMap<String, Vec<String>>;

@@ -1,0 +1,121 @@
+//! A plain connection to the login host's port, to see how far one gets where ssh itself says nothing.
+//!
+//! It goes on beside the login and notes each step, so that whoever waits reads the last one. It sends nothing.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::finding::cut;
+use crate::config::login::LoginHost;
+use crate::host::login::master;
+
+/// How far one got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    Nothing,
+    /// ssh goes through another host or program; there is no port to look at.
+    Proxied,
+    Resolving(String),
+    Connecting(String),
+    Failed(String),
+    /// A connection that nobody has said anything on.
+    Silent(String),
+    /// What the sshd calls itself.
+    Sshd(String),
+}
+
+/// A host across the world answers within a second.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+
+#[derive(Debug)]
+pub struct Probe;
+
+impl Probe {
+    /// Starts looking; what is seen is kept up to date by a thread that ends with the process.
+    pub fn start(target: &LoginHost, seen: &Arc<Mutex<Seen>>) {
+        let (target, seen) = (target.clone(), Arc::clone(seen));
+        let look = move || {
+            let note = |step: Seen| *seen.lock().unwrap_or_else(PoisonError::into_inner) = step;
+            let resolved = master::ssh(&target, Duration::from_secs(2)).args(["-G", "--", &target.destination()]).run();
+            let Some((host, port)) = resolved.ok().and_then(|output| address(&output.stdout_text())) else {
+                return note(Seen::Proxied);
+            };
+            note(Seen::Resolving(host.clone()));
+            let addresses = match (host.as_str(), port).to_socket_addrs() {
+                Ok(addresses) => addresses,
+                Err(error) => return note(Seen::Failed(format!("{host}: {error}"))),
+            };
+            for address in addresses {
+                note(Seen::Connecting(address.to_string()));
+                match TcpStream::connect_timeout(&address, CONNECT_DEADLINE) {
+                    Ok(stream) => {
+                        note(Seen::Silent(address.to_string()));
+                        if let Some(banner) = banner(&stream) {
+                            note(Seen::Sshd(banner));
+                        }
+                        return;
+                    }
+                    // Silence is what Connecting says already.
+                    Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {}
+                    Err(error) => note(Seen::Failed(format!("{address}: {error}"))),
+                }
+            }
+        };
+        // Without a thread nothing is seen, which is told as such.
+        let _ = std::thread::Builder::new().name("probe".to_owned()).spawn(look);
+    }
+}
+
+/// Where ssh would connect, from `ssh -G`; `None` when it goes through a proxy.
+fn address(text: &str) -> Option<(String, u16)> {
+    let get = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    let proxied = |key: &str| get(key).is_some_and(|value| value != "none");
+    if proxied("proxycommand") || proxied("proxyjump") {
+        return None;
+    }
+    Some((get("hostname")?.to_owned(), get("port")?.parse().ok()?))
+}
+
+fn banner(stream: &TcpStream) -> Option<String> {
+    stream.set_read_timeout(Some(CONNECT_DEADLINE)).ok()?;
+    // sshd may say other lines before its own.
+    let mut reader = BufReader::new(stream.take(4096));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).ok()? == 0 {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&line);
+        if text.starts_with("SSH-") {
+            return Some(cut(text.trim(), 60));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("user alice\nhostname 192.0.2.2\nport 2222\n", Some(("192.0.2.2", 2222)))]
+    #[case("hostname login\nport 22\nproxyjump gw\n", None)]
+    #[case("hostname login\nport 22\nproxycommand none\n", Some(("login", 22)))]
+    #[case("", None)]
+    fn addresses(#[case] text: &str, #[case] expected: Option<(&str, u16)>) {
+        assert_eq!(address(text), expected.map(|(host, port)| (host.to_owned(), port)));
+    }
+
+    #[test]
+    fn a_banner_is_read_behind_other_lines() {
+        use std::io::Write;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"No unauthorised use\r\nSSH-2.0-OpenSSH_9.2p1 Debian\r\n").unwrap();
+        assert_eq!(banner(&stream).as_deref(), Some("SSH-2.0-OpenSSH_9.2p1 Debian"));
+    }
+}

@@ -1,0 +1,385 @@
+//! Whether the login host that Slurm's commands run on can be used, and what shows of it on the way.
+//!
+//! When it cannot, one red line says why and what to do, and all that would have been asked there hangs on that line.
+//! ssh says most reasons itself, and soon. Where it hangs instead, a plain connection to the same port tells how far one
+//! gets: a name that is not resolved, a port that does not answer, an sshd that answers and does not let us in.
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::finding::{Category, Finding, cut, tail};
+use super::gather::Clock;
+use super::place::{Met, There};
+use super::probe::{Probe, Seen};
+use super::refusal::{Way, is_prohibited, meaning};
+use crate::config::Settings;
+use crate::config::connection::{Connection, Route};
+use crate::config::login::LoginHost;
+use crate::host::login::{Login, master};
+use crate::host::{End, Output};
+use crate::operation::connect;
+
+/// Name of the check that everything asked there hangs on.
+pub const LOGIN: &str = "login host";
+
+/// When a login that is not there yet is looked into.
+const LOOK_AFTER: Duration = Duration::from_millis(3500);
+
+/// Every call waits for the account's profiles once.
+const SLOW_PROFILE: Duration = Duration::from_secs(2);
+
+/// Clocks further apart than this make times wrong that people see.
+const MOST_SECONDS_APART: i64 = 60;
+
+/// A forwarding answers as fast as a login; a port that is silent was reached.
+const FORWARDING_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Logs in, or finds out why not.
+pub fn check(there: &Arc<There>, clock: Clock) -> Vec<Finding> {
+    let (sender, receiver) = channel();
+    let asked = Arc::clone(there);
+    let started = std::thread::Builder::new().name("meeting the login host".to_owned()).spawn(move || {
+        // Nobody listens any more when the deadline has passed.
+        let _ = sender.send(asked.meet(clock).cloned());
+    });
+    if let Err(error) = started {
+        let seen = format!("no thread could be started: {error}");
+        return vec![Finding::red(LOGIN, Category::Provider, seen, "raise the limit on processes (`ulimit -u`)")];
+    }
+    let mut met = receiver.recv_timeout(LOOK_AFTER.min(clock.left()));
+    let seen = Arc::new(Mutex::new(Seen::Nothing));
+    if met.is_err() {
+        Probe::start(there.target(), &seen);
+        met = receiver.recv_timeout(clock.left());
+    }
+    let target = there.target();
+    match met {
+        Ok(Ok(met)) => vec![judge_met(target, &met), judge_clock(met.ahead)],
+        Ok(Err(said)) if !said.contains("took longer than") => vec![judge_refusal(target, &said, &there.path())],
+        _ => {
+            let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let open = there.open_door().map(|door| door.path.display().to_string());
+            vec![judge_hang(target, &seen, open.as_deref())]
+        }
+    }
+}
+
+fn judge_met(target: &LoginHost, met: &Met) -> Finding {
+    let greeting = &met.greeting;
+    let how = if met.door.made {
+        format!("logged in in {} ms", met.door.took.as_millis())
+    } else {
+        "the open connection was used".to_owned()
+    };
+    let user = greeting.user.name.as_deref().unwrap_or("an account without a usable name");
+    let seen = format!(
+        "{} is {}, {user} there; {how}, a session answered after {} ms",
+        target.destination(),
+        cut(&greeting.hostname, 80),
+        met.took.as_millis()
+    );
+    let finding = if met.took > SLOW_PROFILE {
+        let remedy =
+            "make the profile of your account there quicker (~/.bash_profile, module loads): every call waits for it";
+        Finding::warning(LOGIN, seen, remedy)
+    } else {
+        Finding::ok(LOGIN, seen)
+    };
+    finding.fact("login", target.destination())
+}
+
+fn judge_clock(ahead: i64) -> Finding {
+    const NAME: &str = "clock";
+    let apart = ahead.abs();
+    if apart <= MOST_SECONDS_APART {
+        return Finding::ok(NAME, format!("the login host's and this machine's are {apart} s apart"));
+    }
+    let (direction, effect) = if ahead > 0 { ("ahead of", "early") } else { ("behind", "late") };
+    let seen = format!(
+        "the login host's clock is {apart} s {direction} this machine's: ends of leases that the client sets come that much too {effect}, \
+         remaining times and ages of jobs are shown wrong"
+    );
+    Finding::warning(NAME, seen, "set the clock that is wrong, most likely this machine's (NTP)")
+}
+
+/// What ssh said when there was no session.
+fn judge_refusal(target: &LoginHost, said: &str, path: &str) -> Finding {
+    if let Some((why, command)) = said.split_once("; open one with: ") {
+        return Finding::red(LOGIN, Category::Auth, why, format!("open it, and answer what it asks: `{command}`"));
+    }
+    let (category, remedy) = meaning(said, &way(target, path));
+    Finding::red(LOGIN, category, tail(said, 400), remedy)
+}
+
+fn way(target: &LoginHost, path: &str) -> Way {
+    let config = target.ssh_config.as_ref().map(|path| format!("-F {} ", path.display())).unwrap_or_default();
+    let opening = master::opening(target, std::path::Path::new(path));
+    Way {
+        host: target.host.clone(),
+        ssh: format!("ssh {config}{}", target.destination()),
+        keys: ("submitHost", "submitUser"),
+        by_user: format!(
+            "with a password or second factor, set requireExistingMaster and open it yourself: `{opening}`"
+        ),
+    }
+}
+
+/// How far one gets where ssh says nothing; `open` is the socket of a connection that lives.
+fn judge_hang(target: &LoginHost, seen: &Seen, open: Option<&str>) -> Finding {
+    let name = target.destination();
+    let by_hand = way(target, "").ssh;
+    let red = |category, seen: String, remedy: String| Finding::red(LOGIN, category, seen, remedy);
+    let dead = match open {
+        Some(path) => format!(
+            " (the connection {path} is open, but dead; it ends itself after 30 s, `ssh -O exit -S {path} {name}` ends it now)"
+        ),
+        None => String::new(),
+    };
+    let vpn = || "connect to the site's network (VPN), correct submitHost, or wait until it is back".to_owned();
+    match (seen, open) {
+        (Seen::Resolving(host), _) => red(
+            Category::Network,
+            format!("{name}: the name service has no answer for {host}{dead}"),
+            format!("see that this machine is on a network and `getent hosts {host}` answers; or correct submitHost"),
+        ),
+        (Seen::Connecting(address), _) => {
+            red(Category::Timeout, format!("{name}: {address} does not answer{dead}"), vpn())
+        }
+        (Seen::Failed(why), _) => red(Category::Network, format!("{name}: {why}{dead}"), vpn()),
+        (Seen::Silent(address), _) => red(
+            Category::Timeout,
+            format!("{name}: {address} takes connections, but its sshd says nothing{dead}"),
+            "try again in a minute: the host is overloaded or its sshd hangs; if it stays so, tell its admins"
+                .to_owned(),
+        ),
+        (Seen::Sshd(_) | Seen::Nothing | Seen::Proxied, Some(path)) => red(
+            Category::Timeout,
+            format!(
+                "{name} lets us in, but its login shell has not answered: a profile that waits or is slow, or a home directory that hangs"
+            ),
+            format!(
+                "see where `{by_hand}` stays; then shorten ~/.bash_profile there. If that is quick, the open connection is dead: `ssh -O exit -S {path} {name}`"
+            ),
+        ),
+        (Seen::Sshd(version), None) => red(
+            Category::Timeout,
+            format!("{name}: {version} answers, but has let nobody in within {} s", clock_seconds()),
+            format!(
+                "log in by hand with `{by_hand}` to see what it waits for: an agent that asks, a second factor (then set requireExistingMaster), a slow \
+                 directory service or home directory"
+            ),
+        ),
+        (Seen::Nothing | Seen::Proxied, None) => red(
+            Category::Timeout,
+            format!("{name}: the login did not come to an end within {} s", clock_seconds()),
+            format!("log in by hand with `{by_hand}` to see what it waits for"),
+        ),
+    }
+}
+
+fn clock_seconds() -> u64 {
+    super::gather::LIMIT.as_secs() - 1
+}
+
+/// Whether sessions share the connection, and how many.
+pub fn reuse(there: &There, clock: Clock) -> Vec<Finding> {
+    const NAME: &str = "one connection";
+    let target = there.target();
+    let again = |said: String| vec![Finding::warning(NAME, said, "run doctor again").unasked()];
+    let met = match there.meet(clock) {
+        Ok(met) => met,
+        Err(said) => return again(said),
+    };
+    let shown = met.door.path.display();
+    let second = match Login::beside(target, &met.door.path) {
+        Ok(second) => second,
+        Err(said) => return again(said),
+    };
+    let started = std::time::Instant::now();
+    let answered = second.as_ref().map(|login| login.greeting().is_ok());
+    let took = started.elapsed().as_millis();
+    let refused = there.most_sessions();
+    vec![match (answered, refused) {
+        (Some(true), None) => Finding::ok(
+            NAME,
+            format!("a second session over the same connection took {took} ms; its socket is {shown}"),
+        ),
+        (Some(false), _) => return again(format!("a second session over {shown} had no answer")),
+        (_, most) => judge_few(target, most, &shown.to_string()),
+    }]
+}
+
+fn judge_few(target: &LoginHost, most: Option<usize>, shown: &str) -> Finding {
+    let alone = target.require_existing_master || target.control_path.is_some();
+    let count = most.map_or_else(|| "no further sessions".to_owned(), |most| format!("{most} session(s) at once"));
+    let effect = if alone { "calls at the same time wait for each other" } else { "further calls log in anew" };
+    let seen = format!(
+        "{} takes {count} on one connection and refuses more (MaxSessions of its sshd, or others use it now): {effect}; its socket is {shown}",
+        target.destination()
+    );
+    Finding::warning("one connection", seen, "ask the login host's admins for MaxSessions 10, sshd's default")
+}
+
+/// Which OpenSSH the login host runs.
+pub fn version(there: &There, clock: Clock) -> Vec<Finding> {
+    const NAME: &str = "login host's OpenSSH";
+    vec![match there.facts(clock) {
+        Err(said) => Finding::warning(NAME, said, "run doctor again").unasked(),
+        Ok(told) => {
+            let said = told.get("sshd").unwrap_or_default();
+            let version = said.split_whitespace().find(|word| word.starts_with("OpenSSH_"));
+            match version.map(|word| word.trim_end_matches(',')) {
+                Some(version) => Finding::ok(NAME, version),
+                None => Finding::ok(NAME, format!("not told: {}", cut(said, 80))),
+            }
+        }
+    }]
+}
+
+/// Whether sshd there forwards connections, for the ways that need it.
+pub fn forwarding(there: &There, clock: Clock, settings: &Settings) -> Vec<Finding> {
+    let hops = match &settings.connection {
+        Connection::Connect(Route::Login { hops }) => hops,
+        Connection::Connect(Route::Stdio) => {
+            return vec![Finding::ok(FORWARDING, "not asked: sshMode is stdio, which needs none")];
+        }
+        Connection::Direct | Connection::Proxy { .. } => {
+            return vec![Finding::ok(FORWARDING, "not asked: no connection goes through the login host")];
+        }
+    };
+    let again = |said: String| vec![Finding::warning(FORWARDING, said, "run doctor again").unasked()];
+    let (path, told) = match there.meet(clock).and_then(|met| Ok((&met.door.path, there.facts(clock)?))) {
+        Ok(known) => known,
+        Err(said) => return again(said),
+    };
+    let own = hops.len() == 1 && hops[0] == there.target().destination();
+    // Of other hosts it is not known what listens there; an sshd does, as they let us in.
+    let port = if own { told.get("listener") } else { Some("22") };
+    let Some(port) = port else {
+        return vec![Finding::ok(FORWARDING, "not tried: nothing listens on the login host's loopback")];
+    };
+    let deadline = if own { clock.left().min(FORWARDING_DEADLINE) } else { clock.left() };
+    let address = format!("127.0.0.1:{port}");
+    let command = connect::way(Some(there.target()), &|_| Ok(path.clone()), hops, &address, deadline);
+    let output = match command {
+        Ok(Some(command)) => command.run(),
+        Ok(None) => return again("there is no host to go through".to_owned()),
+        Err(error) => return again(error.to_string()),
+    };
+    match output {
+        Ok(output) => vec![judge_forwarding(&output, &hops.join(", then "), &address, own)],
+        Err(error) => again(format!("ssh could not be started: {error}")),
+    }
+}
+
+const FORWARDING: &str = "forwarding";
+
+/// Through a master ssh has the same words for a refusal and for a port that nobody listens at, so for our `own` login
+/// host somebody was seen to listen there before.
+fn judge_forwarding(output: &Output, shown: &str, address: &str, own: bool) -> Finding {
+    let text = output.stderr_text();
+    let refused = own && text.contains("refused by peer");
+    let reached = output.success() || !output.stdout.is_empty() || output.end == End::DeadlinePassed && own;
+    if is_prohibited(&text) || refused {
+        let seen = format!(
+            "sshd on {shown} does not let connections through: {address} there was refused ({})",
+            tail(&output.said(), 200)
+        );
+        let remedy = "set sshMode to stdio, which needs no forwarding; or ask its admins to allow it (AllowTcpForwarding, PermitOpen) to the nodes";
+        return Finding::red(FORWARDING, Category::Auth, seen, remedy);
+    }
+    if reached || text.contains("Connection refused") && text.contains("open failed") {
+        return Finding::ok(FORWARDING, format!("sshd on {shown} lets connections through"));
+    }
+    let seen = format!("no connection through {shown}: {}", tail(&output.said(), 300));
+    Finding::red(
+        FORWARDING,
+        Category::Network,
+        seen,
+        "make `ssh -o BatchMode=yes HOST true` work for each host of loginHost; or set sshMode to stdio",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::CheckStatus::{self, Ok as Green, Red, Warning};
+    use rstest::rstest;
+
+    fn target() -> LoginHost {
+        LoginHost {
+            host: "login".into(),
+            user: Some("alice".into()),
+            ssh_config: None,
+            control_path: None,
+            require_existing_master: false,
+        }
+    }
+
+    #[rstest]
+    #[case(Seen::Resolving("login.example".into()), None, Category::Network, "getent hosts login.example")]
+    #[case(Seen::Connecting("192.0.2.2:22".into()), None, Category::Timeout, "VPN")]
+    #[case(Seen::Connecting("192.0.2.2:22".into()), Some("/run/m"), Category::Timeout, "VPN")]
+    #[case(Seen::Failed("Connection refused".into()), None, Category::Network, "VPN")]
+    #[case(Seen::Silent("192.0.2.2:22".into()), None, Category::Timeout, "in a minute")]
+    #[case(Seen::Sshd("SSH-2.0-OpenSSH_9.2".into()), None, Category::Timeout, "requireExistingMaster")]
+    #[case(Seen::Sshd("SSH-2.0-OpenSSH_9.2".into()), Some("/run/m"), Category::Timeout, "~/.bash_profile")]
+    #[case(Seen::Proxied, None, Category::Timeout, "by hand")]
+    fn hangs(#[case] seen: Seen, #[case] open: Option<&str>, #[case] category: Category, #[case] remedy: &str) {
+        let finding = judge_hang(&target(), &seen, open);
+        assert!(finding.is(Red) && finding.category == category, "{finding:?}");
+        assert!(finding.check.remedy.contains(remedy), "{finding:?}");
+    }
+
+    #[test]
+    fn a_connection_that_is_the_users_to_open_comes_with_its_command() {
+        let said = "requireExistingMaster is set and no connection to login is open; open one with: ssh -fMN login";
+        let finding = judge_refusal(&target(), said, "/run/m");
+        assert!(finding.check.remedy.ends_with("`ssh -fMN login`"), "{finding:?}");
+        assert!(finding.check.seen.ends_with("is open"), "{finding:?}");
+        let finding = judge_refusal(&target(), "Permission denied (publickey).", "/run/m");
+        assert!(finding.check.remedy.contains("`ssh -fMN -o ControlPath=/run/m"), "{finding:?}");
+    }
+
+    #[rstest]
+    #[case(0, Green, "0 s apart")]
+    #[case(-60, Green, "60 s apart")]
+    #[case(61, Warning, "61 s ahead of")]
+    #[case(-3600, Warning, "3600 s behind")]
+    fn clocks(#[case] ahead: i64, #[case] status: CheckStatus, #[case] text: &str) {
+        let finding = judge_clock(ahead);
+        assert!(finding.is(status) && finding.check.seen.contains(text), "{finding:?}");
+    }
+
+    #[rstest]
+    #[case(End::Exit(0), "SSH-2.0-OpenSSH_9.2\r\n", "", true, Green)]
+    #[case(End::Exit(255), "", "Stdio forwarding request failed: Session open refused by peer\n", true, Red)]
+    #[case(End::Exit(255), "", "channel 0: open failed: administratively prohibited: open failed\n", false, Red)]
+    #[case(End::Exit(255), "", "channel 0: open failed: connect failed: Connection refused\n", false, Green)]
+    #[case(End::Exit(255), "", "ssh: Could not resolve hostname gw\n", false, Red)]
+    #[case(End::DeadlinePassed, "", "", true, Green)]
+    #[case(End::DeadlinePassed, "", "", false, Red)]
+    fn forwardings(
+        #[case] end: End,
+        #[case] stdout: &str,
+        #[case] stderr: &str,
+        #[case] own: bool,
+        #[case] status: CheckStatus,
+    ) {
+        let output = Output { end, stdout: stdout.into(), stderr: stderr.into(), took: Duration::from_secs(3) };
+        let finding = judge_forwarding(&output, "login", "127.0.0.1:22", own);
+        assert!(finding.is(status), "{finding:?}");
+    }
+
+    #[test]
+    fn few_sessions_are_told_with_what_follows() {
+        let finding = judge_few(&target(), Some(3), "/run/m");
+        assert!(
+            finding.check.seen.contains("3 session(s)") && finding.check.seen.contains("log in anew"),
+            "{finding:?}"
+        );
+        let target = LoginHost { require_existing_master: true, ..target() };
+        assert!(judge_few(&target, None, "/run/m").check.seen.contains("wait for each other"));
+    }
+}

@@ -1,0 +1,145 @@
+//! What a login host tells of itself and of the cluster's directories: one script, which runs there.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::filesystem::{FileSystem, free, scarcity};
+use super::finding::{Category, Finding, cut};
+use super::gather::Clock;
+use super::place::{Lines, Place, There};
+use super::{runner, slurm, storage};
+use crate::host::command::quoted;
+use crate::host::login::Login;
+use crate::protocol::CheckStatus;
+
+const SCRIPT: &str = include_str!("there.sh");
+
+/// A write with its sync takes some milliseconds there too.
+const SLOW_WRITE: Duration = Duration::from_secs(1);
+
+/// An answer of the script.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told(Lines);
+
+impl Told {
+    fn parse(text: &str) -> Told {
+        let mut lines = Lines::new();
+        for (key, value) in text.lines().filter_map(|line| line.split_once('\t')) {
+            lines.entry(key.to_owned()).or_default().push(value.trim().to_owned());
+        }
+        Told(lines)
+    }
+
+    pub fn all(&self, key: &str) -> &[String] {
+        self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.all(key).first().map(String::as_str)
+    }
+
+    /// The path of a command that was found.
+    pub fn command(&self, name: &str) -> Option<&str> {
+        let paths = self.all("command").iter().map(String::as_str);
+        paths.into_iter().find(|path| Path::new(path).file_name().is_some_and(|file| file == name))
+    }
+}
+
+/// Runs a part of the script in a session.
+pub fn ask(login: &Arc<Login>, clock: Clock, words: &[&str]) -> Result<Told, String> {
+    let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+    let output = login.script(&format!("set -- {}\n{SCRIPT}", words.join(" ")), &[], clock.left());
+    let output = output.map_err(|error| error.to_string())?;
+    if output.stdout.is_empty() { Err(output.said()) } else { Ok(Told::parse(&output.stdout_text())) }
+}
+
+/// Tries the shared dir as the login host sees it, and judges whether nodes see it too.
+pub fn shared_dir(there: &There, place: &Place, path: &Path, clock: Clock) -> Result<Vec<Finding>, String> {
+    let shown = path.to_string_lossy();
+    let told = there.with(clock, |login| ask(login, clock, &["shared", &shown]))??;
+    let tried = judge_shared(&told, &shown);
+    let Some(system) = told.get("file-system").and_then(FileSystem::told) else {
+        return Ok(vec![tried]);
+    };
+    if !tried.is(CheckStatus::Ok) {
+        return Ok(vec![tried]);
+    }
+    let is_node = if system.is_for_all() { None } else { slurm::is_node(place, clock) };
+    Ok(vec![storage::visibility(tried, path, &system, is_node, place.name())])
+}
+
+fn judge_shared(told: &Told, shown: &str) -> Finding {
+    const NAME: &str = storage::SHARED_DIR;
+    let red = |seen: String, remedy: &str| {
+        Finding::red(NAME, Category::Config, format!("{shown} on the login host: {seen}"), remedy)
+    };
+    let mode = told.get("mode").unwrap_or_default();
+    if told.get("foreign").is_some() {
+        let owner = told.get("trouble").unwrap_or_default();
+        return red(owner.to_owned(), "set sharedDir to a directory of your own there");
+    }
+    if let Some(trouble) = told.get("trouble") {
+        let remedy = "check space, quota and permissions there, or set sharedDir to another directory of the cluster";
+        return red(cut(trouble, 300), remedy);
+    }
+    if !mode.ends_with("00") {
+        return red(format!("mode {mode}: others can enter it"), &format!("on the login host: chmod 700 {shown}"));
+    }
+    let took = told.get("took").and_then(|text| text.parse().ok()).map(Duration::from_millis).unwrap_or_default();
+    let system = told.get("file-system").and_then(FileSystem::told);
+    let place = system.as_ref().map(|system| format!("{}, {}, ", system.name, free(system.space)));
+    let place = place.unwrap_or_default();
+    let seen = format!(
+        "{shown} on the login host: mode 0{mode}, {place}wrote, read and removed a file in {} ms",
+        took.as_millis()
+    );
+    match system.as_ref().and_then(|system| scarcity(system.space)) {
+        Some((true, what)) => red(what, "make room there, or set sharedDir to another directory of the cluster"),
+        Some((false, what)) => {
+            Finding::warning(NAME, format!("{shown} on the login host: only {what}"), "make room before leases fail")
+        }
+        None if took > SLOW_WRITE => Finding::warning(
+            NAME,
+            seen,
+            "every step of a lease waits for this file system: set sharedDir to a faster one",
+        ),
+        None => Finding::ok(NAME, seen),
+    }
+}
+
+/// Where the work directories of leases are made, as far as it shows from the login host.
+pub fn work_root(there: &There, path: &Path, clock: Clock) -> Result<Vec<Finding>, String> {
+    let told = there.with(clock, |login| ask(login, clock, &["place", &path.to_string_lossy()]))??;
+    let nearest = Path::new(told.get("nearest").unwrap_or("/"));
+    let system = told.get("file-system").and_then(FileSystem::told);
+    Ok(vec![runner::judge_work_root(path, nearest, system.as_ref(), told.get("writable") == Some("yes"))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
+    use rstest::rstest;
+
+    #[test]
+    fn what_is_told_is_taken_apart() {
+        let told = Told::parse("noise\npath\t/usr/bin:/bin\ncommand\t/opt/slurm/bin/sbatch\ncommand\t/usr/bin/srun\n");
+        assert_eq!(told.get("path"), Some("/usr/bin:/bin"));
+        assert_eq!(told.command("srun"), Some("/usr/bin/srun"));
+        assert_eq!(told.command("squeue"), None);
+    }
+
+    #[rstest]
+    #[case("mode\t700\nfile-system\t6969 1000000 1048576 0 0\ntook\t12\n", Green, "nfs, 976 GiB free, wrote")]
+    #[case("mode\t755\nfile-system\t6969 1000000 1048576 0 0\ntook\t12\n", Red, "others can enter")]
+    #[case("mode\t700\nfile-system\t6969 1000000 1048576 0 0\ntook\t4012\n", Warning, "4012 ms")]
+    #[case("mode\t700\nfile-system\t6969 1 1048576 0 0\ntook\t2\n", Red, "1 MiB free")]
+    #[case("mode\t700\ntrouble\tDisk quota exceeded\n", Red, "quota")]
+    #[case("trouble\tmkdir: cannot create directory '/x': Permission denied\n", Red, "Permission denied")]
+    #[case("mode\t777\ntrouble\tit belongs to root\nforeign\tyes\n", Red, "belongs to root")]
+    fn shared_dirs(#[case] text: &str, #[case] status: CheckStatus, #[case] seen: &str) {
+        let finding = judge_shared(&Told::parse(text), "/home/a/.slurm-sandbox");
+        assert!(finding.is(status) && finding.check.seen.contains(seen), "{finding:?}");
+    }
+}
