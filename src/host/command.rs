@@ -166,7 +166,8 @@ impl Command {
         let words =
             words.chain([program.clone()]).chain(self.args.iter().map(|arg| arg.to_string_lossy().into_owned()));
         let words: Vec<_> = words.map(|word| quoted(&word)).collect();
-        let seconds = self.deadline.as_secs_f64().clamp(0.1, 86_400.0);
+        // Rounded up: what timeout(1) ends has to look as long as its deadline.
+        let seconds = (self.deadline.as_secs_f64() * 10.0).ceil().clamp(1.0, 864_000.0) / 10.0;
         format!(
             "type -P {} >/dev/null || exit 127\nexec timeout -k 1 {seconds:.1} {}",
             quoted(&program),

@@ -225,7 +225,9 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
             Err(said) => vec![Finding::warning("endpoint", said, "run doctor again").unasked()],
         }
     });
-    add(login::LOGIN, Red("try to log in to it by hand"), local, |site, clock| login::check(clock, &site.settings));
+    if !matches!(site.settings.connection, Connection::Connect(_)) {
+        add(login::LOGIN, Red("try to log in to it by hand"), local, |site, clock| login::check(clock, &site.settings));
+    }
     add("client config", Warning(""), local, |_, _| connection::client());
     jobs
 }

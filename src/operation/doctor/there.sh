@@ -44,7 +44,7 @@ shared() {
 
 # The nearest directory above that exists.
 place() {
-  local there=$1
+  local there=${1/#\~\//$HOME/}
   while [[ ! -e $there && $there == */* && $there != / ]]; do
     there=${there%/*}
     there=${there:-/}
