@@ -209,6 +209,8 @@ impl There {
                     }
                     Err(said) => {
                         sessions.open -= 1;
+                        // Whoever waits for this one finds out the same.
+                        self.freed.notify_all();
                         return Err(said);
                     }
                 }
