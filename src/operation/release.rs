@@ -104,6 +104,21 @@ pub fn release(
     deadline: Instant,
     why: &str,
 ) -> Result<Released> {
+    // A login host that is lost in the middle must not hold us beyond our bound.
+    let host = found.record().map_or_else(|| Host::of(submit), allocation::host);
+    host.end_by(Some(deadline));
+    let released = take_back(store, found, submit, deadline, why);
+    host.end_by(None);
+    released
+}
+
+fn take_back(
+    store: &Store,
+    found: &Found,
+    submit: Option<&LoginHost>,
+    deadline: Instant,
+    why: &str,
+) -> Result<Released> {
     // Without lock or record: whatever else is going on, nothing of this lease may start any more.
     if let Some(record) = found.record() {
         Exchange::of(record).revoke().ok();
