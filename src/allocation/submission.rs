@@ -20,6 +20,9 @@ pub struct Runner {
     pub script: Vec<u8>,
 }
 
+/// What is told of a machine without Slurm, which nothing but another PATH can mend.
+pub const NO_SBATCH: &str = "sbatch could not be started";
+
 /// Our own runner.
 const OUR_RUNNER: &[u8] = include_bytes!("../../runner/unprivileged-sshd.sh");
 
@@ -113,7 +116,10 @@ pub fn submit(
     };
     let outcome = match super::host(record).run(&submission.command()) {
         Ok(output) => sbatch::outcome(&output),
-        Err(error) => Outcome::NotSent { said: format!("sbatch could not be started: {error}") },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Outcome::NotSent { said: format!("{NO_SBATCH}: {error}") }
+        }
+        Err(error) => Outcome::NotSent { said: format!("sbatch was not run: {error}") },
     };
     match &outcome {
         Outcome::Submitted(job) => {

@@ -8,6 +8,7 @@ pub mod login;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use command::{Command, End, Output, find_program};
 pub use login::Login;
@@ -62,6 +63,13 @@ impl Host {
                 home: std::env::var("HOME").ok().filter(|home| home.starts_with('/')),
             }),
             Host::Login(login) => login.user(),
+        }
+    }
+
+    /// Lets nothing there take longer than until then, whatever it is; `None`: as long as each thing may.
+    pub fn end_by(&self, end: Option<Instant>) {
+        if let Host::Login(login) = self {
+            login.end_by(end);
         }
     }
 

@@ -262,7 +262,7 @@ impl Acquire<'_> {
                 let failure = refused(Kind::LimitReached, said).remedy("end other jobs of yours, then repeat the call");
                 Err(failure.into())
             }
-            Outcome::NotSent { said } if said.contains("could not be started") => {
+            Outcome::NotSent { said } if said.starts_with(allocation::NO_SBATCH) => {
                 Err(Failure::new(Kind::SlurmUnavailable, format!("acquiring lease {id}: nothing was submitted"))
                     .remedy("put Slurm's commands on PATH, or run this where they are")
                     .cause(said)

@@ -74,7 +74,11 @@ pub fn progress(text: &str) {
 /// Who we are where Slurm's commands run.
 fn user(host: &Host) -> Result<User, Failure> {
     host.user().map_err(|error| {
-        Failure::new(Kind::SlurmUnavailable, format!("the login host cannot be asked{}", host.shown()))
+        let what = match host {
+            Host::Here => "the user is not known".to_owned(),
+            Host::Login(login) => format!("the login host {} cannot be asked", login.target().destination()),
+        };
+        Failure::new(Kind::SlurmUnavailable, what)
             .remedy("see `slurm-sandbox doctor`; then repeat the call")
             .cause(error.to_string())
     })

@@ -104,15 +104,29 @@ pub fn release(
     deadline: Instant,
     why: &str,
 ) -> Result<Released> {
+    // A login host that is lost in the middle must not hold us beyond our bound.
+    let host = found.record().map_or_else(|| Host::of(submit), allocation::host);
+    host.end_by(Some(deadline));
+    let released = take_back(store, found, submit, deadline, why);
+    host.end_by(None);
+    released
+}
+
+fn take_back(
+    store: &Store,
+    found: &Found,
+    submit: Option<&LoginHost>,
+    deadline: Instant,
+    why: &str,
+) -> Result<Released> {
     // Without lock or record: whatever else is going on, nothing of this lease may start any more.
-    if let Some(record) = found.record() {
-        Exchange::of(record).revoke().ok();
-    }
+    let taken = found.record().filter(|record| Exchange::of(record).revoke().is_ok());
     let patience = LOCK_PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
     let guard = match found.dir.lock(patience) {
         Ok(Some(guard)) => guard,
         Ok(None) => {
-            let what = format!("releasing lease {}: another call works on it; its permit is taken away", found.dir.id);
+            let permit = if taken.is_some() { "; its permit is taken away" } else { "" };
+            let what = format!("releasing lease {}: another call works on it{permit}", found.dir.id);
             return Err(Failure::new(Kind::Releasing, what).into());
         }
         Err(error) if crate::failure::of(&error).kind == Kind::NotFound => return Ok(Released::Gone),
@@ -129,6 +143,8 @@ pub fn release(
             recovered(store, &identity, submit)?
         }
     };
+    // Nobody can have given it back to a record that is still the same.
+    let mut revoked = taken.is_some_and(|before| *before == record);
     if record.phase != Phase::Releasing {
         record.phase = Phase::Releasing;
         record.releasing = Some(now());
@@ -136,11 +152,14 @@ pub fn release(
         guard.keep(&record)?;
         guard.lease.note(now(), "releasing", why);
     }
-    if let Err(error) = Exchange::of(&record).revoke() {
-        // The job itself is ended all the same; only one that starts later would find its permit.
-        progress(&format!("the permit of {} could not be removed: {error:#}", record.shown()));
+    if !revoked {
+        match Exchange::of(&record).revoke() {
+            Ok(()) => revoked = true,
+            // The job itself is ended all the same; only one that starts later would find its permit.
+            Err(error) => progress(&format!("the permit of {} could not be removed: {error:#}", record.shown())),
+        }
     }
-    settle(store, guard, record, deadline)
+    settle(store, guard, record, revoked, deadline)
 }
 
 /// A record for a lease that has lost its own: its jobs are found by name and comment, whichever their nonce is, and
@@ -190,7 +209,7 @@ fn recovered(store: &Store, identity: &Identity, submit: Option<&LoginHost>) -> 
 }
 
 /// Cancels and watches until the lease is gone or time is up.
-fn settle(store: &Store, guard: Guard<'_>, mut record: Record, deadline: Instant) -> Result<Released> {
+fn settle(store: &Store, guard: Guard<'_>, mut record: Record, revoked: bool, deadline: Instant) -> Result<Released> {
     let mut pauses = PAUSES.iter().chain(std::iter::repeat(&PAUSES[PAUSES.len() - 1]));
     let mut complaint = None;
     let mut cancelled: Option<Instant> = None;
@@ -224,11 +243,10 @@ fn settle(store: &Store, guard: Guard<'_>, mut record: Record, deadline: Instant
         let left = deadline.saturating_duration_since(Instant::now());
         let pause = pauses.next().copied().unwrap_or(Duration::from_secs(2));
         if left <= pause {
-            let mut failure = Failure::new(
-                Kind::Releasing,
-                format!("releasing {shown}: not proven ended; it has no permit any more and stays listed"),
-            )
-            .cause([complaint, Some(waiting)].into_iter().flatten().collect::<Vec<_>>().join("; "));
+            let permit = if revoked { "it has no permit any more and" } else { "its permit could not be removed, it" };
+            let mut failure =
+                Failure::new(Kind::Releasing, format!("releasing {shown}: not proven ended; {permit} stays listed"))
+                    .cause([complaint, Some(waiting)].into_iter().flatten().collect::<Vec<_>>().join("; "));
             if record.job.is_none() {
                 failure = failure
                     .remedy("repeat release, or let list or cleanup finish it; a job that appears now ends by itself");

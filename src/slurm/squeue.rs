@@ -59,7 +59,12 @@ pub fn find(host: &Host, job: &JobId, deadline: Duration) -> Result<Option<Row>,
 
 fn run(host: &Host, command: &Command) -> Result<Output, Unasked> {
     host.run(command).map_err(|error| {
-        Unasked(format!("{} could not be started: {error}", command.shown().split(' ').next().unwrap_or_default()))
+        let program = command.shown();
+        let program = program.split(' ').next().unwrap_or_default();
+        Unasked(match host {
+            Host::Here => format!("{program} could not be started: {error}"),
+            Host::Login(_) => format!("{program} was not asked: {error}"),
+        })
     })
 }
 

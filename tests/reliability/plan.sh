@@ -61,9 +61,13 @@ plan_full() {
   for calls in "${CALLS[@]}"; do
     step=1
     # Most files are only read, and most waits are like the one before.
-    case $calls in openat | *poll | statx) step=2 ;; esac
+    case $calls in openat | *poll | statx) step=3 ;; esac
     printf 'killed_acquire %s 1 300 %s\n' "$calls" "$step"
     printf 'killed_release %s 1 300 %s\n' "$calls" "$step"
+  done
+  for operation in acquire release list; do
+    for kind in mkdirat renameat fsync write flock; do printf 'error_at %s %s 1 300 1\n' "$operation" "$kind"; done
+    printf 'error_at %s openat 1 300 3\n' "$operation"
   done
   for calls in mkdirat renameat fsync flock '?unlinkat' wait4 '?clone,?clone3,?vfork,?fork'; do
     printf 'killed_settling list %s 1 300 2\nkilled_settling cleanup %s 2 300 2\n' "$calls" "$calls"
@@ -83,10 +87,6 @@ plan_full() {
     printf 'killed_by_command acquire sbatch %s\nkilled_by_command acquire squeue %s\n' "$moment" "$moment"
     printf 'killed_by_command release scancel %s\nkilled_by_command release squeue %s\n' "$moment" "$moment"
     for command in list resolve cleanup; do printf 'killed_by_command %s squeue %s\n' "$command" "$moment"; done
-  done
-  for operation in acquire release list; do
-    for kind in mkdirat renameat fsync write flock; do printf 'error_at %s %s 1 300 1\n' "$operation" "$kind"; done
-    printf 'error_at %s openat 1 300 3\n' "$operation"
   done
   # These want the processors for themselves.
   printf '%s\n' 'outage 1000' 'hundred_leases 100'

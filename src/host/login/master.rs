@@ -130,22 +130,26 @@ pub fn through(target: &LoginHost, path: &Path, deadline: Duration) -> Command {
     ssh(target, deadline).args(["-oControlMaster=no", "-oLogLevel=ERROR", once]).arg("-S").arg(path)
 }
 
-/// Opens a session, making the master first where there is none.
-pub fn session(target: &LoginHost) -> Result<Shell, String> {
+/// A login host answers the request for a session at once; one that does not has been lost.
+const OPEN_PATIENCE: Duration = Duration::from_secs(6);
+
+/// Opens a session, making the master first where there is none. It takes `most` at the longest.
+pub fn session(target: &LoginHost, most: Duration) -> Result<Shell, String> {
     let first = control_path(target)?;
     let alone = target.require_existing_master || target.control_path.is_some();
     let started = Instant::now();
     let mut number = 0;
     loop {
         let path = if number == 0 { first.clone() } else { PathBuf::from(format!("{}-{number}", first.display())) };
-        match open(&path) {
+        let left = most.saturating_sub(started.elapsed());
+        match open(&path, left) {
             Ok(shell) => return Ok(shell),
-            Err(Problem::NoMaster) => match make(target, &path, START_DEADLINE)? {
+            Err(Problem::NoMaster) => match make(target, &path, left)? {
                 Some(shell) => return Ok(shell),
                 None => continue,
             },
             Err(Problem::Full(said)) if alone || number + 1 == MOST_MASTERS => {
-                if started.elapsed() >= FULL_PATIENCE {
+                if started.elapsed() >= FULL_PATIENCE.min(most) {
                     return Err(format!("{} takes no more sessions: {said}", target.destination()));
                 }
                 std::thread::sleep(Duration::from_millis(200));
@@ -164,17 +168,17 @@ pub fn ensure(target: &LoginHost) -> Result<PathBuf, String> {
 }
 
 /// Sees to it, in no more time than this, that a master lives at `path`; whether it had to be made.
-pub fn ensure_within(target: &LoginHost, path: &Path, patience: Duration) -> Result<bool, String> {
+pub fn ensure_within(target: &LoginHost, path: &Path, most: Duration) -> Result<bool, String> {
     let live = answers(path);
     if !live {
-        make(target, path, patience)?;
+        make(target, path, most)?;
     }
     Ok(!live)
 }
 
 /// One more session through the master that lives at `path`; `None` when the login host takes no more on it.
 pub fn another(path: &Path) -> Result<Option<Shell>, String> {
-    match open(path) {
+    match open(path, OPEN_PATIENCE) {
         Ok(shell) => Ok(Some(shell)),
         Err(Problem::Full(_)) => Ok(None),
         Err(Problem::NoMaster) => Err("the connection was closed".to_owned()),
@@ -187,9 +191,9 @@ fn runtime() -> Result<Runtime, Problem> {
     built.map_err(|error| Problem::Other(error.to_string()))
 }
 
-fn open(path: &Path) -> Result<Shell, Problem> {
+fn open(path: &Path, most: Duration) -> Result<Shell, Problem> {
     let session = Session::resume_mux(path.into(), None);
-    Shell::open(runtime()?, session).map_err(|error| problem(&error))
+    Shell::open(runtime()?, session, OPEN_PATIENCE.min(most)).map_err(|error| problem(&error))
 }
 
 /// Whether a master answers there.
@@ -220,6 +224,9 @@ fn problem(error: &openssh::Error) -> Problem {
         {
             return Problem::NoMaster;
         }
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return Problem::Other("it does not answer over the open connection".to_owned());
+        }
         text.push(error.to_string());
         cause = error.source();
     }
@@ -228,20 +235,18 @@ fn problem(error: &openssh::Error) -> Problem {
 }
 
 /// Makes a master, unless another process was faster; a session through it, or `None` when it is gone again.
-fn make(target: &LoginHost, path: &Path, patience: Duration) -> Result<Option<Shell>, String> {
+fn make(target: &LoginHost, path: &Path, most: Duration) -> Result<Option<Shell>, String> {
     if target.require_existing_master {
         return Err(missing(target, path));
     }
     let place = place()?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (lock, refused) = (format!("{name}.lock"), format!("{name}.refused"));
-    let started = Instant::now();
-    let waits = if patience < START_DEADLINE { patience } else { LOCK_PATIENCE };
-    let held = place.lock(&lock, waits).map_err(|error| format!("locking {lock}: {error}"))?;
+    let held = place.lock(&lock, LOCK_PATIENCE.min(most)).map_err(|error| format!("locking {lock}: {error}"))?;
     let Some(_lock) = held else {
         return Err(format!("another process has been logging in to {} for long", target.destination()));
     };
-    match open(path) {
+    match open(path, most) {
         Ok(shell) => return Ok(Some(shell)),
         Err(Problem::NoMaster) => {}
         Err(Problem::Full(said) | Problem::Other(said)) => return Err(said),
@@ -260,11 +265,10 @@ fn make(target: &LoginHost, path: &Path, patience: Duration) -> Result<Option<Sh
             ));
         }
     }
-    let patience = if patience < START_DEADLINE { patience.saturating_sub(started.elapsed()) } else { patience };
-    match start(target, path, &place, &name, patience) {
+    match start(target, path, &place, &name, START_DEADLINE.min(most)) {
         Ok(()) => {
             place.unlink(&refused).ok();
-            match open(path) {
+            match open(path, OPEN_PATIENCE) {
                 Ok(shell) => Ok(Some(shell)),
                 Err(Problem::NoMaster) => Err(format!("the connection to {} went away at once", target.destination())),
                 Err(Problem::Full(said) | Problem::Other(said)) => Err(said),
@@ -295,14 +299,14 @@ fn is_refusal(said: &str) -> bool {
         .any(|text| said.contains(text))
 }
 
-fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str, patience: Duration) -> Result<(), String> {
+fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str, deadline: Duration) -> Result<(), String> {
     let log = place.path().join(format!("{name}.log"));
     place.put(&format!("{name}.log"), b"").map_err(|error| format!("making {}: {error}", log.display()))?;
     // Nobody listens there any more; ssh would refuse to replace it.
     if let (Some(parent), Some(file)) = (path.parent(), path.file_name().and_then(|file| file.to_str())) {
         Dir::open_root(parent).and_then(|dir| dir.unlink(file)).ok();
     }
-    let end = ssh(target, patience)
+    let end = ssh(target, deadline)
         .arg("-E")
         .arg(&log)
         .args(["-fMN", "-oLogLevel=ERROR", "-oServerAliveInterval=10", "-oServerAliveCountMax=3"])
@@ -316,7 +320,7 @@ fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str, patience: Dur
     match end {
         End::Exit(0) => Ok(()),
         End::DeadlinePassed => {
-            Err(format!("logging in to {} took longer than {} s", target.destination(), patience.as_secs()))
+            Err(format!("logging in to {} took longer than {} s", target.destination(), deadline.as_secs()))
         }
         _ => {
             Err(format!("logging in to {} failed: {}", target.destination(), one_line(&String::from_utf8_lossy(&said))))
@@ -375,7 +379,7 @@ mod tests {
     #[test]
     fn where_only_the_user_may_log_in_the_command_is_told() {
         let target = LoginHost { require_existing_master: true, ..target() };
-        let said = session(&target).unwrap_err();
+        let said = session(&target, START_DEADLINE).unwrap_err();
         assert!(said.contains("ssh -fMN -o ControlPath=") && said.ends_with("alice@login.example"), "{said}");
     }
 }

@@ -31,6 +31,14 @@ struct State {
     greeting: Option<Greeting>,
     /// When no session could be had, and why.
     failed: Option<(Instant, String)>,
+    /// When whatever is asked has to be over.
+    end_by: Option<Instant>,
+}
+
+impl State {
+    fn left(&self) -> Duration {
+        self.end_by.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+    }
 }
 
 /// The login hosts of this process, so that everything that a call does there goes through one session.
@@ -92,7 +100,7 @@ impl Login {
             Some(shell) => shell,
             None => self.connect(&mut state)?,
         };
-        match shell.run(text, input, deadline) {
+        match shell.run(text, input, deadline, state.left()) {
             Ok(output) => {
                 if state.greeting.is_none() {
                     state.greeting = shell.greeting().cloned();
@@ -108,13 +116,18 @@ impl Login {
         }
     }
 
+    /// Lets nothing take longer from now on; what is not over by then counts as lost.
+    pub(super) fn end_by(&self, end: Option<Instant>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).end_by = end;
+    }
+
     fn connect(&self, state: &mut State) -> io::Result<Shell> {
         if let Some((at, said)) = &state.failed
             && at.elapsed() < RETRY_PAUSE
         {
             return Err(io::Error::other(said.clone()));
         }
-        master::session(&self.target).map_err(|said| {
+        master::session(&self.target, state.left()).map_err(|said| {
             state.failed = Some((Instant::now(), said.clone()));
             io::Error::other(said)
         })

@@ -54,14 +54,15 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Opens a session through a master; no answer is waited for.
-    pub fn open(runtime: Runtime, session: Session) -> Result<Shell, openssh::Error> {
+    /// Opens a session through a master; no answer of the far end is waited for, only that of the login host's sshd.
+    pub fn open(runtime: Runtime, session: Session, patience: Duration) -> Result<Shell, openssh::Error> {
         let mark = random_hex(16).map_err(openssh::Error::Master)?;
         let program = first_script(&mark).into_bytes();
         let mut child = runtime.block_on(async {
             let mut command = Arc::new(session).arc_raw_command(opening(program.len()));
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            command.spawn().await
+            let late = |_| openssh::Error::Master(std::io::ErrorKind::TimedOut.into());
+            tokio::time::timeout(patience, command.spawn()).await.map_err(late)?
         })?;
         let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
@@ -86,8 +87,9 @@ impl Shell {
         self.greeting.as_ref()
     }
 
-    /// Runs a script there. `deadline` is the script's own affair; it is waited for a little longer.
-    pub fn run(&mut self, script: &str, input: &[u8], deadline: Duration) -> Result<Output, Lost> {
+    /// Runs a script there. `deadline` is the script's own affair; it is waited for a little longer, but no longer than
+    /// `most`.
+    pub fn run(&mut self, script: &str, input: &[u8], deadline: Duration, most: Duration) -> Result<Output, Lost> {
         self.number += 1;
         let mut request = self.program.take().unwrap_or_default();
         request.extend_from_slice(format!("{} {} {}\n", self.number, script.len(), input.len()).as_bytes());
@@ -96,6 +98,7 @@ impl Shell {
         let started = Instant::now();
         let frame = format!("\n{} {} ", self.mark, self.number);
         let patience = deadline + WAY + if self.greeting.is_none() { GREETING_PATIENCE } else { Duration::ZERO };
+        let patience = patience.min(most);
         let (stdin, stdout, stderr) = (&mut self.stdin, &mut self.stdout, &mut self.stderr);
         let answer = async {
             let write = async { stdin.write_all(&request).await.map_err(|error| Lost(error.to_string())) };

@@ -56,13 +56,20 @@ pub fn check(there: &Arc<There>, clock: Clock) -> Vec<Finding> {
     let target = there.target();
     match met {
         Ok(Ok(met)) => vec![judge_met(target, &met), judge_clock(met.ahead)],
-        Ok(Err(said)) if !said.contains("took longer than") => vec![judge_refusal(target, &said, &there.path())],
+        Ok(Err(said)) if !is_silence(&said) => vec![judge_refusal(target, &said, &there.path())],
         _ => {
             let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let open = there.open_door().map(|door| door.path.display().to_string());
             vec![judge_hang(target, &seen, open.as_deref())]
         }
     }
+}
+
+/// What is said of a login host that says nothing: it hangs, and how far one gets has to be found out.
+fn is_silence(said: &str) -> bool {
+    ["took longer than", "does not answer over the open connection", "no answer within"]
+        .iter()
+        .any(|text| said.contains(text))
 }
 
 fn judge_met(target: &LoginHost, met: &Met) -> Finding {

@@ -33,6 +33,8 @@ main() {
   over "$disk/var-tmp" /var/tmp
   over "$disk/root" /root
   [ ! -d /dev/shm ] || mount -n -t tmpfs -o mode=1777 tmpfs /dev/shm
+  # Terminals belong to the group tty, as everywhere: a user's own sshd cannot give them to it.
+  mount -n -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
   mount -n -t tmpfs -o mode=755 tmpfs /opt
   mkdir /opt/slurm-sandbox
   over opt /opt/slurm-sandbox
