@@ -387,6 +387,24 @@ mod tests {
     }
 
     #[test]
+    fn a_login_host_that_cannot_be_used_is_the_one_trouble() {
+        let mut findings = vec![
+            Finding::red(reach::LOGIN, Category::Auth, "Permission denied", "ssh-add"),
+            Finding::red(controller::CONTROLLER, Category::Timeout, "no answer within 8 s", "try").unasked(),
+            Finding::red("shared dir", Category::Timeout, "no answer within 8 s", "try").unasked(),
+            Finding::warning("slurm version", "no answer", "try").unasked(),
+            Finding::red("state dir", Category::Config, "full", "make room"),
+        ];
+        settle(&mut findings);
+        let red: Vec<_> = findings.iter().filter(|finding| finding.is(CheckStatus::Red)).collect();
+        assert_eq!(
+            red.iter().map(|finding| finding.check.name.as_str()).collect::<Vec<_>>(),
+            ["login host", "state dir"]
+        );
+        assert!(findings[1..4].iter().all(|finding| finding.check.seen.starts_with("not asked: the login host")));
+    }
+
+    #[test]
     fn a_listing_that_fails_beside_a_living_controller_stays_red() {
         let mut findings = vec![
             Finding::ok(controller::CONTROLLER, "up"),
