@@ -179,7 +179,7 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     });
     add("partition", Warning(BY_HAND), slurm, |site, clock| {
         let asked = partition::Asked::of(&site.settings);
-        let groups = groups(&site.place, clock);
+        let groups = site.place.groups(clock);
         each_cluster(site, |cluster| partition::check(&site.place, clock, cluster, &asked, &groups))
     });
     add("test submission", Warning(BY_HAND), slurm, |site, clock| match site.runner(clock) {
@@ -288,17 +288,6 @@ fn each_cluster(site: &Site, ask: impl Fn(Option<&str>) -> Vec<Finding> + Sync) 
         });
         named.collect()
     })
-}
-
-/// The names of this user's groups, as the host knows them where Slurm's commands run.
-fn groups(place: &Place, clock: Clock) -> Vec<String> {
-    if let Place::There(there) = place {
-        return there.facts(clock).map(|told| told.all("group").to_vec()).unwrap_or_default();
-    }
-    use nix::unistd::{Group, getgid, getgroups};
-    let mut ids = getgroups().unwrap_or_default();
-    ids.push(getgid());
-    ids.into_iter().filter_map(|id| Group::from_gid(id).ok().flatten()).map(|group| group.name).collect()
 }
 
 /// Leaves one finding for one trouble: what Slurm did not answer follows from a controller that is down, from its

@@ -58,6 +58,17 @@ impl Place {
         }
     }
 
+    /// The names of this user's groups there.
+    pub fn groups(&self, clock: Clock) -> Vec<String> {
+        use nix::unistd::{Group, getgid, getgroups};
+        if let Place::There(there) = self {
+            return there.facts(clock).map(|told| told.all("group").to_vec()).unwrap_or_default();
+        }
+        let mut ids = getgroups().unwrap_or_default();
+        ids.push(getgid());
+        ids.into_iter().filter_map(|id| Group::from_gid(id).ok().flatten()).map(|group| group.name).collect()
+    }
+
     /// What this place is called in a sentence.
     pub fn name(&self) -> &'static str {
         match self {

@@ -79,7 +79,7 @@ const TROUBLES: &[(&[&str], Category, &str)] = &[
     (
         &["session ended", "was lost"],
         Category::Auth,
-        "it lets you in, but runs no command: `{ssh-batch} bash -lc true` must work; is the account expired, limited to a command, or without bash?",
+        "it lets you in, but runs no command: `{ssh-batch} bash -lc true` must work; does ~/.bash_profile there end it, is the account expired, limited to a command, or without bash?",
     ),
 ];
 
