@@ -1,4 +1,5 @@
-//! The scenarios of tests/scenarios on a real Slurm: the campus, which needs root on Debian 12. See scripts/test.
+//! The scenarios of tests/scenarios on a real Slurm: the campus, which needs root on Debian 12. See scripts/test. `shared` runs
+//! them on the login host, `laptop` from a client outside.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +19,22 @@ mod shared {
 
 #[test]
 fn login_shells_that_talk() {
-    if !scenarios::campus::skipped() {
+    if !scenarios::campus::skipped("") {
         scenarios::runners::login_shells_that_talk(scenarios::site::Site::campus, &["carol", "zoe", "dave"]);
+    }
+}
+
+/// The same from outside: the client is a laptop, which reaches the login host alone.
+mod laptop {
+    crate::shared!(crate::scenarios::site::Site::laptop, crate::scenarios::laptop::skipped);
+
+    #[test]
+    fn login_shells_that_talk() {
+        if !crate::scenarios::campus::skipped("") {
+            crate::scenarios::runners::login_shells_that_talk(
+                crate::scenarios::site::Site::laptop,
+                &["carol", "zoe", "dave"],
+            );
+        }
     }
 }

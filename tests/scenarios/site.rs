@@ -1,5 +1,5 @@
-//! A site as the scenarios see it: a login host with Slurm's commands on which the real binary runs as a user. Fake
-//! or campus behind it, the scenarios do not know.
+//! A site as the scenarios see it: a login host with Slurm's commands, and a client on which the real binary runs as a user:
+//! the same host, or a laptop that reaches the login host alone. Fake or campus behind it, the scenarios do not know.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -41,7 +41,8 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Site {
     pub place: Place,
-    /// Of this test alone, on the login host; on the campus also seen by the nodes.
+    /// Of this test alone, on the login host and, under the same name, on a client that is another; on the campus the login
+    /// host's is also seen by the nodes.
     pub root: String,
     leases: Mutex<Vec<Lease>>,
 }
@@ -109,11 +110,38 @@ impl Site {
 
     #[track_caller]
     pub fn campus(setup: Setup) -> Site {
-        let campus = Campus::new(&setup);
+        Site::on(Campus::new(&setup, "login"), setup)
+    }
+
+    /// A campus whose client is the laptop.
+    #[track_caller]
+    pub fn laptop(setup: Setup) -> Site {
+        Site::on(Campus::new(&setup, "laptop"), setup)
+    }
+
+    #[track_caller]
+    fn on(campus: Campus, setup: Setup) -> Site {
         let root = format!("/home/{}/t-{}", setup.user, hex(6));
         let site = Site { place: Place::Campus(campus), root, leases: Mutex::default() };
-        site.shell(&format!("mkdir -p {}", site.root)).ok();
+        site.everywhere(&format!("mkdir -p {}", site.root));
         site
+    }
+
+    /// Whether the client is a host of its own, which has neither Slurm nor the login host's files.
+    pub fn is_outside(&self) -> bool {
+        self.client_host() != "login"
+    }
+
+    /// Whether doctor looks at this site: it does not look through a login host yet, so it finds no Slurm from outside.
+    pub fn has_doctor(&self) -> bool {
+        !self.is_outside()
+    }
+
+    fn client_host(&self) -> &'static str {
+        match &self.place {
+            Place::Fake(_) => "login",
+            Place::Campus(campus) => campus.client(),
+        }
     }
 
     pub fn is_fake(&self) -> bool {
@@ -160,30 +188,55 @@ impl Site {
 
     #[track_caller]
     pub fn shell_with(&self, script: &str, input: Vec<u8>, limit: Duration) -> Output {
-        process::run(self.command(&[], script), input, limit)
+        process::run(self.command("login", &[], script), input, limit)
     }
 
-    /// The same, left to run; it ends with the value.
+    /// A shell script as the user on the client.
+    #[track_caller]
+    pub fn client(&self, script: &str) -> Output {
+        self.client_with(script, Vec::new(), Duration::from_secs(60))
+    }
+
+    #[track_caller]
+    pub fn client_with(&self, script: &str, input: Vec<u8>, limit: Duration) -> Output {
+        process::run(self.command(self.client_host(), &[], script), input, limit)
+    }
+
+    /// The same on client and login host, once where they are one: what they print, which all must do without an error.
+    #[track_caller]
+    pub fn everywhere(&self, script: &str) -> Vec<String> {
+        let mut hosts = vec!["login"];
+        hosts.extend(self.is_outside().then(|| self.client_host()));
+        let run = |host: &&str| process::run(self.command(host, &[], script), Vec::new(), Duration::from_secs(60));
+        hosts.iter().map(|host| run(host).ok().to_owned()).collect()
+    }
+
+    /// The same on the client, left to run; it ends with the value.
     pub fn background(&self, script: &str) -> Running {
-        process::start(self.command(&[], script), Vec::new())
+        process::start(self.command(self.client_host(), &[], script), Vec::new())
     }
 
-    fn command(&self, env: &[(String, String)], script: &str) -> Command {
+    fn command(&self, host: &str, env: &[(String, String)], script: &str) -> Command {
         match &self.place {
             Place::Fake(fake) => fake.shell(env, script),
-            Place::Campus(campus) => campus.shell("login", campus.user(), env, script),
+            Place::Campus(campus) => campus.shell(host, campus.user(), env, script),
         }
     }
 
-    /// Writes a file as the user.
+    /// Writes a file as the user: below the root on client and login host, elsewhere on the client.
     #[track_caller]
     pub fn write(&self, name: &str, text: &str) -> String {
-        let path = if name.starts_with('/') { name.to_owned() } else { format!("{}/{name}", self.root) };
-        self.shell_with(&format!("cat > {}", quoted(&path)), text.into(), Duration::from_secs(20)).ok();
+        let inside = !name.starts_with('/');
+        let path = if inside { format!("{}/{name}", self.root) } else { name.to_owned() };
+        let script = format!("cat > {}", quoted(&path));
+        self.client_with(&script, text.into(), Duration::from_secs(20)).ok();
+        if inside && self.is_outside() {
+            self.shell_with(&script, text.into(), Duration::from_secs(20)).ok();
+        }
         path
     }
 
-    /// Where the binary is on the login host.
+    /// Where the binary is on the client.
     pub fn program(&self) -> &'static str {
         match &self.place {
             Place::Fake(_) => env!("CARGO_BIN_EXE_slurm-sandbox"),
@@ -201,7 +254,7 @@ impl Site {
             quoted(&self.state_dir()),
             args.join(" ")
         );
-        process::start(self.command(&call.env, &script), call.input)
+        process::start(self.command(self.client_host(), &call.env, &script), call.input)
     }
 
     /// Runs the binary.
@@ -228,6 +281,11 @@ impl Site {
     /// A request with this site's config, over which `config` of the fields goes.
     pub fn request(&self, operation: &str, fields: Value) -> Value {
         let mut config = json!({"runnerWorkRoot": format!("{}/work", self.root), "acquireTimeoutSeconds": 60});
+        if self.is_outside() {
+            // The same place as a client on the login host has by itself, so that scenarios find it.
+            config["submitHost"] = json!("login");
+            config["sharedDir"] = json!(format!("{}/shared", self.state_dir()));
+        }
         let Value::Object(mut fields) = fields else { panic!("fields are an object") };
         if let Some(Value::Object(more)) = fields.remove("config") {
             config.as_object_mut().expect("an object").extend(more);
@@ -358,8 +416,14 @@ impl Drop for Site {
             }
             script += &format!("chmod -R u+rwx {0} 2>/dev/null; rm -rf {0}", self.root);
             // A failing test leaves without this; a second panic would hide its text.
-            let mut command = campus.shell("login", campus.user(), &[], &script);
-            let _ = command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+            let end = |host: &str, script: &str| {
+                let mut command = campus.shell(host, campus.user(), &[], script);
+                let _ = command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+            };
+            end("login", &script);
+            if campus.client() != "login" {
+                end(campus.client(), &format!("chmod -R u+rwx {0} 2>/dev/null; rm -rf {0}", self.root));
+            }
         }
     }
 }

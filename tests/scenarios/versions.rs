@@ -39,7 +39,7 @@ fn unreadable(record: &mut Value) {
 impl Site {
     #[track_caller]
     fn record(&self, lease: &Lease) -> String {
-        self.shell(&format!("cat {}/record.json", self.record_dir(lease))).ok().to_owned()
+        self.client(&format!("cat {}/record.json", self.record_dir(lease))).ok().to_owned()
     }
 
     #[track_caller]
@@ -54,7 +54,8 @@ impl Site {
     #[track_caller]
     fn make_newer(&self, tree: &str) {
         let format = format!("{}{tree}/format", self.state_dir());
-        self.shell(&format!("test \"$(cat {format})\" = 1 && echo 2 >{format}")).ok();
+        let script = format!("test \"$(cat {format})\" = 1 && echo 2 >{format}");
+        if tree.is_empty() { self.client(&script) } else { self.shell(&script) }.ok();
     }
 }
 
@@ -180,7 +181,9 @@ pub fn a_runner_of_a_newer_contract(open: Open) {
     assert_eq!(runner.matches(r#"\"later\":"#).count(), 2, "endpoint and ending");
     let config = json!({"runnerScript": site.write("newer.sh", &runner)});
     let doctor = site.ask("doctor", json!({"config": config}));
-    assert!(doctor.ok()["message"].as_str().unwrap().contains("runner contract"), "{}", doctor.value);
+    if site.has_doctor() {
+        assert!(doctor.ok()["message"].as_str().unwrap().contains("runner contract"), "{}", doctor.value);
+    }
 
     let lease = site.lease("contract");
     let handed = site.acquired(&lease, config);
