@@ -8,6 +8,7 @@
 
 pub mod campus;
 pub mod clusters;
+pub mod connection;
 pub mod damage;
 pub mod endings;
 pub mod environment;

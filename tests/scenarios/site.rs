@@ -45,6 +45,10 @@ pub struct Site {
     /// host's is also seen by the nodes.
     pub root: String,
     leases: Mutex<Vec<Lease>>,
+    /// What every command on the client finds in its environment.
+    env: Vec<(String, String)>,
+    /// What goes into the config of every request.
+    config: Mutex<Map<String, Value>>,
 }
 
 /// One start of the binary.
@@ -105,7 +109,7 @@ impl Site {
     pub fn fake(setup: Setup) -> Site {
         let fake = Fake::new(&setup);
         let root = fake.path().to_string_lossy().into_owned();
-        Site { place: Place::Fake(fake), root, leases: Mutex::default() }
+        Site::new(Place::Fake(fake), root)
     }
 
     #[track_caller]
@@ -122,9 +126,35 @@ impl Site {
     #[track_caller]
     fn on(campus: Campus, setup: Setup) -> Site {
         let root = format!("/home/{}/t-{}", setup.user, hex(6));
-        let site = Site { place: Place::Campus(campus), root, leases: Mutex::default() };
+        let site = Site::new(Place::Campus(campus), root);
         site.everywhere(&format!("mkdir -p {}", site.root));
         site
+    }
+
+    fn new(place: Place, root: String) -> Site {
+        Site { place, root, leases: Mutex::default(), env: Vec::new(), config: Mutex::default() }
+    }
+
+    /// A laptop with connections of its own, which other tests neither use nor miss.
+    #[track_caller]
+    pub fn laptop_apart(setup: Setup) -> Site {
+        let mut site = Site::laptop(setup);
+        site.client(&format!("mkdir -m 700 {}", site.runtime_dir())).ok();
+        site.env.push(("XDG_RUNTIME_DIR".into(), site.runtime_dir()));
+        site
+    }
+
+    /// Where the sockets of such a laptop are.
+    pub fn runtime_dir(&self) -> String {
+        format!("{}/run", self.root)
+    }
+
+    /// Puts these into the config of every request from now on; null takes one out again.
+    pub fn configure(&self, config: Value) {
+        let Value::Object(config) = config else { panic!("a config is an object") };
+        let mut own = self.config.lock().unwrap_or_else(|poison| poison.into_inner());
+        own.extend(config);
+        own.retain(|_, value| !value.is_null());
     }
 
     /// Whether the client is a host of its own, which has neither Slurm nor the login host's files.
@@ -219,7 +249,10 @@ impl Site {
     fn command(&self, host: &str, env: &[(String, String)], script: &str) -> Command {
         match &self.place {
             Place::Fake(fake) => fake.shell(env, script),
-            Place::Campus(campus) => campus.shell(host, campus.user(), env, script),
+            Place::Campus(campus) => {
+                let own = if host == campus.client() { self.env.as_slice() } else { &[] };
+                campus.shell(host, campus.user(), &[own, env].concat(), script)
+            }
         }
     }
 
@@ -286,6 +319,8 @@ impl Site {
             config["submitHost"] = json!("login");
             config["sharedDir"] = json!(format!("{}/shared", self.state_dir()));
         }
+        let own = self.config.lock().unwrap_or_else(|poison| poison.into_inner()).clone();
+        config.as_object_mut().expect("an object").extend(own);
         let Value::Object(mut fields) = fields else { panic!("fields are an object") };
         if let Some(Value::Object(more)) = fields.remove("config") {
             config.as_object_mut().expect("an object").extend(more);
@@ -422,7 +457,11 @@ impl Drop for Site {
             };
             end("login", &script);
             if campus.client() != "login" {
-                end(campus.client(), &format!("chmod -R u+rwx {0} 2>/dev/null; rm -rf {0}", self.root));
+                let masters = format!(
+                    "for s in {}/slurm-sandbox/*; do ssh -O exit -S $s x; done 2>/dev/null",
+                    self.runtime_dir()
+                );
+                end(campus.client(), &format!("{masters}; chmod -R u+rwx {0} 2>/dev/null; rm -rf {0}", self.root));
             }
         }
     }
