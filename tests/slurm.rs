@@ -32,6 +32,8 @@ mod laptop {
         connection: one_login twelve_at_once a_master_that_is_killed a_caller_killed_at_its_first_login a_network_that_is_cut
             a_login_host_that_refuses_connections an_sbatch_whose_answer_is_lost a_key_that_is_refused
             a_connection_that_only_the_user_may_open;
+        routes: every_way_from_a_laptop a_login_host_reached_from_itself sessions_of_their_own ways_that_lead_nowhere;
+        startup: files_that_interfere files_that_take_their_time;
     );
 
     #[test]

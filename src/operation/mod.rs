@@ -71,10 +71,10 @@ pub fn progress(text: &str) {
     let _ = writeln!(std::io::stderr(), "slurm-sandbox: {}", crate::failure::one_line(text));
 }
 
-/// Who we are where Slurm's commands run.
-fn user(host: &Host) -> Result<User, Failure> {
+/// Who we are where Slurm's commands run; `what` is being done.
+fn user(host: &Host, what: &str) -> Result<User, Failure> {
     host.user().map_err(|error| {
-        Failure::new(Kind::SlurmUnavailable, format!("the login host cannot be asked{}", host.shown()))
+        Failure::new(Kind::SlurmUnavailable, format!("{what}: nothing can be asked{}", host.shown()))
             .remedy("see `slurm-sandbox doctor`; then repeat the call")
             .cause(error.to_string())
     })

@@ -11,10 +11,7 @@ use super::session::Login;
 use super::site::{Call, Open, Place, Setup, Site, job_of};
 use super::wire::Reply;
 
-/// On the campus without accounting, where nobody else is this user.
-const MALLORY: Setup = Setup { accounting: false, user: "mallory", alone: false };
-
-/// For what all users of the login host meet.
+/// On the campus without accounting, where nobody else is this user, whose logins are counted.
 const ALONE: Setup = Setup { accounting: false, user: "mallory", alone: true };
 
 impl Site {
@@ -76,7 +73,7 @@ impl Drop for Healed<'_> {
 
 /// Everything that a lease is for, with one login.
 pub fn one_login(_: Open) {
-    let site = Site::laptop_apart(MALLORY);
+    let site = Site::laptop_apart(ALONE);
     let before = site.logins();
     let lease = site.lease("login");
     let handed = site.acquired(&lease, json!({}));
@@ -93,7 +90,7 @@ pub fn one_login(_: Open) {
 
 /// More calls at once than a connection takes sessions by default.
 pub fn twelve_at_once(_: Open) {
-    let site = Site::laptop_apart(Setup { user: "bob", ..MALLORY });
+    let site = Site::laptop_apart(Setup { user: "bob", alone: false, ..ALONE });
     let before = site.logins();
     let leases: Vec<_> = (0..12).map(|_| site.lease("crowd")).collect();
     let running: Vec<_> = leases.iter().map(|lease| site.spawn(site.acquiring(lease, json!({})))).collect();
@@ -107,7 +104,9 @@ pub fn twelve_at_once(_: Open) {
     let releases =
         leases.iter().map(|lease| Call::request(&site.request("release", json!({"lease": lease.desired()}))));
     let running: Vec<_> = releases.map(|call| site.spawn(call)).collect();
-    running.into_iter().for_each(|running| drop(site.reply(running).ok().clone()));
+    for running in running {
+        site.reply(running).ok();
+    }
     assert_eq!(site.list(), Vec::<Value>::new());
     let logins = site.logins() - before;
     assert!((2..=4).contains(&logins), "{logins} logins for sessions of two connections");
@@ -115,7 +114,7 @@ pub fn twelve_at_once(_: Open) {
 
 /// The master is killed, which leaves its socket: while nobody needs it, while a call waits, and under a session.
 pub fn a_master_that_is_killed(_: Open) {
-    let site = Site::laptop_apart(MALLORY);
+    let site = Site::laptop_apart(ALONE);
     let before = site.logins();
     let [lease, waits] = [site.lease("used"), site.lease("waits")];
     let handed = site.acquired(&lease, json!({}));
@@ -139,7 +138,7 @@ pub fn a_master_that_is_killed(_: Open) {
 
 /// The client is killed with its whole process group while the first call logs in.
 pub fn a_caller_killed_at_its_first_login(_: Open) {
-    let site = Site::laptop_apart(MALLORY);
+    let site = Site::laptop_apart(ALONE);
     let lease = site.lease("first");
     for moment in [5, 20, 40, 80, 120, 160, 220, 300] {
         let mut call = site.spawn(site.acquiring(&lease, json!({"partition": "closed"})));
@@ -268,7 +267,7 @@ pub fn an_sbatch_whose_answer_is_lost(_: Open) {
 
 /// The login host refuses the key: it is not asked as often as we are.
 pub fn a_key_that_is_refused(_: Open) {
-    let site = Site::laptop_apart(MALLORY);
+    let site = Site::laptop_apart(ALONE);
     let config = |key: &str| {
         let text = format!("Host login\n  IdentityFile {key}\n  IdentitiesOnly yes\n");
         site.write("ssh_config", &text)
@@ -302,7 +301,7 @@ pub fn a_key_that_is_refused(_: Open) {
 
 /// Where only the user may log in, we say how and wait for it.
 pub fn a_connection_that_only_the_user_may_open(_: Open) {
-    let site = Site::laptop_apart(MALLORY);
+    let site = Site::laptop_apart(ALONE);
     site.configure(json!({"requireExistingMaster": true}));
     let before = site.logins();
     let lease = site.lease("existing");
