@@ -5,6 +5,7 @@
 //! alone. What profiles print, or read from a standard input, does not matter: our frames carry a random mark, and the
 //! profiles' input is empty. A frame that does not come, or not whole, means *could not ask*.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,7 @@ impl Shell {
         let mut child = runtime.block_on(async {
             let mut command = Arc::new(session).arc_raw_command(opening(program.len()));
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let late = |_| openssh::Error::Master(std::io::ErrorKind::TimedOut.into());
+            let late = |_| openssh::Error::Master(io::ErrorKind::TimedOut.into());
             tokio::time::timeout(patience, command.spawn()).await.map_err(late)?
         })?;
         let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
@@ -97,12 +98,25 @@ impl Shell {
         request.extend_from_slice(input);
         let started = Instant::now();
         let frame = format!("\n{} {} ", self.mark, self.number);
-        let patience = deadline + WAY + if self.greeting.is_none() { GREETING_PATIENCE } else { Duration::ZERO };
+        let new = self.greeting.is_none();
+        let patience = deadline + WAY + if new { GREETING_PATIENCE } else { Duration::ZERO };
         let patience = patience.min(most);
+        let hello = format!("\n{} hello ", self.mark);
         let (stdin, stdout, stderr) = (&mut self.stdin, &mut self.stdout, &mut self.stderr);
         let answer = async {
             let write = async { stdin.write_all(&request).await.map_err(|error| Lost(error.to_string())) };
-            tokio::try_join!(write, stdout.frame(&frame), stderr.frame(&frame))
+            let read = async {
+                if new {
+                    // Start-up files that hang are not given the time of a long command.
+                    let greeted = tokio::time::timeout(GREETING_PATIENCE + WAY, stdout.reach(&hello)).await;
+                    greeted.unwrap_or_else(|_| {
+                        let seconds = (GREETING_PATIENCE + WAY).as_secs();
+                        Err(Lost(format!("its login shell was not ready within {seconds} s{}", stdout.said())))
+                    })?;
+                }
+                stdout.frame(&frame).await
+            };
+            tokio::try_join!(write, read, stderr.frame(&frame))
         };
         let answer = self.runtime.block_on(async { tokio::time::timeout(patience, answer).await });
         let ((), out, err) = match answer {
@@ -196,14 +210,26 @@ impl<R: AsyncRead + Unpin> Stream<R> {
                 self.buffer.drain(..length);
                 return Ok(frame);
             }
-            if self.buffer.len() > OUTPUT_BYTES {
-                return Err(Lost(format!("more than {OUTPUT_BYTES} bytes of output")));
-            }
-            match self.reader.read_buf(&mut self.buffer).await {
-                Ok(0) => return Err(Lost(format!("the session ended{}", self.said()))),
-                Ok(_) => {}
-                Err(error) => return Err(Lost(error.to_string())),
-            }
+            self.more().await?;
+        }
+    }
+
+    /// Reads until `text` has come, and keeps it.
+    async fn reach(&mut self, text: &str) -> Result<(), Lost> {
+        while find(&self.buffer, text.as_bytes()).is_none() {
+            self.more().await?;
+        }
+        Ok(())
+    }
+
+    async fn more(&mut self) -> Result<(), Lost> {
+        if self.buffer.len() > OUTPUT_BYTES {
+            return Err(Lost(format!("more than {OUTPUT_BYTES} bytes of output")));
+        }
+        match self.reader.read_buf(&mut self.buffer).await {
+            Ok(0) => Err(Lost(format!("the session ended{}", self.said()))),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Lost(error.to_string())),
         }
     }
 
