@@ -20,7 +20,7 @@ impl Login {
              os.rename(\"{far}.new\", \"{far}\")\nwhile True:\n  c, _ = s.accept(); c.sendall(b\"served {name}\\n\"); c.close()"
         );
         let _server = site.background(&format!("exec {}", self.line(&format!("python3 -c '{serve}'"))));
-        let port = process::until("the server's port", Duration::from_secs(20), || {
+        let port = process::until(&format!("the server's port: {name}"), Duration::from_secs(20), || {
             let port = site.shell(&format!("cat {far} 2>/dev/null")).stdout;
             (!port.is_empty()).then_some(port)
         });
@@ -71,8 +71,8 @@ const WAYS: &[(&str, &str, &str)] =
 
 /// ssh, sftp, scp, rsync and a forwarded port, each way.
 pub fn every_way_from_a_laptop(_: Open) {
-    let site = Site::laptop(Setup::default());
     process::each(WAYS, |(name, mode, hosts)| {
+        let site = Site::laptop(Setup::default());
         let mut config = json!({"sshMode": mode});
         if !hosts.is_empty() {
             config["loginHost"] = json!(hosts);
@@ -92,7 +92,7 @@ pub fn a_login_host_reached_from_itself(_: Open) {
         site.root
     );
     site.shell(&prepare).ok();
-    let remote = json!({"submitHost": "login", "sshConfig": format!("{}/ssh_config", site.root), "sharedDir": format!("{}/far", site.root)});
+    let remote = json!({"submitHost": "login", "sshConfig": format!("{}/ssh_config", site.root), "sharedDir": format!("{}/beyond", site.root)});
     let with = |mode: &str| {
         let mut config = remote.clone();
         config["sshMode"] = json!(mode);
@@ -130,11 +130,8 @@ pub fn sessions_of_their_own(_: Open) {
         (format!("{job} hello there").as_str(), handed["labels"]["slurmNode"].as_str().unwrap())
     );
     let listening = site.on_campus().control("pids", &[lines[1], site.on_campus().user()]);
-    assert!(
-        !listening.stdout.contains("sshd -D") && !listening.stdout.contains(&format!("{}/sshd_config -D", lease.id)),
-        "{}",
-        listening.stdout
-    );
+    let listens = |line: &&str| line.contains("sshd -D") && line.contains(&lease.id);
+    assert_eq!(listening.stdout.lines().find(listens), None);
 
     let mut session = site.background(&format!("exec {}", login.line("sleep 600; :")));
     std::thread::sleep(Duration::from_secs(11));

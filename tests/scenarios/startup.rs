@@ -20,15 +20,14 @@ const BASH: &str = r#"
 echo 'Welcome to the cluster! 1 begins'
 echo 'printed on stderr' >&2
 printf '{"protocolVersion":1}\n\n0123 1 ended 0\n'
-read -r -t 1 swallowed
-cat >/dev/null
+read -r swallowed
 cd() { echo "cd to $*"; builtin cd "$@"; }
 head() { echo head; }
 printf() { builtin printf 'noise '; builtin printf "$@"; }
 squeue() { echo nothing; }
 env() { echo no; }
 exec 3>&1
-alias exec='echo exec' bash='echo bash' eval='echo eval'
+alias sh='echo sh' bash='echo bash' head='echo head' env='echo env'
 shopt -s expand_aliases
 export -f cd head printf squeue env
 export SQUEUE_FORMAT=%i SQUEUE_STATES=CANCELLED SBATCH_PARTITION=closed SBATCH_ARRAY_INX=1-4 SCANCEL_STATE=PENDING
@@ -45,16 +44,16 @@ set -e -u -o pipefail
 const ZSH: &str = r#"
 echo 'Welcome 1 begins'
 echo 'printed on stderr' >&2
-read -t 1 swallowed
-cat >/dev/null
+read swallowed
 export SQUEUE_FORMAT=%i SQUEUE_STATES=CANCELLED SBATCH_PARTITION=closed SLURM_JOB_ID=999999 TMOUT=1
 umask 0
 "#;
 
 const CSH: &str = r#"
 echo 'Welcome 1 begins'
-/bin/sh -c 'echo printed on stderr >&2; cat >/dev/null'
-alias exec 'echo exec'
+/bin/sh -c 'echo printed on stderr >&2'
+set swallowed = "$<"
+alias head 'echo head'
 alias sh 'echo sh'
 setenv SQUEUE_FORMAT %i
 setenv SQUEUE_STATES CANCELLED
@@ -102,6 +101,10 @@ pub fn files_that_interfere(_: Open) {
             site.shell_with(&format!("cat >$HOME/{file}"), text.into(), Duration::from_secs(20)).ok();
         }
         for mode in ["proxy-through-login", "stdio"] {
+            if mode == "stdio" {
+                // What reads in a session takes the first words of the client's ssh; no tool that speaks over ssh survives that.
+                site.shell("sed -i '/swallowed/d' .[bzcl]*rc .[bzl]*env .*profile .login 2>/dev/null; :").ok();
+            }
             let lease = site.lease(user);
             let config = json!({"sshMode": mode});
             let handed = site.acquired(&lease, config.clone());

@@ -23,6 +23,9 @@ const FAR_END: &str = include_str!("shell.sh");
 /// What a login shell's profiles may take before the first answer; module systems take seconds.
 const GREETING_PATIENCE: Duration = Duration::from_secs(12);
 
+/// Empty lines before the first that counts, for start-up files that read from their standard input.
+const LINES_TO_SPARE: usize = 16;
+
 /// What an answer may take longer than its command: the way there and back.
 const WAY: Duration = Duration::from_secs(3);
 
@@ -59,8 +62,9 @@ impl Shell {
     pub fn open(runtime: Runtime, session: Session, patience: Duration) -> Result<Shell, openssh::Error> {
         let mark = random_hex(16).map_err(openssh::Error::Master)?;
         let program = first_script(&mark).into_bytes();
+        let lead_in = format!("{}{mark}\n", "\n".repeat(LINES_TO_SPARE));
         let mut child = runtime.block_on(async {
-            let mut command = Arc::new(session).arc_raw_command(opening(program.len()));
+            let mut command = Arc::new(session).arc_raw_command(opening(&mark, program.len()));
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
             let late = |_| openssh::Error::Master(io::ErrorKind::TimedOut.into());
             tokio::time::timeout(patience, command.spawn()).await.map_err(late)?
@@ -77,7 +81,7 @@ impl Shell {
             _child: child,
             mark,
             number: 0,
-            program: Some(program),
+            program: Some([lead_in.as_bytes(), &program].concat()),
             greeting: None,
             runtime,
         })
@@ -134,17 +138,19 @@ impl Shell {
     }
 }
 
-/// The one line for the account's own shell, whichever that is: csh, zsh and fish read it alike. Standard input goes to
-/// 8, out of the way of profiles that read.
-fn opening(program: usize) -> String {
-    format!("exec sh -c 'exec 8<&0 </dev/null; exec bash -lc \"eval \\\"\\$(head -c {program} <&8)\\\"\"'")
+/// The one line for the account's own shell, whichever that is: csh, zsh and fish read it alike. What that shell's own files
+/// have left of the lead-in is skipped; then standard input goes to 8, out of the way of profiles that read.
+fn opening(mark: &str, program: usize) -> String {
+    format!(
+        "exec sh -c 'while read -r line; do case $line in {mark}) break ;; esac; done; exec 8<&0 </dev/null; exec bash -lc \"eval \\\"\\$(command head -c {program} <&8)\\\"\"'"
+    )
 }
 
 /// A command line for the account's own shell that runs `line` like everything here, between the session's own standard
 /// streams: what profiles print goes to stderr, and they read nothing. One line of no newline and no `!`, for csh.
 pub fn piped(line: &str) -> String {
     let script = format!(
-        "keep=(); for name in $(compgen -e); do case $name in {}) eval \"value=\\$$name\"; keep+=(\"$name=$value\") ;; esac; done; \
+        "unset IFS; keep=(); for name in $(compgen -e); do case $name in {}) eval \"value=\\$$name\"; keep+=(\"$name=$value\") ;; esac; done; \
          exec env -i \"${{keep[@]}}\" {line} <&8 >&9 8<&- 9>&-",
         allowed_names()
     );
@@ -163,7 +169,7 @@ fn allowed_names() -> String {
 fn first_script(mark: &str) -> String {
     let names = allowed_names();
     format!(
-        "keep=()\nfor name in $(compgen -e); do\n  case $name in {names}) keep+=(\"$name=${{!name}}\") ;; esac\ndone\n\
+        "unset IFS\nkeep=()\nfor name in $(compgen -e); do\n  case $name in {names}) keep+=(\"$name=${{!name}}\") ;; esac\ndone\n\
          exec env -i \"${{keep[@]}}\" bash --noprofile --norc -c {} slurm-sandbox {mark} \"${{BASH_ENV-}}\"\n",
         quoted(FAR_END)
     )
