@@ -1,4 +1,5 @@
-//! The scenarios of tests/scenarios on a real Slurm: the campus, which needs root on Debian 12. See scripts/test.
+//! The scenarios of tests/scenarios on a real Slurm: the campus, which needs root on Debian 12. See scripts/test. `shared` runs
+//! them on the login host, `laptop` from a client outside.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +19,30 @@ mod shared {
 
 #[test]
 fn login_shells_that_talk() {
-    if !scenarios::campus::skipped() {
+    if !scenarios::campus::skipped("") {
         scenarios::runners::login_shells_that_talk(scenarios::site::Site::campus, &["carol", "zoe", "dave"]);
+    }
+}
+
+/// The same from outside: the client is a laptop, which reaches the login host alone.
+mod laptop {
+    crate::shared!(crate::scenarios::site::Site::laptop, crate::scenarios::laptop::skipped);
+    // What only a client outside meets.
+    crate::shared!(@ crate::scenarios::site::Site::laptop, crate::scenarios::campus::skipped,
+        connection: one_login twelve_at_once a_master_that_is_killed a_caller_killed_at_its_first_login a_network_that_is_cut
+            a_login_host_that_refuses_connections an_sbatch_whose_answer_is_lost a_key_that_is_refused
+            a_connection_that_only_the_user_may_open;
+        routes: every_way_from_a_laptop a_login_host_reached_from_itself sessions_of_their_own ways_that_lead_nowhere;
+        startup: files_that_interfere files_that_take_their_time;
+    );
+
+    #[test]
+    fn login_shells_that_talk() {
+        if !crate::scenarios::campus::skipped("") {
+            crate::scenarios::runners::login_shells_that_talk(
+                crate::scenarios::site::Site::laptop,
+                &["carol", "zoe", "dave"],
+            );
+        }
     }
 }

@@ -81,6 +81,9 @@ pub fn read(reader: &mut Reader<'_>, submit: Option<&LoginHost>) -> Connection {
                 PLACEHOLDERS.join("} {")
             ));
         }
+        if login_host.contains(',') && placeholders(&template).iter().any(|used| used == "loginHost") {
+            reader.complain_all("config key \"proxyCommand\" uses {loginHost}, but \"loginHost\" names several hosts");
+        }
         for (name, value) in [("loginHost", &login_host), ("loginUser", &login_user)] {
             if placeholders(&template).iter().any(|used| used == name) && value.is_empty() {
                 reader.complain_all(format!("config key \"proxyCommand\" uses {{{name}}}, but \"{name}\" is not set"));
@@ -224,6 +227,7 @@ mod tests {
 
     #[rstest]
     #[case(json!({"sshMode": "stdio", "proxyCommand": "x"}), "cannot be used with \"sshMode\"")]
+    #[case(json!({"proxyCommand": "ssh {loginHost}", "loginHost": "a,b"}), "names several hosts")]
     #[case(json!({"submitUser": "alice"}), "\"submitHost\", which is not set")]
     #[case(json!({"submitHost": "login", "requireExistingMaster": 3}), "true or false")]
     #[case(json!({"submitHost": "-oProxyCommand=x"}), "\"submitHost\"")]

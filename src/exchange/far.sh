@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The shared dir as a login host sees it (see far.rs): what root lease nonce and more of each task's own.
 # Sandboxed code can put anything into the place of anything here, so directories are entered one by one and only when
 # they are what they seem, and files are read without following a link.

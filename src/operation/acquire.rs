@@ -50,7 +50,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let desired = request.desired.clone().unwrap_or_default();
     let identity = Identity::parse(&desired.lease_id, &desired.slug, &desired.name)?;
     let runner = runner(options, &settings)?;
-    let user = user(&Host::of(settings.submit.as_ref()))?;
+    let user = user(&Host::of(settings.submit.as_ref()), &format!("acquiring lease {}", identity.lease_id))?;
     settings.at_home(user.home.as_deref());
     check_user(&settings, &user)?;
     let deadline = Instant::now() + Duration::from_secs(settings.acquire_timeout);

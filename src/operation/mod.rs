@@ -71,12 +71,12 @@ pub fn progress(text: &str) {
     let _ = writeln!(std::io::stderr(), "slurm-sandbox: {}", crate::failure::one_line(text));
 }
 
-/// Who we are where Slurm's commands run.
-fn user(host: &Host) -> Result<User, Failure> {
+/// Who we are where Slurm's commands run; `what` is being done.
+fn user(host: &Host, what: &str) -> Result<User, Failure> {
     host.user().map_err(|error| {
         let what = match host {
-            Host::Here => "the user is not known".to_owned(),
-            Host::Login(login) => format!("the login host {} cannot be asked", login.target().destination()),
+            Host::Here => format!("{what}: the user is not known"),
+            Host::Login(login) => format!("{what}: the login host {} cannot be asked", login.target().destination()),
         };
         Failure::new(Kind::SlurmUnavailable, what)
             .remedy("see `slurm-sandbox doctor`; then repeat the call")

@@ -166,7 +166,7 @@ fn take_back(
 /// tell where its shared dir is.
 fn recovered(store: &Store, identity: &Identity, submit: Option<&LoginHost>) -> Result<Record> {
     let host = Host::of(submit);
-    let user = super::user(&host)?;
+    let user = super::user(&host, &format!("releasing lease {}", identity.lease_id))?;
     let listing = squeue::list_user(&host, user.uid, None, QUERY_DEADLINE);
     let rows = listing.map(|listing| listing.rows).unwrap_or_default();
     let shared_dir = rows.iter().find_map(|row| {

@@ -14,7 +14,7 @@ use questions::{PRELUDE, QUESTIONS};
 
 #[test]
 fn the_fake_answers_as_slurm_does() {
-    if crate::scenarios::campus::skipped() {
+    if crate::scenarios::campus::skipped("") {
         return;
     }
     let (fake, real) = (Site::fake(Setup::default()), Site::campus(Setup::default()));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use slurm_sandbox::allocation::{self, Farewell};
-use slurm_sandbox::config::connection::Connection;
+use slurm_sandbox::config::connection::{Connection, Route};
 use slurm_sandbox::config::{self, EndpointHost, Settings};
 use slurm_sandbox::endpoint;
 use slurm_sandbox::failure::{Failure, Kind};
@@ -137,7 +137,27 @@ fn accepted(settings: &Settings) {
     }
     assert!(!settings.ready_check.contains('\''));
     assert!(!settings.preamble.contains('\0') && settings.preamble.len() <= 64 * 1024);
-    for path in settings.ssh_private_key.iter().chain(&settings.runner_script).chain(&settings.shared_dir) {
+    // Whose home a `~` on the cluster means is known only there.
+    let (at_home, shared_dir) = match &settings.shared_dir {
+        Some(path) if settings.submit.is_some() && path.starts_with("~") => (Some(path.to_string_lossy()), None),
+        shared_dir => (None, shared_dir.as_ref()),
+    };
+    if let Some(text) = at_home {
+        plain(&text, "._/@+,:=-~");
+        assert!(!text.split('/').any(|part| part == ".."));
+    }
+    if let Some(submit) = &settings.submit {
+        plain(&submit.host, "._:-");
+        plain(submit.user.as_deref().unwrap_or_default(), "._@-");
+        let control_path = submit.control_path.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
+        plain(&control_path, "._/@+,:=-%");
+    }
+    if let Connection::Connect(Route::Login { hops }) = &settings.connection {
+        assert!(!hops.is_empty());
+        hops.iter().for_each(|hop| plain(hop, "._:@-"));
+    }
+    let ssh_config = settings.submit.as_ref().and_then(|submit| submit.ssh_config.as_ref());
+    for path in settings.ssh_private_key.iter().chain(&settings.runner_script).chain(shared_dir).chain(ssh_config) {
         assert!(path.is_absolute() && !path.components().any(|part| part == std::path::Component::ParentDir));
         plain(&path.to_string_lossy(), "._/@+,:=-");
     }
@@ -149,7 +169,8 @@ fn accepted(settings: &Settings) {
         EndpointHost::Runner { pattern } => plain(pattern, "*._:-"),
     }
     if let Connection::Proxy { template, login_host, login_user } = &settings.connection {
-        plain(login_host, "._:-");
+        let chain = !template.contains("{loginHost}");
+        plain(login_host, if chain { "._:,-" } else { "._:-" });
         plain(login_user, "._@-");
         assert!(!template.contains('\''));
         let values = config::connection::PLACEHOLDERS.iter().map(|name| (*name, "v".to_owned())).collect();

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
 use slurm_sandbox::config::value::Reader;
-use slurm_sandbox::config::{connection, parse, sbatch};
+use slurm_sandbox::config::{connection, login, parse, sbatch};
 
 use crate::wire::{json_value, text};
 use crate::{check, oracle};
@@ -32,6 +32,11 @@ const KEYS: &[&str] = &[
     "loginHost",
     "loginUser",
     "proxyCommand",
+    "submitHost",
+    "submitUser",
+    "sshConfig",
+    "controlPath",
+    "requireExistingMaster",
     "clusters",
     "comment",
     "sshUser",
@@ -58,7 +63,7 @@ fn likely() -> impl Strategy<Value = Value> {
         "[a-z0-9._,:@/=+-]{1,12}",
         "[0-9]{1,8}[KMGTkb:-]{0,2}[0-9]{0,3}",
         "(/|~|~/|//|/home/|/tmp)[a-z./]{0,12}",
-        "(runner:|slurm|runner|direct|proxy-through-login|user|true)[*a-z.:-]{0,6}",
+        "(runner:|slurm|runner|direct|proxy-through-login|stdio|user|true)[*a-z.:-]{0,6}",
         r"[a-z.-]{0,4}\{(node|host|port|loginHost|name|x)\}[a-z.'; -]{0,6}",
         text(),
     ];
@@ -81,7 +86,8 @@ fn every_complaint_names_its_key() {
     check(700, map(6), |map| {
         let mut reader = Reader::new(&map);
         sbatch::read(&mut reader);
-        connection::read(&mut reader, None);
+        let submit = login::read(&mut reader);
+        connection::read(&mut reader, submit.as_ref());
         for complaint in reader.finish() {
             let rest = complaint.strip_prefix("config key").unwrap_or_else(|| panic!("{complaint}"));
             // The key as Rust writes a string, after "key" or "keys".

@@ -41,6 +41,8 @@ enum Pass {
 pub struct Campus {
     root: PathBuf,
     user: &'static str,
+    /// Where the binary runs.
+    client: &'static str,
     _pass: Pass,
 }
 
@@ -104,7 +106,7 @@ fn command(root: &Path, verb: &str) -> Command {
 }
 
 /// Whether the caller has asked to go without these tests; said so that nobody overlooks it.
-pub fn skipped() -> bool {
+pub fn skipped(_scenario: &str) -> bool {
     let skip = std::env::var_os("SLURM_SANDBOX_SKIP_CAMPUS").is_some_and(|value| value == "1");
     if skip {
         super::say("SKIPPED: SLURM_SANDBOX_SKIP_CAMPUS=1, so nothing is proven on a real Slurm");
@@ -114,7 +116,7 @@ pub fn skipped() -> bool {
 
 impl Campus {
     #[track_caller]
-    pub fn new(setup: &Setup) -> Campus {
+    pub fn new(setup: &Setup, client: &'static str) -> Campus {
         let shared = if setup.accounting { &FULL } else { &PLAIN };
         let root = shared.root().to_owned();
         let pass = if setup.alone {
@@ -122,7 +124,7 @@ impl Campus {
         } else {
             Pass::Shared(shared.gate.read().unwrap_or_else(|poison| poison.into_inner()))
         };
-        Campus { root, user: setup.user, _pass: pass }
+        Campus { root, user: setup.user, client, _pass: pass }
     }
 
     /// A sub-command of the campus tool that must succeed.
@@ -152,6 +154,10 @@ impl Campus {
 
     pub fn user(&self) -> &'static str {
         self.user
+    }
+
+    pub fn client(&self) -> &'static str {
+        self.client
     }
 
     pub fn has_annex(&self) -> bool {

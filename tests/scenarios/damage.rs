@@ -29,7 +29,7 @@ pub fn damaged_records(open: Open) {
 fn damaged(site: &Site, what: &str, damage: &str) {
     let lease = site.lease("damaged");
     let job = job_of(&site.acquired(&lease, json!({})));
-    site.shell(&format!("cd {} && {damage}", site.record_dir(&lease))).ok();
+    site.client(&format!("cd {} && {damage}", site.record_dir(&lease))).ok();
 
     let row = site.row(&lease).unwrap_or_else(|| panic!("{what}: not listed"));
     if !damage.contains("identity.json") {
@@ -59,7 +59,7 @@ fn damaged(site: &Site, what: &str, damage: &str) {
     };
     let reply = site.release(&identity);
     assert!(reply.value.get("error").is_none(), "{what}: {}", reply.value);
-    site.shell(&format!("rm -f {}/leases/moved", site.state_dir())).ok();
+    site.client(&format!("rm -f {}/leases/moved", site.state_dir())).ok();
     site.nothing_left(&lease);
     assert_eq!(site.row(&lease), None, "{what}");
 }
@@ -75,12 +75,12 @@ pub fn a_state_dir_that_is_not_ours(open: Open) {
         ("mkdir -m 0700 $D; mkdir -m 0700 $D/leases; echo 99 > $D/format", "newer"),
     ] {
         let dir = site.state_dir();
-        site.shell(&format!("D={dir}; rm -rf $D; {prepare}")).ok();
+        site.client(&format!("D={dir}; rm -rf $D; {prepare}")).ok();
         let reply = site.acquire(&lease, json!({}));
         let refusal = reply.error();
         assert!(["storage", "bad-config"].contains(&refusal.code.as_str()), "{prepare}: {}", reply.value);
         assert!(refusal.text.contains(&dir) && refusal.text.contains(words), "{prepare}: {}", refusal.text);
         assert_eq!(site.all_jobs(&lease), Vec::<String>::new(), "{prepare}");
     }
-    site.shell(&format!("rm -rf {}", site.state_dir())).ok();
+    site.client(&format!("rm -rf {}", site.state_dir())).ok();
 }

@@ -46,8 +46,9 @@ fn runner(site: &Site, attack: &str) -> String {
 }
 
 fn unharmed(site: &Site, what: &str) {
-    let trap = site.shell(&format!("cat {0}/secret; ls {0}/trap 2>/dev/null; :", site.root));
-    assert_eq!(trap.ok(), "TOP-SECRET\n", "{what}");
+    for trap in site.everywhere(&format!("cat {0}/secret; ls {0}/trap 2>/dev/null; :", site.root)) {
+        assert_eq!(trap, "TOP-SECRET\n", "{what}");
+    }
 }
 
 /// From the first word that the runner writes.
@@ -72,7 +73,9 @@ pub fn endpoints_that_lie_before_the_answer(open: Open) {
     let handed = site.acquired(&lease, json!({"runnerScript": script, "readyCheck": "true"}));
     assert_eq!((&handed["ssh"]["user"], &handed["ssh"]["readyCheck"]), (&json!(site.user()), &json!("true")));
     assert_eq!(handed["ssh"]["host"], handed["labels"]["slurmNode"]);
-    assert!(handed["ssh"].get("proxyCommand").is_none() && handed["ssh"].get("authSecret").is_none(), "{handed}");
+    let proxy = handed["ssh"].get("proxyCommand").map(ToString::to_string);
+    assert!(proxy.is_none_or(|own| site.is_outside() && !own.contains("touch")), "{handed}");
+    assert!(handed["ssh"].get("authSecret").is_none(), "{handed}");
     assert!(handed["ssh"]["key"].as_str().unwrap().starts_with(&site.root));
     unharmed(&site, "the lure");
     site.release(&lease).ok();

@@ -16,7 +16,7 @@ impl Site {
             "cd {} 2>/dev/null && find leases trash -printf '%P %y %T@ %i\\n' | sort && cat leases/*/record.json",
             self.state_dir()
         );
-        self.shell(&script).stdout
+        self.client(&script).stdout
     }
 }
 
@@ -125,7 +125,7 @@ pub fn a_caller_that_expects_another_lease(open: Open) {
 /// Lease ids that are none: refused by every operation that takes one, before anything exists.
 pub fn lease_ids_that_are_none(open: Open) {
     let site = open(Setup::default());
-    site.shell(&format!("mkdir -p {0}/x {0}/state/leases; echo precious > {0}/x/file", site.root)).ok();
+    site.client(&format!("mkdir -p {0}/x {0}/state/leases; echo precious > {0}/x/file", site.root)).ok();
     let long = "a".repeat(900_000);
     let ids = [
         "../../x",
@@ -167,13 +167,13 @@ pub fn lease_ids_that_are_none(open: Open) {
     let five_megabytes =
         site.ask("acquire", json!({"desired": {"leaseId": "a".repeat(5 << 20), "slug": "s", "name": "n"}}));
     five_megabytes.refused("bad-request").says(&["1048576"]);
-    let found = site.shell(&format!("cat {0}/x/file; ls {0}/state/leases; ls {0}", site.root));
+    let found = site.client(&format!("cat {0}/x/file; ls {0}/state/leases; ls {0}", site.root));
     assert_eq!(found.ok(), "precious\nstate\nx\n".replace("state\n", &listed(&site)), "something was made or removed");
 }
 
 /// The fake's own files lie beside.
 fn listed(site: &Site) -> String {
-    let names = site.shell(&format!("ls {} | grep -v '^x$'", site.root));
+    let names = site.client(&format!("ls {} | grep -v '^x$'", site.root));
     names.stdout
 }
 
@@ -229,7 +229,7 @@ pub fn requests_that_are_none(open: Open) {
         assert!(refusal.text.contains(words), "{shown}: no {words:?} in {}", refusal.text);
         assert!(refusal.code.starts_with("bad-"), "{shown}: {}", refusal.code);
     }
-    assert_eq!(site.shell(&format!("ls {}/leases 2>/dev/null", site.state_dir())).stdout, "");
+    assert_eq!(site.client(&format!("ls {}/leases 2>/dev/null", site.state_dir())).stdout, "");
     // What a good client adds is not refused: unknown fields, nulls, numbers as text.
     let reply = site.protocol(&json!({"protocolVersion": 1.0, "operation": "list", "repo": {"x": null}, "new": 1, "config": {"cpus": "2", "qos": 7}}));
     assert_eq!(reply.rows(), &Vec::<Value>::new());

@@ -52,8 +52,9 @@ impl Site {
         match &self.place {
             Place::Fake(_) => left.extend(search_here(&lease.id)),
             Place::Campus(campus) => {
-                let hosts: &[&str] =
-                    if campus.has_annex() { &["login", "n1", "n2", "a1"] } else { &["login", "n1", "n2"] };
+                let mut hosts = vec!["login", "n1", "n2"];
+                hosts.extend(campus.has_annex().then_some("a1"));
+                hosts.extend(self.is_outside().then(|| campus.client()));
                 for host in hosts {
                     let search = campus.shell(host, "root", &[], SEARCH);
                     let output = process::run(search, format!("{}\n", lease.id).into_bytes(), Duration::from_secs(30));
@@ -62,12 +63,12 @@ impl Site {
             }
         }
         let files = format!(
-            "find {} -path '*{}*' -print; find {}/trash -mindepth 1 2>/dev/null",
+            "find {} -path '*{}*' -print; find {}/trash -mindepth 1 2>/dev/null; :",
             self.root,
             lease.id,
             self.state_dir()
         );
-        left.extend(self.shell(&files).stdout.lines().map(str::to_owned));
+        left.extend(self.everywhere(&files).iter().flat_map(|found| found.lines()).map(str::to_owned));
         left
     }
 

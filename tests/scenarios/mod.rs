@@ -1,12 +1,14 @@
 //! What slurm-sandbox promises, as scenarios that run the real binary on a site. tests/it/main.rs runs them on the fake
-//! scheduler, tests/slurm.rs on a real Slurm; a scenario sees only a [`site::Site`].
+//! scheduler, tests/slurm.rs on a real Slurm, from the login host and from a laptop; a scenario sees only a [`site::Site`].
 //!
 //! - `site`, `fake`, `campus`: where the binary runs; `lease`: identities; `process` runs it; `wire` checks and reads what it answers;
 //!   `session` logs in to leases; `leftovers` proves that nothing of one is left.
-//! - all others: scenarios, one function each. [`shared`] lists those that run on both.
+//! - all others: scenarios, one function each. [`shared`] lists those that run on every site, [`laptop`] has what only a client
+//!   outside meets.
 
 pub mod campus;
 pub mod clusters;
+pub mod connection;
 pub mod damage;
 pub mod endings;
 pub mod environment;
@@ -14,13 +16,16 @@ pub mod fake;
 pub mod frozen;
 pub mod hostile;
 pub mod identity;
+pub mod laptop;
 pub mod lease;
 pub mod leftovers;
 pub mod lifecycle;
 pub mod process;
+pub mod routes;
 pub mod runners;
 pub mod session;
 pub mod site;
+pub mod startup;
 pub mod together;
 pub mod versions;
 pub mod waiting;
@@ -32,7 +37,7 @@ pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Makes a test of each scenario that runs on both kinds of site.
+/// Makes a test of each scenario that runs on every kind of site; `$skipped` is asked with its name.
 #[macro_export]
 macro_rules! shared {
     ($open:path, $skipped:path) => {
@@ -65,7 +70,7 @@ macro_rules! shared {
         $(mod $module {
             $(#[test]
             fn $name() {
-                if !$skipped() {
+                if !$skipped(concat!(stringify!($module), "::", stringify!($name))) {
                     $crate::scenarios::$module::$name($open);
                 }
             })+

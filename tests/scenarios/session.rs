@@ -43,7 +43,7 @@ impl Login {
     /// Runs a command in the lease.
     #[track_caller]
     pub fn ssh(&self, site: &Site, command: &str) -> Output {
-        site.shell_with(&self.line(command), Vec::new(), Duration::from_secs(60))
+        site.client_with(&self.line(command), Vec::new(), Duration::from_secs(60))
     }
 
     /// Moves a file there and back with every tool, and compares; nothing but the files may be seen.
@@ -77,15 +77,17 @@ impl Login {
                 ),
             ),
         ];
-        site.shell(&format!("mkdir -p {dir} {far}; head -c 300000 /dev/urandom > {dir}/a")).ok();
+        site.everywhere(&format!("mkdir -p {dir} {far}"));
+        let sum = site.client(&format!("head -c 300000 /dev/urandom > {dir}/a; sha256sum <{dir}/a")).ok().to_owned();
         for (name, line) in ways {
-            let output = site.shell(&format!("{line} && cmp {dir}/a {dir}/{name} && cmp {dir}/a {far}/{name}"));
+            let output = site.client(&format!("{line} && cmp {dir}/a {dir}/{name}"));
             assert_eq!(
                 (output.code, output.stdout.as_str(), output.stderr.as_str()),
                 (0, "", ""),
                 "{name} to {target}"
             );
+            assert_eq!(site.shell(&format!("sha256sum <{far}/{name}")).ok(), sum, "{name} to {target}");
         }
-        site.shell(&format!("rm -r {dir} {far}")).ok();
+        site.everywhere(&format!("rm -r {dir} {far}"));
     }
 }

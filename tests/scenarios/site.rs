@@ -1,5 +1,5 @@
-//! A site as the scenarios see it: a login host with Slurm's commands on which the real binary runs as a user. Fake
-//! or campus behind it, the scenarios do not know.
+//! A site as the scenarios see it: a login host with Slurm's commands, and a client on which the real binary runs as a user:
+//! the same host, or a laptop that reaches the login host alone. Fake or campus behind it, the scenarios do not know.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -41,9 +41,14 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Site {
     pub place: Place,
-    /// Of this test alone, on the login host; on the campus also seen by the nodes.
+    /// Of this test alone, on the login host and, under the same name, on a client that is another; on the campus the login
+    /// host's is also seen by the nodes.
     pub root: String,
     leases: Mutex<Vec<Lease>>,
+    /// What every command on the client finds in its environment.
+    env: Vec<(String, String)>,
+    /// What goes into the config of every request.
+    config: Mutex<Map<String, Value>>,
 }
 
 /// One start of the binary.
@@ -104,16 +109,69 @@ impl Site {
     pub fn fake(setup: Setup) -> Site {
         let fake = Fake::new(&setup);
         let root = fake.path().to_string_lossy().into_owned();
-        Site { place: Place::Fake(fake), root, leases: Mutex::default() }
+        Site::new(Place::Fake(fake), root)
     }
 
     #[track_caller]
     pub fn campus(setup: Setup) -> Site {
-        let campus = Campus::new(&setup);
+        Site::on(Campus::new(&setup, "login"), setup)
+    }
+
+    /// A campus whose client is the laptop.
+    #[track_caller]
+    pub fn laptop(setup: Setup) -> Site {
+        Site::on(Campus::new(&setup, "laptop"), setup)
+    }
+
+    #[track_caller]
+    fn on(campus: Campus, setup: Setup) -> Site {
         let root = format!("/home/{}/t-{}", setup.user, hex(6));
-        let site = Site { place: Place::Campus(campus), root, leases: Mutex::default() };
-        site.shell(&format!("mkdir -p {}", site.root)).ok();
+        let site = Site::new(Place::Campus(campus), root);
+        site.everywhere(&format!("mkdir -p {}", site.root));
         site
+    }
+
+    fn new(place: Place, root: String) -> Site {
+        Site { place, root, leases: Mutex::default(), env: Vec::new(), config: Mutex::default() }
+    }
+
+    /// A laptop with connections of its own, which other tests neither use nor miss.
+    #[track_caller]
+    pub fn laptop_apart(setup: Setup) -> Site {
+        let mut site = Site::laptop(setup);
+        site.client(&format!("mkdir -m 700 {}", site.runtime_dir())).ok();
+        site.env.push(("XDG_RUNTIME_DIR".into(), site.runtime_dir()));
+        site
+    }
+
+    /// Where the sockets of such a laptop are.
+    pub fn runtime_dir(&self) -> String {
+        format!("{}/run", self.root)
+    }
+
+    /// Puts these into the config of every request from now on; null takes one out again.
+    pub fn configure(&self, config: Value) {
+        let Value::Object(config) = config else { panic!("a config is an object") };
+        let mut own = self.config.lock().unwrap_or_else(|poison| poison.into_inner());
+        own.extend(config);
+        own.retain(|_, value| !value.is_null());
+    }
+
+    /// Whether the client is a host of its own, which has neither Slurm nor the login host's files.
+    pub fn is_outside(&self) -> bool {
+        self.client_host() != "login"
+    }
+
+    /// Whether doctor looks at this site: it does not look through a login host yet, so it finds no Slurm from outside.
+    pub fn has_doctor(&self) -> bool {
+        !self.is_outside()
+    }
+
+    fn client_host(&self) -> &'static str {
+        match &self.place {
+            Place::Fake(_) => "login",
+            Place::Campus(campus) => campus.client(),
+        }
     }
 
     pub fn is_fake(&self) -> bool {
@@ -160,30 +218,58 @@ impl Site {
 
     #[track_caller]
     pub fn shell_with(&self, script: &str, input: Vec<u8>, limit: Duration) -> Output {
-        process::run(self.command(&[], script), input, limit)
+        process::run(self.command("login", &[], script), input, limit)
     }
 
-    /// The same, left to run; it ends with the value.
+    /// A shell script as the user on the client.
+    #[track_caller]
+    pub fn client(&self, script: &str) -> Output {
+        self.client_with(script, Vec::new(), Duration::from_secs(60))
+    }
+
+    #[track_caller]
+    pub fn client_with(&self, script: &str, input: Vec<u8>, limit: Duration) -> Output {
+        process::run(self.command(self.client_host(), &[], script), input, limit)
+    }
+
+    /// The same on client and login host, once where they are one: what they print, which all must do without an error.
+    #[track_caller]
+    pub fn everywhere(&self, script: &str) -> Vec<String> {
+        let mut hosts = vec!["login"];
+        hosts.extend(self.is_outside().then(|| self.client_host()));
+        let run = |host: &&str| process::run(self.command(host, &[], script), Vec::new(), Duration::from_secs(60));
+        hosts.iter().map(|host| run(host).ok().to_owned()).collect()
+    }
+
+    /// The same on the client, left to run; it ends with the value.
     pub fn background(&self, script: &str) -> Running {
-        process::start(self.command(&[], script), Vec::new())
+        process::start(self.command(self.client_host(), &[], script), Vec::new())
     }
 
-    fn command(&self, env: &[(String, String)], script: &str) -> Command {
+    fn command(&self, host: &str, env: &[(String, String)], script: &str) -> Command {
         match &self.place {
             Place::Fake(fake) => fake.shell(env, script),
-            Place::Campus(campus) => campus.shell("login", campus.user(), env, script),
+            Place::Campus(campus) => {
+                let own = if host == campus.client() { self.env.as_slice() } else { &[] };
+                campus.shell(host, campus.user(), &[own, env].concat(), script)
+            }
         }
     }
 
-    /// Writes a file as the user.
+    /// Writes a file as the user: below the root on client and login host, elsewhere on the client.
     #[track_caller]
     pub fn write(&self, name: &str, text: &str) -> String {
-        let path = if name.starts_with('/') { name.to_owned() } else { format!("{}/{name}", self.root) };
-        self.shell_with(&format!("cat > {}", quoted(&path)), text.into(), Duration::from_secs(20)).ok();
+        let inside = !name.starts_with('/');
+        let path = if inside { format!("{}/{name}", self.root) } else { name.to_owned() };
+        let script = format!("cat > {}", quoted(&path));
+        self.client_with(&script, text.into(), Duration::from_secs(20)).ok();
+        if inside && self.is_outside() {
+            self.shell_with(&script, text.into(), Duration::from_secs(20)).ok();
+        }
         path
     }
 
-    /// Where the binary is on the login host.
+    /// Where the binary is on the client.
     pub fn program(&self) -> &'static str {
         match &self.place {
             Place::Fake(_) => env!("CARGO_BIN_EXE_slurm-sandbox"),
@@ -201,7 +287,7 @@ impl Site {
             quoted(&self.state_dir()),
             args.join(" ")
         );
-        process::start(self.command(&call.env, &script), call.input)
+        process::start(self.command(self.client_host(), &call.env, &script), call.input)
     }
 
     /// Runs the binary.
@@ -228,6 +314,13 @@ impl Site {
     /// A request with this site's config, over which `config` of the fields goes.
     pub fn request(&self, operation: &str, fields: Value) -> Value {
         let mut config = json!({"runnerWorkRoot": format!("{}/work", self.root), "acquireTimeoutSeconds": 60});
+        if self.is_outside() {
+            // The same place as a client on the login host has by itself, so that scenarios find it.
+            config["submitHost"] = json!("login");
+            config["sharedDir"] = json!(format!("{}/shared", self.state_dir()));
+        }
+        let own = self.config.lock().unwrap_or_else(|poison| poison.into_inner()).clone();
+        config.as_object_mut().expect("an object").extend(own);
         let Value::Object(mut fields) = fields else { panic!("fields are an object") };
         if let Some(Value::Object(more)) = fields.remove("config") {
             config.as_object_mut().expect("an object").extend(more);
@@ -358,8 +451,18 @@ impl Drop for Site {
             }
             script += &format!("chmod -R u+rwx {0} 2>/dev/null; rm -rf {0}", self.root);
             // A failing test leaves without this; a second panic would hide its text.
-            let mut command = campus.shell("login", campus.user(), &[], &script);
-            let _ = command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+            let end = |host: &str, script: &str| {
+                let mut command = campus.shell(host, campus.user(), &[], script);
+                let _ = command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+            };
+            end("login", &script);
+            if campus.client() != "login" {
+                let masters = format!(
+                    "for s in {}/slurm-sandbox/*; do ssh -O exit -S $s x; done 2>/dev/null",
+                    self.runtime_dir()
+                );
+                end(campus.client(), &format!("{masters}; chmod -R u+rwx {0} 2>/dev/null; rm -rf {0}", self.root));
+            }
         }
     }
 }

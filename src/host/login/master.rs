@@ -4,7 +4,7 @@
 //! $XDG_RUNTIME_DIR/slurm-sandbox/ or /tmp/slurm-sandbox-<uid>/   0700
 //!   <hash>[-N]        the master's control socket; further ones only where the login host takes no more sessions
 //!   <hash>.lock       held while one is made
-//!   <hash>.refused    when and how often the login host last refused us
+//!   <hash>.failed     the last login that failed: when, why, and how often in a row it was refused
 //! ```
 //! Whoever finds no live master makes one under the lock; ssh itself puts it into a session of its own, so that it
 //! survives when a client kills our process group. It leaves ten minutes after the last use.
@@ -45,11 +45,12 @@ const FULL_PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE_SECONDS: u64 = 2;
 const LONGEST_PAUSE_SECONDS: u64 = 300;
 
-/// What a refusal leaves behind for the next call.
+/// What a login that failed leaves behind for the next call.
 #[derive(Debug, Serialize, Deserialize)]
-struct Refused {
+struct Failed {
     at: u64,
-    times: u32,
+    /// How often the login host has said no; 0: it was not reached.
+    refused: u32,
     said: String,
 }
 
@@ -241,7 +242,9 @@ fn make(target: &LoginHost, path: &Path, most: Duration) -> Result<Option<Shell>
     }
     let place = place()?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let (lock, refused) = (format!("{name}.lock"), format!("{name}.refused"));
+    let (lock, failed) = (format!("{name}.lock"), format!("{name}.failed"));
+    let began = epoch();
+    let waited = Instant::now();
     let held = place.lock(&lock, LOCK_PATIENCE.min(most)).map_err(|error| format!("locking {lock}: {error}"))?;
     let Some(_lock) = held else {
         return Err(format!("another process has been logging in to {} for long", target.destination()));
@@ -249,13 +252,19 @@ fn make(target: &LoginHost, path: &Path, most: Duration) -> Result<Option<Shell>
     match open(path, most) {
         Ok(shell) => return Ok(Some(shell)),
         Err(Problem::NoMaster) => {}
-        Err(Problem::Full(said) | Problem::Other(said)) => return Err(said),
+        // Others have taken all of its sessions meanwhile.
+        Err(Problem::Full(_)) => return Ok(None),
+        Err(Problem::Other(said)) => return Err(said),
     }
-    let before = place.read(&refused, 4096).ok().flatten();
-    let before = before.and_then(|bytes| serde_json::from_slice::<Refused>(&bytes).ok());
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let before = place.read(&failed, 4096).ok().flatten();
+    let before = before.and_then(|bytes| serde_json::from_slice::<Failed>(&bytes).ok());
+    let now = epoch();
     if let Some(before) = &before {
-        let pause = pause_after(before.times);
+        // A process that we have waited for has tried it for us; one after the other they would wait for minutes.
+        if waited.elapsed() >= Duration::from_secs(1) && before.at >= began {
+            return Err(before.said.clone());
+        }
+        let pause = pause_after(before.refused);
         let since = now.saturating_sub(before.at);
         if before.at <= now && since < pause {
             let (host, left) = (target.destination(), pause - since);
@@ -267,27 +276,34 @@ fn make(target: &LoginHost, path: &Path, most: Duration) -> Result<Option<Shell>
     }
     match start(target, path, &place, &name, START_DEADLINE.min(most)) {
         Ok(()) => {
-            place.unlink(&refused).ok();
+            place.unlink(&failed).ok();
             match open(path, OPEN_PATIENCE) {
                 Ok(shell) => Ok(Some(shell)),
                 Err(Problem::NoMaster) => Err(format!("the connection to {} went away at once", target.destination())),
-                Err(Problem::Full(said) | Problem::Other(said)) => Err(said),
+                Err(Problem::Full(_)) => Ok(None),
+                Err(Problem::Other(said)) => Err(said),
             }
         }
         Err(said) => {
-            let times = before.map_or(0, |before| before.times) + 1;
-            let note = Refused { at: now, times, said: said.clone() };
-            if is_refusal(&said)
-                && let Ok(bytes) = serde_json::to_vec(&note)
-            {
-                place.put(&refused, &bytes).ok();
+            let refused = if is_refusal(&said) { before.map_or(0, |before| before.refused) + 1 } else { 0 };
+            let note = Failed { at: epoch(), refused, said: said.clone() };
+            if let Ok(bytes) = serde_json::to_vec(&note) {
+                place.put(&failed, &bytes).ok();
             }
             Err(said)
         }
     }
 }
 
+/// Seconds since the epoch.
+fn epoch() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
 fn pause_after(times: u32) -> u64 {
+    if times == 0 {
+        return 0;
+    }
     let doubled = 1u64.checked_shl(times.saturating_sub(1)).unwrap_or(u64::MAX);
     FIRST_PAUSE_SECONDS.saturating_mul(doubled).min(LONGEST_PAUSE_SECONDS)
 }
@@ -337,11 +353,12 @@ fn missing(target: &LoginHost, path: &Path) -> String {
     )
 }
 
-/// The command by which a user opens the connection by hand.
+/// The command by which a user opens the connection by hand. `auto`, since with `yes` ssh leaves the socket of a dead
+/// master alone and goes on without one of its own.
 pub fn opening(target: &LoginHost, path: &Path) -> String {
     let config = target.ssh_config.as_ref().map(|path| format!("-F {} ", path.display())).unwrap_or_default();
     format!(
-        "ssh {config}-fMN -o ControlPath={} -o ControlPersist=8h -o ServerAliveInterval=10 {}",
+        "ssh {config}-fN -o ControlMaster=auto -o ControlPath={} -o ControlPersist=8h -o ServerAliveInterval=10 {}",
         path.display(),
         target.destination()
     )
@@ -373,13 +390,16 @@ mod tests {
 
     #[test]
     fn pauses_after_refusals_grow_and_end() {
-        assert_eq!([1, 2, 3, 8, 60].map(pause_after), [2, 4, 8, 256, 300]);
+        assert_eq!([0, 1, 2, 3, 8, 60].map(pause_after), [0, 2, 4, 8, 256, 300]);
     }
 
     #[test]
     fn where_only_the_user_may_log_in_the_command_is_told() {
         let target = LoginHost { require_existing_master: true, ..target() };
         let said = session(&target, START_DEADLINE).unwrap_err();
-        assert!(said.contains("ssh -fMN -o ControlPath=") && said.ends_with("alice@login.example"), "{said}");
+        assert!(
+            said.contains("ssh -fN -o ControlMaster=auto -o ControlPath=") && said.ends_with("alice@login.example"),
+            "{said}"
+        );
     }
 }

@@ -18,6 +18,9 @@ pub use shell::{Greeting, piped};
 /// After a session was lost or refused, this call tries again no sooner: what asks in a loop must not log in in one.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
+/// The same after a silence that was waited for in vain: a release asks several times and is killed after 30 s.
+const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(12);
+
 /// A login host, connected when it is first asked.
 #[derive(Debug)]
 pub struct Login {
@@ -29,7 +32,7 @@ pub struct Login {
 struct State {
     shell: Option<Shell>,
     greeting: Option<Greeting>,
-    /// When no session could be had, and why.
+    /// Until when no session is tried for, and why.
     failed: Option<(Instant, String)>,
     /// When whatever is asked has to be over.
     end_by: Option<Instant>,
@@ -38,6 +41,12 @@ struct State {
 impl State {
     fn left(&self) -> Duration {
         self.end_by.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+    }
+
+    /// No session could be had, or none was left; it took from `began` to find out.
+    fn fail(&mut self, began: Instant, said: &str) {
+        let pause = (2 * began.elapsed()).clamp(RETRY_PAUSE, LONGEST_RETRY_PAUSE);
+        self.failed = Some((Instant::now() + pause, said.to_owned()));
     }
 }
 
@@ -100,6 +109,7 @@ impl Login {
             Some(shell) => shell,
             None => self.connect(&mut state)?,
         };
+        let began = Instant::now();
         match shell.run(text, input, deadline, state.left()) {
             Ok(output) => {
                 if state.greeting.is_none() {
@@ -110,7 +120,7 @@ impl Login {
             }
             Err(shell::Lost(why)) => {
                 let said = format!("the session on {} was lost: {why}", self.target.destination());
-                state.failed = Some((Instant::now(), said.clone()));
+                state.fail(began, &said);
                 Ok(Output { end: End::ConnectionLost, stdout: vec![], stderr: said.into_bytes(), took: Duration::ZERO })
             }
         }
@@ -122,13 +132,14 @@ impl Login {
     }
 
     fn connect(&self, state: &mut State) -> io::Result<Shell> {
-        if let Some((at, said)) = &state.failed
-            && at.elapsed() < RETRY_PAUSE
+        if let Some((until, said)) = &state.failed
+            && Instant::now() < *until
         {
             return Err(io::Error::other(said.clone()));
         }
+        let began = Instant::now();
         master::session(&self.target, state.left()).map_err(|said| {
-            state.failed = Some((Instant::now(), said.clone()));
+            state.fail(began, &said);
             io::Error::other(said)
         })
     }

@@ -5,6 +5,7 @@
 //! alone. What profiles print, or read from a standard input, does not matter: our frames carry a random mark, and the
 //! profiles' input is empty. A frame that does not come, or not whole, means *could not ask*.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ const FAR_END: &str = include_str!("shell.sh");
 
 /// What a login shell's profiles may take before the first answer; module systems take seconds.
 const GREETING_PATIENCE: Duration = Duration::from_secs(12);
+
+/// Empty lines before the first that counts, for start-up files that read from their standard input.
+const LINES_TO_SPARE: usize = 16;
 
 /// What an answer may take longer than its command: the way there and back.
 const WAY: Duration = Duration::from_secs(3);
@@ -58,10 +62,11 @@ impl Shell {
     pub fn open(runtime: Runtime, session: Session, patience: Duration) -> Result<Shell, openssh::Error> {
         let mark = random_hex(16).map_err(openssh::Error::Master)?;
         let program = first_script(&mark).into_bytes();
+        let lead_in = format!("{}{mark}\n", "\n".repeat(LINES_TO_SPARE));
         let mut child = runtime.block_on(async {
-            let mut command = Arc::new(session).arc_raw_command(opening(program.len()));
+            let mut command = Arc::new(session).arc_raw_command(opening(&mark, program.len()));
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let late = |_| openssh::Error::Master(std::io::ErrorKind::TimedOut.into());
+            let late = |_| openssh::Error::Master(io::ErrorKind::TimedOut.into());
             tokio::time::timeout(patience, command.spawn()).await.map_err(late)?
         })?;
         let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
@@ -76,7 +81,7 @@ impl Shell {
             _child: child,
             mark,
             number: 0,
-            program: Some(program),
+            program: Some([lead_in.as_bytes(), &program].concat()),
             greeting: None,
             runtime,
         })
@@ -97,12 +102,25 @@ impl Shell {
         request.extend_from_slice(input);
         let started = Instant::now();
         let frame = format!("\n{} {} ", self.mark, self.number);
-        let patience = deadline + WAY + if self.greeting.is_none() { GREETING_PATIENCE } else { Duration::ZERO };
+        let new = self.greeting.is_none();
+        let patience = deadline + WAY + if new { GREETING_PATIENCE } else { Duration::ZERO };
         let patience = patience.min(most);
+        let hello = format!("\n{} hello ", self.mark);
         let (stdin, stdout, stderr) = (&mut self.stdin, &mut self.stdout, &mut self.stderr);
         let answer = async {
             let write = async { stdin.write_all(&request).await.map_err(|error| Lost(error.to_string())) };
-            tokio::try_join!(write, stdout.frame(&frame), stderr.frame(&frame))
+            let read = async {
+                if new {
+                    // Start-up files that hang are not given the time of a long command.
+                    let greeted = tokio::time::timeout(GREETING_PATIENCE + WAY, stdout.reach(&hello)).await;
+                    greeted.unwrap_or_else(|_| {
+                        let seconds = (GREETING_PATIENCE + WAY).as_secs();
+                        Err(Lost(format!("its login shell was not ready within {seconds} s{}", stdout.said())))
+                    })?;
+                }
+                stdout.frame(&frame).await
+            };
+            tokio::try_join!(write, read, stderr.frame(&frame))
         };
         let answer = self.runtime.block_on(async { tokio::time::timeout(patience, answer).await });
         let ((), out, err) = match answer {
@@ -120,17 +138,19 @@ impl Shell {
     }
 }
 
-/// The one line for the account's own shell, whichever that is: csh, zsh and fish read it alike. Standard input goes to
-/// 8, out of the way of profiles that read.
-fn opening(program: usize) -> String {
-    format!("exec sh -c 'exec 8<&0 </dev/null; exec bash -lc \"eval \\\"\\$(head -c {program} <&8)\\\"\"'")
+/// The one line for the account's own shell, whichever that is: csh, zsh and fish read it alike. What that shell's own files
+/// have left of the lead-in is skipped; then standard input goes to 8, out of the way of profiles that read.
+fn opening(mark: &str, program: usize) -> String {
+    format!(
+        "exec sh -c 'while read -r line; do case $line in {mark}) break ;; esac; done; exec 8<&0 </dev/null; exec bash -lc \"eval \\\"\\$(command head -c {program} <&8)\\\"\"'"
+    )
 }
 
 /// A command line for the account's own shell that runs `line` like everything here, between the session's own standard
 /// streams: what profiles print goes to stderr, and they read nothing. One line of no newline and no `!`, for csh.
 pub fn piped(line: &str) -> String {
     let script = format!(
-        "keep=(); for name in $(compgen -e); do case $name in {}) eval \"value=\\$$name\"; keep+=(\"$name=$value\") ;; esac; done; \
+        "unset IFS; keep=(); for name in $(compgen -e); do case $name in {}) eval \"value=\\$$name\"; keep+=(\"$name=$value\") ;; esac; done; \
          exec env -i \"${{keep[@]}}\" {line} <&8 >&9 8<&- 9>&-",
         allowed_names()
     );
@@ -149,7 +169,7 @@ fn allowed_names() -> String {
 fn first_script(mark: &str) -> String {
     let names = allowed_names();
     format!(
-        "keep=()\nfor name in $(compgen -e); do\n  case $name in {names}) keep+=(\"$name=${{!name}}\") ;; esac\ndone\n\
+        "unset IFS\nkeep=()\nfor name in $(compgen -e); do\n  case $name in {names}) keep+=(\"$name=${{!name}}\") ;; esac\ndone\n\
          exec env -i \"${{keep[@]}}\" bash --noprofile --norc -c {} slurm-sandbox {mark} \"${{BASH_ENV-}}\"\n",
         quoted(FAR_END)
     )
@@ -196,14 +216,26 @@ impl<R: AsyncRead + Unpin> Stream<R> {
                 self.buffer.drain(..length);
                 return Ok(frame);
             }
-            if self.buffer.len() > OUTPUT_BYTES {
-                return Err(Lost(format!("more than {OUTPUT_BYTES} bytes of output")));
-            }
-            match self.reader.read_buf(&mut self.buffer).await {
-                Ok(0) => return Err(Lost(format!("the session ended{}", self.said()))),
-                Ok(_) => {}
-                Err(error) => return Err(Lost(error.to_string())),
-            }
+            self.more().await?;
+        }
+    }
+
+    /// Reads until `text` has come, and keeps it.
+    async fn reach(&mut self, text: &str) -> Result<(), Lost> {
+        while find(&self.buffer, text.as_bytes()).is_none() {
+            self.more().await?;
+        }
+        Ok(())
+    }
+
+    async fn more(&mut self) -> Result<(), Lost> {
+        if self.buffer.len() > OUTPUT_BYTES {
+            return Err(Lost(format!("more than {OUTPUT_BYTES} bytes of output")));
+        }
+        match self.reader.read_buf(&mut self.buffer).await {
+            Ok(0) => Err(Lost(format!("the session ended{}", self.said()))),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Lost(error.to_string())),
         }
     }
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The far end of a session on a login host (see shell.rs). $1 is the mark of our frames, $2 the site's BASH_ENV.
 # Requests come on 8: a line with three lengths, then a script and its input. Nothing else may read from there.
 mark=$1

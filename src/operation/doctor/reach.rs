@@ -347,7 +347,7 @@ mod tests {
         assert!(finding.check.remedy.ends_with("`ssh -fMN login`"), "{finding:?}");
         assert!(finding.check.seen.ends_with("is open"), "{finding:?}");
         let finding = judge_refusal(&target(), "Permission denied (publickey).", "/run/m");
-        assert!(finding.check.remedy.contains("`ssh -fMN -o ControlPath=/run/m"), "{finding:?}");
+        assert!(finding.check.remedy.contains("`ssh -fN -o ControlMaster=auto -o ControlPath=/run/m"), "{finding:?}");
     }
 
     #[rstest]

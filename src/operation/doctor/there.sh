@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What doctor asks of a login host (see there.rs): facts, or shared PATH, or place PATH. Each answer is lines of a key, a
 # tab and a value.
 tell() {

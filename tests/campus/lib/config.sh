@@ -44,6 +44,9 @@ AcceptEnv LANG LC_*
 MaxStartups 200
 MaxSessions 200
 Subsystem sftp /usr/lib/openssh/sftp-server
+# One user meets what OpenSSH allows by itself.
+Match User bob
+  MaxSessions 10
 TEXT
 }
 

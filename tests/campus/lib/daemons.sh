@@ -66,6 +66,8 @@ launch_daemon() {
         --innodb-flush-method=nosync --innodb-doublewrite=0 --innodb-fast-shutdown=1 \
         </dev/null >>"$ROOT/hosts/$1/log/mariadbd.log" 2>&1 ;;
     slurmdbd) in_host "$1" setpriv --reuid slurm --regid slurm --clear-groups /usr/sbin/slurmdbd ;;
+    # There is no syslog; who logs in is what tests count.
+    sshd) in_host "$1" /usr/sbin/sshd -E /var/log/sshd.log ;;
     *) in_host "$1" "/usr/sbin/$2" ;;
   esac </dev/null >>"$ROOT/hosts/$1/log/$2.start.log" 2>&1
 }
