@@ -67,7 +67,7 @@ pub fn check(there: &Arc<There>, clock: Clock) -> Vec<Finding> {
 
 /// What is said of a login host that says nothing: it hangs, and how far one gets has to be found out.
 fn is_silence(said: &str) -> bool {
-    ["took longer than", "does not answer over the open connection", "no answer within"]
+    ["took longer than", "does not answer over the open connection", "no answer within", "was not ready within"]
         .iter()
         .any(|text| said.contains(text))
 }
@@ -87,8 +87,7 @@ fn judge_met(target: &LoginHost, met: &Met) -> Finding {
         met.took.as_millis()
     );
     let finding = if met.took > SLOW_PROFILE {
-        let remedy =
-            "make the profile of your account there quicker (~/.bash_profile, module loads): every call waits for it";
+        let remedy = "make the profile of your account there quicker (~/.bash_profile, module loads): every call waits for it; or the network is slow";
         Finding::warning(LOGIN, seen, remedy)
     } else {
         Finding::ok(LOGIN, seen)
@@ -338,6 +337,16 @@ mod tests {
         let finding = judge_hang(&target(), &seen, open);
         assert!(finding.is(Red) && finding.category == category, "{finding:?}");
         assert!(finding.check.remedy.contains(remedy), "{finding:?}");
+    }
+
+    #[rstest]
+    #[case("logging in to login took longer than 7 s", true)]
+    #[case("the session on login was lost: its login shell was not ready within 12 s", true)]
+    #[case("no session on login: it does not answer over the open connection", true)]
+    #[case("the session on login was lost: the session ended", false)]
+    #[case("ssh: connect to host login port 22: Connection timed out", false)]
+    fn silence_is_told_from_words(#[case] said: &str, #[case] silence: bool) {
+        assert_eq!(is_silence(said), silence);
     }
 
     #[test]
