@@ -11,7 +11,7 @@ use super::connection::is_host;
 use super::value::{Reader, is_word};
 
 /// How the login host is reached. A lease remembers it, since requests come with today's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoginHost {
     /// A host name, address or alias of the user's ssh configuration.

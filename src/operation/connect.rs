@@ -97,14 +97,7 @@ pub(super) fn way(
     let command = match (submit, before) {
         (Some(submit), []) if *last == submit.destination() => master::through(submit, &live(submit)?, deadline),
         (submit, _) => {
-            let anywhere = LoginHost {
-                host: String::new(),
-                user: None,
-                ssh_config: None,
-                control_path: None,
-                require_existing_master: false,
-            };
-            let command = master::ssh(submit.unwrap_or(&anywhere), deadline).arg("-oLogLevel=ERROR");
+            let command = master::ssh(submit.unwrap_or(&LoginHost::default()), deadline).arg("-oLogLevel=ERROR");
             match way(submit, live, before, "%h:%p", deadline)? {
                 None => command,
                 Some(before) => command.arg(format!("-oProxyCommand={}", line(&before))),

@@ -188,6 +188,9 @@ fn greeting(noise: &[u8], mark: &str) -> Option<Greeting> {
     Some(Greeting { user, hostname: hostname.to_owned(), time: time.parse().ok()? })
 }
 
+/// Begins what stands behind the last mark of a frame.
+const ENDED: &str = "ended";
+
 /// One frame of a stream.
 #[derive(Debug)]
 struct Frame {
@@ -202,19 +205,28 @@ struct Frame {
 struct Stream<R> {
     reader: R,
     buffer: Vec<u8>,
+    /// So much of the buffer was searched for the end of a frame; a long listing comes in many pieces.
+    searched: usize,
 }
 
 impl<R: AsyncRead + Unpin> Stream<R> {
     fn new(reader: R) -> Stream<R> {
-        Stream { reader, buffer: Vec::new() }
+        Stream { reader, buffer: Vec::new(), searched: 0 }
     }
 
     /// Reads to the end of the frame whose marks begin with `mark`.
     async fn frame(&mut self, mark: &str) -> Result<Frame, Lost> {
+        let ends = format!("{mark}{ENDED}");
         loop {
-            if let Some((frame, length)) = cut(&self.buffer, mark) {
-                self.buffer.drain(..length);
-                return Ok(frame);
+            let from = self.searched.saturating_sub(ends.len());
+            if find(&self.buffer[from..], ends.as_bytes()).is_some() {
+                if let Some((frame, length)) = cut(&self.buffer, mark) {
+                    self.buffer.drain(..length);
+                    self.searched = 0;
+                    return Ok(frame);
+                }
+            } else {
+                self.searched = self.buffer.len();
             }
             self.more().await?;
         }
@@ -252,7 +264,7 @@ fn cut(buffer: &[u8], mark: &str) -> Option<(Frame, usize)> {
     let begins = format!("{mark}begins\n");
     let start = find(buffer, begins.as_bytes())?;
     let text = start + begins.len();
-    let ends = format!("{mark}ended");
+    let ends = format!("{mark}{ENDED}");
     let end = text + find(&buffer[text..], ends.as_bytes())?;
     let status = end + ends.len();
     let line = status + buffer[status..].iter().position(|byte| *byte == b'\n')?;
