@@ -7,11 +7,14 @@ use super::process;
 use super::session::Login;
 use super::site::{Lease, Open, Setup, Site, job_of};
 
+/// What another version would have made of a record.
+type Change = fn(&mut Value);
+
 /// What happens to a record, and what a resolve then has to say; empty: the lease.
-const VERSIONS: &[(&str, fn(&mut Value), &[&str])] = &[
+const VERSIONS: &[(&str, Change, &[&str])] = &[
     ("with only what the first version must have", first, &[]),
     ("newer, with more in it", newer, &[]),
-    ("newer, with words not known here", unreadable, &["newer", "format 3"]),
+    ("newer, with words not known here", unreadable, &["newer", "format 99"]),
 ];
 
 fn first(record: &mut Value) {
@@ -24,7 +27,7 @@ fn first(record: &mut Value) {
 }
 
 fn newer(record: &mut Value) {
-    record["format"] = json!(3);
+    record["format"] = json!(99);
     record["slots"] = json!([{"job": {"id": 1}, "state": "hibernating"}, null]);
     record["identity"]["tenant"] = json!("lab");
     record["attempt"]["shape"] = json!({"nodes": 2});
@@ -72,7 +75,7 @@ pub fn records_of_another_version(open: Open) {
         let job = job_of(&handed);
         let record = site.rewrite(&lease, *change);
         let unchanged =
-            || assert!(!record.contains("\"format\":3") || site.record(&lease) == record, "{what}: written");
+            || assert!(!record.contains("\"format\":99") || site.record(&lease) == record, "{what}: written");
 
         let row = site.row(&lease).unwrap_or_else(|| panic!("{what}: not listed"));
         assert_eq!((&row["slug"], &row["name"]), (&json!(lease.slug), &json!(lease.name)), "{what}");
@@ -120,7 +123,7 @@ pub fn a_newer_record_in_the_queue(open: Open) {
     let request = site.request("acquire", json!({"desired": lease.desired(), "keep": true, "config": config}));
     site.protocol(&request).refused("timed-out");
     let record = site.rewrite(&lease, |record| {
-        record["format"] = json!(3);
+        record["format"] = json!(99);
         record["priority"] = json!({"class": "batch"});
     });
     let job = site.job_in(&lease, "PENDING");

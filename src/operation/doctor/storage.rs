@@ -276,7 +276,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("state");
         state_dir(&path);
-        std::fs::write(path.join("format"), "2\n").unwrap();
+        Dir::open_root(&path).unwrap().write("format", b"2\n").unwrap();
         let findings = state_dir(&path);
         assert!(findings[0].is(Red) && findings[0].check.seen.contains("newer"), "{findings:?}");
     }
