@@ -1,6 +1,6 @@
-//! Sites on the campus, a real Slurm: at most two are brought up in a test run and shared by its tests.
+//! Sites on the campus, a real Slurm: at most three are brought up in a test run and shared by its tests.
 //!
-//! `SLURM_SANDBOX_CAMPUS=DIR` names where they are or are to be (`DIR/full`, `DIR/plain`); whoever sets it takes them
+//! `SLURM_SANDBOX_CAMPUS=DIR` names where they are or are to be (`DIR/full`, `DIR/plain`, `DIR/outside`); whoever sets it takes them
 //! down. Without it they lie in a directory of this process, and a small watcher takes them down when it has ended,
 //! however it ended.
 
@@ -28,6 +28,9 @@ struct Shared {
     /// Held for reading by every test, for writing by one that breaks what all share.
     gate: RwLock<()>,
 }
+
+/// The same for what breaks the connection to the login host, so that other tests need not wait for it.
+static OUTSIDE: Shared = Shared::new("outside", &["--acct", "none", "--kill-wait", "5"]);
 
 #[derive(Debug)]
 #[expect(dead_code, reason = "held, not read")]
@@ -85,7 +88,7 @@ fn directory() -> &'static Path {
             let path = PathBuf::from(format!("/tmp/slurm-sandbox-campus.{}", std::process::id()));
             // Its stdin ends when this process does.
             let script =
-                r#"cat >/dev/null; for c in full plain; do "$0" --root "$1/$c" down; done >/dev/null 2>&1; rmdir "$1""#;
+                r#"cat >/dev/null; for c in full plain outside; do "$0" --root "$1/$c" down; done >/dev/null 2>&1; rmdir "$1""#;
             let mut watcher = Command::new("setsid");
             watcher.args(["sh", "-c", script]).arg(tool()).arg(&path);
             let watcher = watcher.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -116,8 +119,12 @@ pub fn skipped(_scenario: &str) -> bool {
 
 impl Campus {
     #[track_caller]
-    pub fn new(setup: &Setup, client: &'static str) -> Campus {
-        let shared = if setup.accounting { &FULL } else { &PLAIN };
+    pub fn new(setup: &Setup, client: &'static str, apart: bool) -> Campus {
+        let shared = match (apart, setup.accounting) {
+            (true, _) => &OUTSIDE,
+            (false, true) => &FULL,
+            (false, false) => &PLAIN,
+        };
         let root = shared.root().to_owned();
         let pass = if setup.alone {
             Pass::Alone(shared.gate.write().unwrap_or_else(|poison| poison.into_inner()))

@@ -114,13 +114,13 @@ impl Site {
 
     #[track_caller]
     pub fn campus(setup: Setup) -> Site {
-        Site::on(Campus::new(&setup, "login"), setup)
+        Site::on(Campus::new(&setup, "login", false), setup)
     }
 
     /// A campus whose client is the laptop.
     #[track_caller]
     pub fn laptop(setup: Setup) -> Site {
-        Site::on(Campus::new(&setup, "laptop"), setup)
+        Site::on(Campus::new(&setup, "laptop", false), setup)
     }
 
     #[track_caller]
@@ -135,10 +135,10 @@ impl Site {
         Site { place, root, leases: Mutex::default(), env: Vec::new(), config: Mutex::default() }
     }
 
-    /// A laptop with connections of its own, which other tests neither use nor miss.
+    /// A laptop of a campus without accounting, with connections of its own, which other tests neither use nor miss.
     #[track_caller]
     pub fn laptop_apart(setup: Setup) -> Site {
-        let mut site = Site::laptop(setup);
+        let mut site = Site::on(Campus::new(&setup, "laptop", true), setup);
         site.client(&format!("mkdir -m 700 {}", site.runtime_dir())).ok();
         site.env.push(("XDG_RUNTIME_DIR".into(), site.runtime_dir()));
         site
