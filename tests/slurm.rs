@@ -29,7 +29,7 @@ mod laptop {
     crate::shared!(crate::scenarios::site::Site::laptop, crate::scenarios::laptop::skipped);
     // What only a client outside meets.
     crate::shared!(@ crate::scenarios::site::Site::laptop, crate::scenarios::campus::skipped,
-        connection: one_login twelve_at_once a_master_that_is_killed a_caller_killed_at_its_first_login a_network_that_is_cut
+        connection: one_login a_doctor_from_outside twelve_at_once a_master_that_is_killed a_caller_killed_at_its_first_login a_network_that_is_cut
             a_login_host_that_refuses_connections an_sbatch_whose_answer_is_lost a_key_that_is_refused
             a_connection_that_only_the_user_may_open;
         routes: every_way_from_a_laptop a_login_host_reached_from_itself sessions_of_their_own ways_that_lead_nowhere;

@@ -88,6 +88,31 @@ pub fn one_login(_: Open) {
     assert_eq!(site.logins() - before, 1);
 }
 
+/// What doctor sees of a login host, and that one trouble with it is told once.
+pub fn a_doctor_from_outside(_: Open) {
+    let site = Site::laptop_apart(ALONE);
+    let doctor = site.ask("doctor", json!({}));
+    let checks = doctor.ok()["checks"].as_array().expect("checks").clone();
+    let status = |checks: &[Value], name: &str| {
+        let check = checks.iter().find(|check| check["name"] == name);
+        check.unwrap_or_else(|| panic!("no check {name:?}"))["status"].as_str().unwrap().to_owned()
+    };
+    for name in ["login host", "clock", "one connection", "forwarding", "slurm commands", "controller", "private keys"]
+    {
+        assert_eq!(status(&checks, name), "ok", "{name}: {}", doctor.value);
+    }
+    let campus = site.on_campus();
+    let healed = Healed(&site);
+    site.kill_masters();
+    campus.control("svc", &["login", "stop", "sshd"]);
+    let doctor = site.ask("doctor", json!({}));
+    doctor.refused("doctor-red").says(&["login host", "Connection refused"]);
+    assert_eq!(doctor.error().text.matches("Connection refused").count(), 1, "{}", doctor.value);
+    assert!(!doctor.error().text.contains("squeue"), "{}", doctor.value);
+    drop(healed);
+    site.ask("doctor", json!({})).ok();
+}
+
 /// More calls at once than a connection takes sessions by default.
 pub fn twelve_at_once(_: Open) {
     let site = Site::laptop_apart(Setup { user: "bob", alone: false, ..ALONE });

@@ -162,11 +162,6 @@ impl Site {
         self.client_host() != "login"
     }
 
-    /// Whether doctor looks at this site: it does not look through a login host yet, so it finds no Slurm from outside.
-    pub fn has_doctor(&self) -> bool {
-        !self.is_outside()
-    }
-
     fn client_host(&self) -> &'static str {
         match &self.place {
             Place::Fake(_) => "login",
