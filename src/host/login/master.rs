@@ -1,7 +1,7 @@
 //! The one connection to a login host, shared by all processes of a user: an OpenSSH master at a stable place.
 //!
 //! ```text
-//! $XDG_RUNTIME_DIR/slurm-sandbox/ or /tmp/slurm-sandbox-<uid>/   0700
+//! /tmp/slurm-sandbox-<uid>/   0700
 //!   <hash>[-N]        the master's control socket; further ones only where the login host takes no more sessions
 //!   <hash>.lock       held while one is made
 //!   <hash>.failed     the last login that failed: when, why, and how often in a row it was refused
@@ -91,19 +91,11 @@ fn expanded(target: &LoginHost, path: &Path) -> Result<PathBuf, String> {
     path.ok_or_else(|| format!("ssh does not tell what controlPath means: {}", output.said()))
 }
 
-/// Our directory for sockets. A socket's path is at most about 100 characters long, so it cannot be in the state dir.
+/// Our directory for sockets. A socket's path is at most about 100 characters long, so it cannot be in the state dir. Nothing
+/// of the environment counts: acquire, the client's ssh and a service each have another, and would log in each.
 fn place() -> Result<Dir, String> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    let shared = PathBuf::from(format!("/tmp/slurm-sandbox-{}", nix::unistd::getuid()));
-    let places = runtime.map(|path| path.join("slurm-sandbox")).filter(|path| path.as_os_str().len() <= 70);
-    let mut said = String::new();
-    for path in places.into_iter().chain([shared]) {
-        match Dir::private_root(&path) {
-            Ok(dir) => return Ok(dir),
-            Err(error) => said = error.to_string(),
-        }
-    }
-    Err(format!("no place for ssh's control socket; set controlPath: {said}"))
+    let path = PathBuf::from(format!("/tmp/slurm-sandbox-{}", nix::unistd::getuid()));
+    Dir::private_root(&path).map_err(|error| format!("no place for ssh's control socket; set controlPath: {error}"))
 }
 
 /// ssh with what holds for every use of the login host: the user's configuration, and never a question.
