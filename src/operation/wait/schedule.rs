@@ -47,7 +47,9 @@ pub fn look_interval(waited: Duration, started: Option<Duration>) -> Duration {
         return Duration::from_millis(15);
     }
     Duration::from_millis(match waited.as_secs() {
-        0..10 => 100,
+        // Faster than a runner publishes, so that the start of its job is seen first.
+        0..5 => 50,
+        5..10 => 100,
         10..60 => 250,
         60..600 => 1000,
         _ => 2000,
@@ -82,6 +84,6 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(look_interval(seconds(1000), Some(Duration::ZERO)), Duration::from_millis(15));
         assert_eq!(look_interval(seconds(1000), Some(STARTING)), seconds(2));
-        assert_eq!(look_interval(seconds(1), None), Duration::from_millis(100));
+        assert_eq!(look_interval(seconds(1), None), Duration::from_millis(50));
     }
 }
