@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, judge, open_submission};
 use crate::lease::record::{Ended, Phase, Record};
 use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
-use crate::slurm::shared::Shared;
+use crate::slurm::shared::{Heard, Shared};
 use crate::slurm::{sacct, scancel, squeue};
 pub use submission::{NO_SBATCH, Runner, submit};
 
@@ -116,7 +116,22 @@ pub fn ask(record: &Record, deadline: Duration) -> View {
 
 /// The same, content with an answer that another process got at most `oldest` ago.
 pub fn ask_shared(record: &Record, shared: &Shared, oldest: Duration, deadline: Duration) -> View {
-    ask_by(record, deadline, |cluster| shared.list_user(&host(record), record.uid, cluster, oldest, deadline))
+    ask_by(record, deadline, |cluster| {
+        about(record, shared.list_user(&host(record), record.uid, cluster, oldest, deadline))
+    })
+}
+
+/// What an answer says about a record. One from before may not know its job yet, so what is missing in it is not denied.
+fn about(record: &Record, heard: Heard) -> Result<Listing, Unasked> {
+    match heard.listing {
+        Ok(listing)
+            if heard.old
+                && !listing.rows.iter().any(|row| record.related(row) || record.job.as_ref() == Some(&row.job)) =>
+        {
+            Err(Unasked("Slurm takes long to answer and is left alone for a while".to_owned()))
+        }
+        listing => listing,
+    }
 }
 
 fn ask_by(record: &Record, deadline: Duration, list: impl Fn(Option<&str>) -> Result<Listing, Unasked>) -> View {
@@ -323,6 +338,16 @@ mod tests {
         let view = view(&record, &listing(rows));
         learn(&mut record, &view, 2000);
         assert_eq!(farewell(&record, &view, 2000), expected);
+    }
+
+    #[test]
+    fn an_answer_from_before_the_submission_denies_nothing() {
+        let heard = |rows, old| Heard { listing: listing(rows), old };
+        let other =
+            || Row { job: JobId { id: 8, cluster: None }, name: "other".into(), comment: String::new(), ..row() };
+        assert!(about(&record(), heard(vec![other()], true)).is_err());
+        assert!(about(&record(), heard(vec![other()], false)).is_ok_and(|listing| listing.complete));
+        assert_eq!(about(&record(), heard(vec![other(), row()], true)), listing(vec![other(), row()]));
     }
 
     #[test]

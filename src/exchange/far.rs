@@ -106,7 +106,7 @@ fn parse(output: &Output) -> Option<Glance> {
         "endpoint" => Ok(Look::Endpoint(Err(crate::failure::one_line(&output.stderr_text())))),
         _ => Err(anyhow::anyhow!("a directory of the lease was replaced by something else")),
     };
-    Some(Glance { lost_permit: permit == "lost", answered: answered == "yes", look, unasked: None })
+    Some(Glance { lost_permit: permit == "lost", answered: answered == "yes", begun: false, look, unasked: None })
 }
 
 #[expect(clippy::too_many_arguments, reason = "the words of one command line")]

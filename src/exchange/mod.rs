@@ -79,6 +79,8 @@ pub struct Glance {
     pub lost_permit: bool,
     /// The marker is there.
     pub answered: bool,
+    /// The job's output is there, so it has started; never told by a login host, which answers at once by itself.
+    pub begun: bool,
     pub look: Result<Look>,
     /// Why the login host could not be asked; nothing else says anything then.
     pub unasked: Option<String>,
@@ -86,7 +88,7 @@ pub struct Glance {
 
 impl Glance {
     fn unasked(why: String) -> Glance {
-        Glance { lost_permit: false, answered: false, look: Ok(Look::Nothing), unasked: Some(why) }
+        Glance { lost_permit: false, answered: false, begun: false, look: Ok(Look::Nothing), unasked: Some(why) }
     }
 }
 
@@ -312,7 +314,10 @@ mod tests {
             std::fs::read_to_string(exchange.attempt_path().join("deadline")).unwrap(),
             "ttl=9\nidle=0\nstate=running\n"
         );
-        assert!(!exchange.has_lost_permit());
+        let begun = || exchange.glance(&Look::Nothing, Duration::ZERO).begun;
+        assert!(!begun());
+        std::fs::write(exchange.attempt_path().join("slurm-7.out"), "").unwrap();
+        assert!(begun() && !exchange.has_lost_permit());
         exchange.revoke().unwrap();
         assert!(!exchange.permit_path().exists() && exchange.has_lost_permit());
         exchange.remove().unwrap();

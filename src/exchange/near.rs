@@ -93,12 +93,13 @@ impl Near {
     }
 
     /// Looks for an endpoint by reading the directory, never by opening a name that may be missing: NFS remembers
-    /// for half a minute that a file was not there (hazards.md D1).
-    pub fn look(&self) -> Result<Look> {
+    /// for half a minute that a file was not there (hazards.md D1). `begun` is set when the job's output is there.
+    fn look(&self, begun: &mut bool) -> Result<Look> {
         let Some(attempt) = self.attempt_dir()? else {
             return Ok(Look::Nothing);
         };
         let names = attempt.names()?;
+        *begun = names.iter().any(|name| name.starts_with("slurm-") && name.ends_with(".out"));
         let has = |name: &str| names.iter().any(|found| found == name);
         if has(endpoint::FILE) {
             return Ok(Look::Endpoint(read(&attempt)));
@@ -133,7 +134,9 @@ impl Near {
     /// All that a wait looks for.
     pub fn glance(&self) -> Glance {
         let answered = self.attempt_dir().ok().flatten().is_some_and(|dir| dir.modified("answered").is_some());
-        Glance { lost_permit: self.has_lost_permit(), answered, look: self.look(), unasked: None }
+        let mut begun = false;
+        let look = self.look(&mut begun);
+        Glance { lost_permit: self.has_lost_permit(), answered, begun, look, unasked: None }
     }
 
     /// Removes all that is shared of this lease; only once its jobs have ended, or they would run into a void. What a

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::inventory::Inventory;
-use super::{Found, Options, load, now, progress, release};
+use super::inventory::{Entry, Inventory};
+use super::{Options, load, now, progress, release};
 use crate::allocation;
 use crate::config::login::LoginHost;
 use crate::exchange;
@@ -40,7 +40,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         let shared = inventory
             .leases
             .iter()
-            .filter_map(Found::record)
+            .filter_map(Entry::record)
             .map(|record| (record.submit.clone(), record.shared_dir.clone()));
         for (submit, root) in shared.chain([(None, store.path().join("shared"))]).collect::<BTreeSet<_>>() {
             exchange::sweep(&Host::of(submit.as_ref()), &root);
@@ -75,8 +75,9 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 }
 
 /// Removes a lease whose end is on record, unless another call works on it or it changed meanwhile.
-fn remove(store: &Store, found: &Found) -> Result<bool> {
-    let guard = match found.dir.lock(std::time::Duration::ZERO) {
+fn remove(store: &Store, found: &Entry) -> Result<bool> {
+    let Some(dir) = store.lease(&found.id)? else { return Ok(false) };
+    let guard = match dir.lock(std::time::Duration::ZERO) {
         Ok(Some(guard)) => guard,
         Ok(None) => return Ok(false),
         Err(error) if failure::of(&error).kind == Kind::NotFound => return Ok(false),
@@ -107,9 +108,11 @@ fn end_orphans(store: &Store, inventory: &Inventory, submit: Option<&LoginHost>,
             Err(Unasked(why)) => lines.push(format!("orphans were not looked for{}: {why}", host.shown())),
         }
     }
+    let known: BTreeSet<&LeaseId> = inventory.leases.iter().map(|lease| &lease.id).collect();
+    let recorded = |id: &LeaseId| Ok(known.contains(id) || load(store, id)?.is_some());
     for (submit, listing) in listings {
         let host = Host::of(submit);
-        let cancel = orphans(store, &host, listing, dry_run, &mut lines)?;
+        let cancel = orphans(store.instance(), &recorded, &host, listing, dry_run, &mut lines)?;
         if !dry_run
             && !cancel.is_empty()
             && let Err(why) = allocation::cancel(&host, &cancel, std::time::Duration::from_secs(12))
@@ -122,7 +125,8 @@ fn end_orphans(store: &Store, inventory: &Inventory, submit: Option<&LoginHost>,
 
 /// The jobs of a listing that are to be cancelled; what is decided about each is told.
 fn orphans(
-    store: &Store,
+    instance: &str,
+    recorded: &impl Fn(&LeaseId) -> Result<bool>,
     host: &Host,
     listing: &Listing,
     dry_run: bool,
@@ -131,11 +135,11 @@ fn orphans(
     let mut cancel: Vec<JobId> = Vec::new();
     for row in &listing.rows {
         let live = matches!(row.state.class(), Class::Queued | Class::Running | Class::Suspended);
-        let Some(word) = comment(&row.comment).filter(|word| live && word.instance == store.instance()) else {
+        let Some(word) = comment(&row.comment).filter(|word| live && word.instance == instance) else {
             continue;
         };
         let named_so = LeaseId::of_job_name(&row.name).as_ref() == Some(&word.lease_id);
-        if !named_so || load(store, &word.lease_id)?.is_some() || host.user().is_ok_and(|user| user.uid != row.uid) {
+        if !named_so || recorded(&word.lease_id)? || host.user().is_ok_and(|user| user.uid != row.uid) {
             continue;
         }
         let shown = format!("job {} of lease {}, which has no record", row.job, word.lease_id);

@@ -1,15 +1,16 @@
 //! All leases at once: one question to Slurm a cluster, however many leases there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Found, load, now, progress, release};
+use super::{load, now, progress, release};
 use crate::allocation::{self, Farewell, View};
 use crate::config::login::LoginHost;
 use crate::failure::{self, Kind};
 use crate::host::Host;
+use crate::lease::LeaseId;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Loaded, Store};
@@ -19,8 +20,55 @@ use crate::slurm::squeue;
 /// The leases of a state dir and what Slurm shows of them.
 #[derive(Debug)]
 pub struct Inventory {
-    pub leases: Vec<Found>,
-    listings: BTreeMap<Source, Result<Listing, Unasked>>,
+    pub leases: Vec<Entry>,
+    listings: BTreeMap<Source, Result<Indexed, Unasked>>,
+}
+
+/// A lease as it was read. Its directory is closed again: thousands of open ones are more than a process may have.
+#[derive(Debug)]
+pub struct Entry {
+    pub id: LeaseId,
+    pub loaded: Loaded,
+}
+
+impl Entry {
+    pub fn record(&self) -> Option<&Record> {
+        match &self.loaded {
+            Loaded::Whole(record) => Some(record),
+            Loaded::Damaged { .. } => None,
+        }
+    }
+}
+
+/// A listing whose rows are found by job and by name, so that a view does not cost a look at every row.
+#[derive(Debug)]
+struct Indexed {
+    listing: Listing,
+    by_job: HashMap<u64, Vec<usize>>,
+    by_name: HashMap<String, Vec<usize>>,
+}
+
+impl Indexed {
+    fn new(listing: Listing) -> Indexed {
+        let (mut by_job, mut by_name) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
+        for (index, row) in listing.rows.iter().enumerate() {
+            by_job.entry(row.job.id).or_default().push(index);
+            by_name.entry(row.name.clone()).or_default().push(index);
+        }
+        Indexed { listing, by_job, by_name }
+    }
+
+    /// The listing as if nothing but a record's own rows were in it: those of its job's id or of its job name. No other
+    /// row has anything to say about it.
+    fn of(&self, record: &Record) -> Listing {
+        let by_job = record.job.as_ref().and_then(|job| self.by_job.get(&job.id));
+        let by_name = self.by_name.get(&record.lease_id().job_name());
+        let mut indices: Vec<usize> = by_job.into_iter().chain(by_name).flatten().copied().collect();
+        indices.sort_unstable();
+        indices.dedup();
+        let rows = indices.iter().filter_map(|index| self.listing.rows.get(*index).cloned()).collect();
+        Listing { rows, complete: self.listing.complete }
+    }
 }
 
 /// Where a listing comes from: a login host, or here; and a cluster.
@@ -35,10 +83,10 @@ impl Inventory {
     pub fn take(store: &Store, deadline: Duration) -> Result<Inventory> {
         let mut leases = Vec::new();
         for id in store.ids()? {
-            leases.extend(load(store, &id)?);
+            leases.extend(load(store, &id)?.map(|found| Entry { id, loaded: found.loaded }));
         }
         let mut listings = BTreeMap::new();
-        let records = leases.iter().filter_map(Found::record).filter(|record| allocation::concerns_slurm(record));
+        let records = leases.iter().filter_map(Entry::record).filter(|record| allocation::concerns_slurm(record));
         let wanted = records.flat_map(|record| sources(record).map(|source| (source, record.uid)));
         for ((submit, cluster), uid) in wanted.collect::<BTreeMap<_, _>>() {
             let host = Host::of(submit.as_ref());
@@ -48,7 +96,7 @@ impl Inventory {
                 && found.rows.is_empty()
                 && let Some(record) = leases
                     .iter()
-                    .filter_map(Found::record)
+                    .filter_map(Entry::record)
                     .find(|r| r.submit == submit && r.job.as_ref().is_some_and(|job| job.cluster == cluster))
             {
                 // An empty answer is what a broken filter gives, so one job's own id confirms it.
@@ -67,24 +115,31 @@ impl Inventory {
                     in_cluster(&cluster)
                 ));
             }
-            listings.insert((submit, cluster), listing);
+            listings.insert((submit, cluster), listing.map(Indexed::new));
         }
         Ok(Inventory { leases, listings })
     }
 
     /// What Slurm shows of one record.
     pub fn view(&self, record: &Record) -> View {
-        let listings: Vec<_> = sources(record).filter_map(|source| self.listings.get(&source)).collect();
-        match listings[..] {
+        let listings = sources(record).filter_map(|source| self.listings.get(&source));
+        let own = |listing: &Result<Indexed, Unasked>| match listing {
+            Ok(indexed) => Ok(indexed.of(record)),
+            Err(unasked) => Err(unasked.clone()),
+        };
+        let listings: Vec<_> = listings.map(own).collect();
+        match &listings[..] {
             [] => View { observation: Observation::Unasked("Slurm was not asked".into()), strays: vec![] },
             [one] => allocation::view(record, one),
-            _ => allocation::view(record, &allocation::merge(listings.into_iter())),
+            several => allocation::view(record, &allocation::merge(several.iter())),
         }
     }
 
     /// The listings, each with the login host that gave it.
     pub fn listings(&self) -> impl Iterator<Item = (Option<&LoginHost>, &Listing)> {
-        self.listings.iter().filter_map(|((submit, _), listing)| Some((submit.as_ref(), listing.as_ref().ok()?)))
+        self.listings
+            .iter()
+            .filter_map(|((submit, _), listing)| Some((submit.as_ref(), &listing.as_ref().ok()?.listing)))
     }
 
     /// Writes down what the listings prove, and finishes or repeats what releases have left: lost cancellations in
@@ -105,7 +160,11 @@ impl Inventory {
                 settled.push(found);
                 continue;
             }
-            let guard = match found.dir.lock(Duration::ZERO) {
+            let Some(dir) = store.lease(&found.id)? else {
+                settled.push(found);
+                continue;
+            };
+            let guard = match dir.lock(Duration::ZERO) {
                 Ok(Some(guard)) => guard,
                 held => {
                     let lost = held.err().map(|error| failure::of(&error)).filter(|it| it.kind != Kind::NotFound);
@@ -137,7 +196,7 @@ impl Inventory {
                 cancel.entry(current.submit.clone()).or_default().extend(view.strays);
             }
             drop(guard);
-            settled.push(Found { loaded: Loaded::Whole(Box::new(current)), dir: found.dir });
+            settled.push(Entry { loaded: Loaded::Whole(Box::new(current)), id: found.id });
         }
         self.leases = settled;
         for (submit, jobs) in cancel.iter().filter(|(_, jobs)| !jobs.is_empty()) {
@@ -151,4 +210,52 @@ impl Inventory {
 
 fn in_cluster(cluster: &Option<String>) -> String {
     cluster.as_ref().map(|name| format!(" (cluster {name})")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::record::tests::record;
+    use crate::slurm::job::{Row, State};
+
+    fn row(id: u64, name: &str, comment: &str) -> Row {
+        Row {
+            job: JobId { id, cluster: None },
+            state: State::new("RUNNING"),
+            reason: "None".into(),
+            node: "n1".into(),
+            submitted: None,
+            start: None,
+            end: None,
+            partition: "batch".into(),
+            directory: "/".into(),
+            uid: record().uid,
+            name: name.into(),
+            comment: comment.into(),
+        }
+    }
+
+    #[test]
+    fn a_view_of_a_records_own_rows_is_that_of_the_whole_listing() {
+        let mut record = record();
+        let (name, word) = (record.lease_id().job_name(), record.comment_word("13b13c65"));
+        let older = word.replace(record.attempt.nonce.as_str(), "ffeeddccbbaa0011");
+        let rows = vec![
+            row(1, "other", ""),
+            row(2, &name, &word),
+            row(3, &name, &older),
+            row(4, "cbx-000000000000", &word),
+            row(5, &name, "cbx:x y"),
+        ];
+        for complete in [true, false] {
+            let listing = Listing { rows: rows.clone(), complete };
+            let indexed = Indexed::new(listing.clone());
+            for job in [None, Some(1), Some(2), Some(3), Some(9)] {
+                record.job = job.map(|id| JobId { id, cluster: None });
+                let (part, whole) = (Ok(indexed.of(&record)), Ok(listing.clone()));
+                let (part, whole) = (allocation::view(&record, &part), allocation::view(&record, &whole));
+                assert_eq!((part.observation, part.strays), (whole.observation, whole.strays), "{job:?}");
+            }
+        }
+    }
 }

@@ -30,6 +30,13 @@ const MOST_BACK_OFF: Duration = Duration::from_secs(60);
 /// A listing of 5,000 jobs is 1 MiB long.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// An answer, and whether it is older than the caller wished: a slow controller is left alone, so this is all there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    pub listing: Result<Listing, Unasked>,
+    pub old: bool,
+}
+
 /// The place where answers are shared.
 #[derive(Debug)]
 pub struct Shared {
@@ -57,7 +64,7 @@ impl Shared {
         crate::config::value::is_word(&boot, "-").then_some(Shared { cache, boot })
     }
 
-    /// A listing that was asked for at most `oldest` ago, or a new one.
+    /// A listing that was asked for at most `oldest` ago, or a new one; an old one while a slow controller is left alone.
     pub fn list_user(
         &self,
         host: &Host,
@@ -65,7 +72,7 @@ impl Shared {
         cluster: Option<&str>,
         oldest: Duration,
         deadline: Duration,
-    ) -> Result<Listing, Unasked> {
+    ) -> Heard {
         let key = format!("{}-{}-{uid}-{}", self.boot, host.key(), cluster.unwrap_or("local"));
         let started = uptime();
         loop {
@@ -75,17 +82,16 @@ impl Shared {
             {
                 let took = Duration::from_millis(head.came - head.asked.min(head.came));
                 let back_off = (took * BACK_OFF_FACTOR).min(MOST_BACK_OFF);
-                if now - head.asked.min(now) <= oldest.as_millis() as u64
-                    || now - head.came < back_off.as_millis() as u64
-                {
-                    return squeue::listing(&head.into_answer(stdout), cluster);
+                let old = now - head.asked.min(now) > oldest.as_millis() as u64;
+                if !old || now - head.came < back_off.as_millis() as u64 {
+                    return Heard { listing: squeue::listing(&head.into_answer(stdout), cluster), old };
                 }
             }
             if self.claim(&key, deadline) || now - started > deadline.as_millis() as u64 {
                 let answer = squeue::ask_user(host, uid, cluster, deadline);
                 self.publish(&key, now, &answer);
                 self.cache.unlink(&format!("asking-{key}")).ok();
-                return squeue::listing(&answer, cluster);
+                return Heard { listing: squeue::listing(&answer, cluster), old: false };
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
@@ -175,7 +181,7 @@ mod tests {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 5, &Ok((String::new(), true)));
         let young = shared.list_user(&Host::Here, 7, None, Duration::from_secs(30), Duration::from_secs(1));
-        assert_eq!(young, Ok(Listing { rows: vec![], complete: true }));
+        assert_eq!(young, Heard { listing: Ok(Listing { rows: vec![], complete: true }), old: false });
     }
 
     #[test]
@@ -183,7 +189,15 @@ mod tests {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 20_000, &Err(Unasked("hung".into())));
         let answer = shared.list_user(&Host::Here, 7, None, Duration::ZERO, Duration::from_secs(1));
-        assert_eq!(answer, Err(Unasked("hung".into())));
+        assert_eq!(answer, Heard { listing: Err(Unasked("hung".into())), old: true });
+    }
+
+    #[test]
+    fn an_answer_from_before_is_told_apart_while_a_slow_controller_is_left_alone() {
+        let (_temp, shared) = shared();
+        stored(&shared, 1000, 20_000, &Ok((String::new(), true)));
+        let answer = shared.list_user(&Host::Here, 7, None, Duration::from_secs(2), Duration::from_secs(1));
+        assert!(answer.old && answer.listing.is_ok());
     }
 
     #[test]

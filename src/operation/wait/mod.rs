@@ -5,6 +5,7 @@
 
 mod prove;
 mod schedule;
+mod turns;
 mod words;
 
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::config::Settings;
 use crate::config::connection::{Connection, Route};
 use crate::exchange::{Exchange, Look};
 use crate::failure::{self, Failure, Kind};
+use crate::files::{Dir, random_hex};
 use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, judge};
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
@@ -25,7 +27,7 @@ use crate::slurm::job::{Hope, hope};
 use crate::slurm::shared::Shared;
 use crate::slurm::squeue;
 use schedule::{
-    EAGER_INTERVAL, FRESH_ANSWER, LAST_WORD_AGE, TROUBLE_PATIENCE, ask_after, look_interval, oldest_answer,
+    EAGER_INTERVAL, FRESH_ANSWER, LAST_WORD_AGE, TROUBLE_PATIENCE, ask_after, jittered, look_interval, oldest_answer,
 };
 pub use words::failure_of_end;
 
@@ -45,6 +47,10 @@ pub struct Wait<'a> {
     pub doing: &'static str,
     pub deadline: Instant,
     shared: Option<Shared>,
+    /// Where logins take turns.
+    turns: Option<Dir>,
+    /// Random, for the jitter of all gaps.
+    seed: u8,
     started: Instant,
     asked: Option<Instant>,
     /// Ask at this time even where the schedule would wait.
@@ -62,6 +68,8 @@ pub struct Wait<'a> {
     answered: bool,
     /// Whether the login host could not be asked the last time.
     lost: bool,
+    /// Since when the job's output is there.
+    begun: Option<Instant>,
 }
 
 impl<'a> Wait<'a> {
@@ -75,6 +83,8 @@ impl<'a> Wait<'a> {
     ) -> Wait<'a> {
         Wait {
             shared: store.cache().ok().and_then(Shared::open),
+            turns: store.cache().ok(),
+            seed: random_hex(1).ok().and_then(|hex| u8::from_str_radix(&hex, 16).ok()).unwrap_or_default(),
             options,
             settings,
             dir,
@@ -92,6 +102,7 @@ impl<'a> Wait<'a> {
             seen: Look::Nothing,
             answered: false,
             lost: false,
+            begun: None,
         }
     }
 
@@ -140,7 +151,8 @@ impl<'a> Wait<'a> {
             // A login host has done the waiting.
             if patience.is_zero() {
                 let left = self.deadline.saturating_duration_since(Instant::now());
-                std::thread::sleep(look_interval(self.started.elapsed()).min(left));
+                let begun = self.begun.map(|at| at.elapsed());
+                std::thread::sleep(look_interval(self.started.elapsed(), begun).min(left));
             }
         }
     }
@@ -239,6 +251,9 @@ impl<'a> Wait<'a> {
             return Err(self.being_released(record).into());
         }
         self.answered = glance.answered;
+        if glance.begun {
+            self.begun.get_or_insert_with(Instant::now);
+        }
         match glance.look {
             _ if record.endpoint.is_some() => Ok(Look::Nothing),
             Ok(look) => {
@@ -267,9 +282,9 @@ impl<'a> Wait<'a> {
         match self.asked {
             // A resolve is often about a job that has ended, which is an error at once.
             None if eager || self.doing == "resolving" => Duration::ZERO,
-            None => ask_after(None).max(floor).saturating_sub(self.started.elapsed()),
+            None => self.gap(None).max(floor).saturating_sub(self.started.elapsed()),
             Some(last) => {
-                let due = if eager { EAGER_INTERVAL } else { ask_after(Some(last - self.started)) };
+                let due = if eager { EAGER_INTERVAL } else { self.gap(Some(last - self.started)) };
                 let due = match self.ask_at {
                     Some(at) => due.min(at.saturating_duration_since(last)),
                     None => due,
@@ -277,6 +292,10 @@ impl<'a> Wait<'a> {
                 due.max(floor).saturating_sub(last.elapsed())
             }
         }
+    }
+
+    fn gap(&self, last: Option<Duration>) -> Duration {
+        jittered(ask_after(last), self.seed)
     }
 
     /// How old the answer of another process may be: fresh where something has just happened, never from before the

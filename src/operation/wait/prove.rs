@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Wait, now, progress};
+use super::{Wait, now, progress, turns};
 use crate::allocation::View;
 use crate::config::EndpointHost;
 use crate::config::connection::{Connection, Route};
@@ -65,7 +65,10 @@ impl Wait<'_> {
                 .remedy("set sshUser, and keep the program and the state dir at paths of plain letters")
                 .into());
         };
-        let problem = match ssh::probe(&ssh, self.dir.has_known_hosts()) {
+        let turn = turns::take(self.turns.as_ref(), self.deadline);
+        let proof = ssh::probe(&ssh, self.dir.has_known_hosts());
+        drop(turn);
+        let problem = match proof {
             Probe::Ready => return self.hand_out(record, view, ssh).map(Some),
             Probe::Unreachable(said) => (
                 "no login on its sshd succeeds; check that this machine reaches the node, or set sshMode, loginHost or endpointHost",

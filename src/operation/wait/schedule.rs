@@ -31,10 +31,25 @@ pub fn oldest_answer(gap: Duration) -> Duration {
     gap * 9 / 10
 }
 
-/// How often the directory is read: often while a start is likely, rarely in a long queue.
-pub fn look_interval(waited: Duration) -> Duration {
+/// A gap with its jitter: up to a tenth longer, the same in all of one wait, so that waits of several users, hosts and
+/// state dirs that began together do not ask together for ever. `seed` is random.
+pub fn jittered(gap: Duration, seed: u8) -> Duration {
+    gap + gap * u32::from(seed) / 2550
+}
+
+/// How long after the job's start its files are looked for eagerly: the default runner publishes within a fifth of a second.
+const STARTING: Duration = Duration::from_secs(3);
+
+/// How often the directory is read: often while a start is likely, rarely in a long queue. `started` is how long the
+/// output of the job has been seen, which Slurm makes when it starts.
+pub fn look_interval(waited: Duration, started: Option<Duration>) -> Duration {
+    if started.is_some_and(|since| since < STARTING) {
+        return Duration::from_millis(15);
+    }
     Duration::from_millis(match waited.as_secs() {
-        0..10 => 100,
+        // Faster than a runner publishes, so that the start of its job is seen first.
+        0..5 => 50,
+        5..10 => 100,
         10..60 => 250,
         60..600 => 1000,
         _ => 2000,
@@ -55,5 +70,20 @@ mod tests {
         }
         assert_eq!(times[..6], [3, 5, 10, 20, 30, 90]);
         assert!(times.len() <= 36, "{} questions in half an hour", times.len());
+    }
+
+    #[test]
+    fn jitter_makes_a_gap_a_little_longer_and_never_shorter() {
+        let gap = Duration::from_secs(60);
+        assert_eq!([0, 255].map(|seed| jittered(gap, seed)), [gap, Duration::from_secs(66)]);
+        assert!((0..=255).all(|seed| (gap..=gap * 11 / 10).contains(&jittered(gap, seed))));
+    }
+
+    #[test]
+    fn a_job_that_has_just_started_is_looked_at_often() {
+        let seconds = Duration::from_secs;
+        assert_eq!(look_interval(seconds(1000), Some(Duration::ZERO)), Duration::from_millis(15));
+        assert_eq!(look_interval(seconds(1000), Some(STARTING)), seconds(2));
+        assert_eq!(look_interval(seconds(1), None), Duration::from_millis(50));
     }
 }

@@ -1,0 +1,371 @@
+"""Turns what was measured into tables and plots: median, quartiles and number of runs, each beside the bare command that
+was measured in the same minutes, and beside its target. Nothing fails here: a figure that misses its target says so."""
+
+import json
+import os
+import re
+import statistics
+import sys
+
+SECTIONS = ["startup", "list", "acquire", "controller", "crowd", "release", "ssh", "binary"]
+
+
+def quartiles(values):
+    if len(values) < 2:
+        return values[0], values[0]
+    cut = statistics.quantiles(values, n=4, method="inclusive")
+    return cut[0], cut[2]
+
+
+def number(value):
+    if value == 0:
+        return "0"
+    digits = 3
+    text = f"{value:.{digits}g}"
+    return f"{float(text):.0f}" if abs(value) >= 100 else text
+
+
+UNITS = {"s": (1, "s"), "ms": (1e3, "ms"), "MiB": (1 / 2**20, "MiB"), "MB/s": (1.048576, "MB/s"), "": (1, "")}
+
+
+def spread(values, unit):
+    factor, name = UNITS[unit]
+    values = [value * factor for value in values]
+    low, high = quartiles(values)
+    median = number(statistics.median(values))
+    if len(values) == 1:
+        return f"{median} {name} (n 1)".replace("  ", " ")
+    return f"{median} {name} ({number(low)}–{number(high)}, n {len(values)})".replace("  ", " ")
+
+
+def median(values):
+    return statistics.median(values) if values else None
+
+
+class Report:
+    def __init__(self, results):
+        self.results = results
+        self.tables, self.verdicts = {}, []
+
+    def samples(self, section, name):
+        return self.results.get(section, {}).get("samples", {}).get(name, [])
+
+    def facts(self, section):
+        return self.results.get(section, {}).get("facts", {})
+
+    def table(self, section, head, rows):
+        rows = [row for row in rows if row]
+        if rows:
+            self.tables.setdefault(section, []).append((head, rows))
+
+    def versus(self, section, what, ours, bare, unit, target=None):
+        """A row: ours, bare, their ratio, and whether a target (text, whether met) is met."""
+        own, other = self.samples(section, ours), self.samples(section, bare) if bare else []
+        if not own:
+            return None
+        ratio = number(median(own) / median(other)) if other else "–"
+        return [what, spread(own, unit), spread(other, unit) if other else "–", ratio, self.judged(section, what, target)]
+
+    def judged(self, section, what, target):
+        if not target:
+            return "–"
+        text, met = target
+        self.verdicts.append((section, what, text, met))
+        return f"{text}: {'met' if met else '**not met**'}"
+
+    # ------------------------------------------------------------ sections
+
+    HEAD = ["what", "slurm-sandbox", "bare", "ratio", "target"]
+
+    def against(self, section, what, name, unit):
+        values = self.samples(section, name)
+        return [f"{what}, the other adapter", spread(values, unit), "–", "–", "–"] if values else None
+
+    def startup(self):
+        def at_most(name, limit, text, unit):
+            values = self.samples("startup", name)
+            return (text, median(values) * UNITS[unit][0] <= limit) if values else None
+
+        rows = []
+        for case in ("list, no lease", "resolve, no such lease"):
+            rows.append(self.versus("startup", f"{case}: CPU", f"{case}: cpu", "nothing: bare true: cpu", "ms",
+                                    at_most(f"{case}: cpu", 3, "≤ 3 ms", "ms")))
+            rows.append(self.versus("startup", f"{case}: wall", f"{case}: wall", "nothing: bare true: wall", "ms"))
+            rows.append(self.versus("startup", f"{case}: memory", f"{case}: memory", None, "MiB",
+                                    at_most(f"{case}: memory", 8, "≤ 8 MiB", "MiB")))
+        own, bare = self.samples("startup", "list, one lease: cpu"), self.samples("startup", "bare squeue, one job: cpu")
+        if own and bare:
+            extra = (median(own) - median(bare)) * 1e3
+            rows.append(self.versus("startup", "list, one lease: CPU, squeue's included", "list, one lease: cpu",
+                                    "bare squeue, one job: cpu", "ms",
+                                    (f"{number(extra)} ms over squeue, ≤ 5 ms", extra <= 5)))
+            rows.append(self.versus("startup", "list, one lease: wall", "list, one lease: wall", "bare squeue, one job: wall", "ms"))
+            rows.append(self.versus("startup", "list, one lease: memory", "list, one lease: memory", None, "MiB"))
+        for case, unit in (("cpu", "ms"), ("wall", "ms"), ("memory", "MiB")):
+            rows.append(self.against("startup", f"list: {case}", f"against: list: {case}", unit))
+            rows.append(self.against("startup", f"resolve: {case}", f"against: resolve: {case}", unit))
+        self.table("startup", self.HEAD, rows)
+
+    def list(self):
+        rows = []
+        for count in self.facts("list").get("counts", []):
+            bare = median(self.samples("list", f"squeue {count}: wall"))
+            limit = 2 * bare + 20e-6 * count
+            for name in ("list", "cleanup"):
+                own = median(self.samples("list", f"{name} {count}: wall"))
+                rows.append(self.versus("list", f"{name} of {count}", f"{name} {count}: wall", f"squeue {count}: wall", "ms",
+                                        (f"≤ {number(limit * 1e3)} ms", own <= limit)))
+        self.table("list", self.HEAD, rows)
+
+    def acquire(self):
+        get = lambda name: self.samples("acquire", name)
+        login = median(get("bare login"))
+        if login is None:
+            return
+        answer, listens = median(get("first line to answer")), median(get("sshd published to answer"))
+        probes = get("first probe of the client succeeds")
+        rows = [
+            self.versus("acquire", "call to answer", "call to answer", None, "s"),
+            self.versus("acquire", "call to first line of the script", "call to first line", "bare sbatch to first line", "s"),
+            self.versus("acquire", "first line to sshd published", "first line to sshd published", None, "s"),
+            self.versus("acquire", "first line to answer, beside one login", "first line to answer", "bare login", "s",
+                        ("≤ 0.4 s", answer <= 0.4)),
+            self.versus("acquire", "sshd published to answer, beside one login", "sshd published to answer", "bare login", "s",
+                        (f"≤ 0.15 s + a login = {number(0.15 + login)} s", listens <= 0.15 + login)),
+            ["the client's first probe after the answer", f"{sum(probes)} of {len(probes)} succeed", "–", "–",
+             self.judged("acquire", "first probe", ("all", sum(probes) == len(probes)))],
+            self.versus("acquire", "CPU of a call, ssh, ssh-keygen and Slurm's commands included", "cpu", None, "ms"),
+            self.against("acquire", "call to answer", "against: call to answer", "s"),
+        ]
+        self.table("acquire", self.HEAD, rows)
+
+    def controller(self):
+        parts = {count: self.results[f"controller-{count}"] for count in (1, 10, 100) if f"controller-{count}" in self.results}
+        if not parts:
+            return
+        base = next(iter(parts.values()))["facts"]
+        rows = []
+        first = parts.get(1, next(iter(parts.values())))["facts"]["questions"]
+        for count, part in parts.items():
+            facts = part["facts"]
+            asked, minutes = facts["questions"][-1], facts["points"][-1]
+            at = dict(zip(facts["points"], facts["questions"]))
+            rows.append([f"{count} waiting", f"{number(at.get(1, asked))}", f"{number(asked)}", f"{number(minutes)}",
+                         f"{number(asked / minutes)}", f"{number(asked * facts['rpcs of one squeue'] / minutes)}",
+                         f"{facts['still waiting']} of {count}",
+                         self.judged("controller", f"{count} waiting", ("no growth", asked <= first[-1] * 1.25 + 1))
+                         if count > 1 else "–"])
+        self.table("controller", ["leases, each its own process", "questions in the first minute", "in all", "minutes",
+                                  "questions a minute", "RPCs a minute", "waiting at the end", "target"], rows)
+        rows = [[f"one bare {name}", number(base[f"rpcs of one {name}"])] for name in ("squeue", "sbatch")]
+        ends = [part["facts"].get("rpcs of a release of one that waits") for part in parts.values()]
+        if any(ends):
+            rows.append(["release of a lease that waits", number(max(end for end in ends if end))])
+        self.table("controller", ["call", "RPCs at slurmctld"], rows)
+        for name in sorted(self.results):
+            if name.startswith("minutes-"):
+                facts = self.results[name]["facts"]
+                asked, minutes = facts["questions"][-1], facts["points"][-1]
+                verdict = self.judged("controller", f"{number(minutes)} minutes", ("≤ 40", asked <= 40)) if minutes >= 30 else "–"
+                self.table("controller", ["leases waiting", "minutes", "squeue calls in all", "target"],
+                           [[name.split("-")[1], number(minutes), number(asked), verdict]])
+
+    def crowd(self):
+        rows, lines = [], []
+        facts = self.facts("crowd")
+        for count in (1, 10, 100):
+            name = f"acquire {count} at once"
+            if not self.samples("crowd", name):
+                continue
+            rows.append([f"{count} at once", spread(self.samples("crowd", name), "s"),
+                         spread(self.samples("crowd", f"each of {count} acquires"), "s"),
+                         spread(self.samples("crowd", f"sbatch {count} at once"), "s"),
+                         spread(self.samples("crowd", f"sbatch {count} one after the other"), "s"),
+                         spread(self.samples("crowd", f"login {count} at once"), "s")])
+            failed, twice = facts[f"failures of {count}"], facts[f"duplicates of {count}"]
+            places, jobs = facts[f"places of {count}"], facts[f"jobs of {count}"]
+            once = twice == 0 and places == jobs == count - failed
+            lines.append([f"{count} at once", str(failed), str(twice), f"{jobs} jobs, {places} endpoints",
+                          str(facts[f"logins that fail of {count}"]),
+                          self.judged("crowd", f"{count} at once", ("none fails, none twice", failed == 0 and once))])
+        self.table("crowd", ["acquires", "all answered after", "each", "sbatch alone, at once", "sbatch alone, one after the other",
+                             "bare logins, at once"], rows)
+        self.table("crowd", ["acquires", "failed", "with two jobs", "distinct", "logins that fail afterwards", "target"], lines)
+
+    def release(self):
+        rows = [self.versus("acquire", "one", "release, one after the other", "bare scancel to ended", "s")]
+        for count in (1, 10, 100):
+            bare = f"bare scancel {count} at once to ended"
+            rows.append(self.versus("crowd", f"{count} at once, all ended", f"release {count} at once", bare, "s"))
+            rows.append(self.versus("crowd", f"each of {count} at once", f"each of {count} releases", None, "s"))
+        for count in (100, 10, 1):
+            part = self.results.get(f"controller-{count}")
+            if part and part["samples"].get("release of one that waits"):
+                took = part["facts"]["release of all that wait, one after the other"]
+                rows.append([f"{count} that wait, one after the other", f"{number(took)} s: {spread(part['samples']['release of one that waits'], 's')} each",
+                             "–", "–", "–"])
+                break
+        stubborn = self.samples("stubborn", "release of a job that ignores TERM")
+        if stubborn:
+            rows.append(self.versus("stubborn", "of a job that ignores TERM", "release of a job that ignores TERM", None, "s",
+                                    ("≤ 20 s", median(stubborn) <= 20)))
+            rows.append(self.versus("stubborn", "until list shows that job no more (KillWait 30 s)", "until it is no more listed", None, "s"))
+        rows.append(self.against("acquire", "one", "against: release", "s"))
+        self.table("release", self.HEAD, rows)
+
+    def ssh(self):
+        facts = self.facts("ssh")
+        if not facts:
+            return
+        rows = []
+        for (name, hands), (_, sessions) in zip(facts["handshakes"], facts["sessions"]):
+            rows.append([name, str(hands), str(sessions)])
+        later = sum(hands for _, hands in facts["handshakes"][1:])
+        most = max(sessions for _, sessions in facts["sessions"])
+        rows.append(["target", self.judged("ssh", "handshakes with a live connection", ("0 with a live connection", later == 0)),
+                     self.judged("ssh", "sessions an operation", ("1", most <= 1))])
+        self.table("ssh", ["operation, in this order", "handshakes", "sessions"], rows)
+        here, there = median(self.samples("ssh", "acquire from here")), median(self.samples("ssh", "acquire on the login host"))
+        close = (f"{number(here - there)} s more, ≤ 0.3 s", here - there <= 0.3) if here and there else None
+        over = lambda ours, bare: (median(self.samples("ssh", ours)) - median(self.samples("ssh", bare))) * 1e3
+        rows = [
+            self.versus("ssh", "list, beside squeue through the same connection", "list", "bare squeue through the master", "ms"),
+            self.versus("ssh", "list, beside squeue in a login shell through it", "list", "bare squeue in a login shell through the master", "ms"),
+            self.versus("ssh", "acquire, beside the same on the login host", "acquire from here", "acquire on the login host", "s", close),
+            self.versus("ssh", "login to command: connect, beside ssh -W", "login: connect", "login: bare ssh -W", "ms"),
+            self.versus("ssh", "login to command: stdio, beside srun alone", "login: stdio", "login: bare srun", "ms"),
+            self.versus("ssh", "login to command: direct, on the login host", "login: direct, on the login host", None, "ms"),
+        ]
+        for way, word in (("down", "from the job"), ("up", "to the job")):
+            rows.append(self.versus("ssh", f"throughput {word}: connect, beside ssh -W", f"{way}: connect", f"{way}: bare ssh -W", "MB/s"))
+            rows.append(self.versus("ssh", f"throughput {word}: stdio, beside srun alone", f"{way}: stdio", f"{way}: bare srun", "MB/s"))
+        self.table("ssh", self.HEAD, rows)
+        if self.samples("ssh", "list"):
+            self.table("ssh", ["list over bare squeue", "ms"],
+                       [["through the same connection", number(over("list", "bare squeue through the master"))],
+                        ["in a login shell through it", number(over("list", "bare squeue in a login shell through the master"))]])
+
+    def binary(self):
+        facts = self.facts("binary")
+        rows = [[name, value] for name, value in facts.get("rows", [])]
+        self.table("binary", ["what", "figure"], rows)
+
+    def make(self):
+        for section in SECTIONS:
+            getattr(self, section)()
+
+    # ------------------------------------------------------------ writing
+
+    def text(self, section):
+        parts = []
+        for head, rows in self.tables.get(section, []):
+            lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+            parts.append("\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]))
+        return "\n\n".join(parts)
+
+    def summary(self):
+        meta = self.results.get("meta", {})
+        rows = [[name, meta[name]] for name in ("date", "command", "site", "machine", "versions", "load") if name in meta]
+        missed = [f"{section}: {what} ({text})" for section, what, text, met in self.verdicts if not met]
+        rows.append(["targets", f"{sum(met for *_, met in self.verdicts)} of {len(self.verdicts)} met"
+                     + (f"; not met: {'; '.join(missed)}" if missed else "")])
+        lines = ["| | |", "|---|---|"] + [f"| {name} | {value} |" for name, value in rows]
+        return "\n".join(lines)
+
+    def show(self):
+        for section in SECTIONS:
+            if section in self.tables:
+                print(f"\n{section}\n")
+                for head, rows in self.tables[section]:
+                    cells = [head] + [[str(cell).replace("**", "") for cell in row] for row in rows]
+                    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+                    for row in cells:
+                        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+                    print()
+        print(re.sub(r"\|[-|]+\|\n|\| \| \|\n", "", self.summary()))
+
+    def write(self, path):
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        for name, body in [("summary", self.summary()), *((section, self.text(section)) for section in SECTIONS)]:
+            if body:
+                begin, end = f"<!-- bench {name} -->", f"<!-- end {name} -->"
+                text = re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: f"{begin}\n{body}\n{end}", text, flags=re.S)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    # ------------------------------------------------------------ plots
+
+    def plots(self, directory):
+        try:
+            import matplotlib
+        except ImportError:
+            print("no plots: python3-matplotlib is not installed", file=sys.stderr)
+            return
+        matplotlib.use("svg")
+        from matplotlib import pyplot
+        pyplot.rcParams.update({"svg.hashsalt": "slurm-sandbox", "font.size": 9, "figure.figsize": (6.4, 3.6), "axes.grid": True,
+                                "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False})
+        os.makedirs(directory, exist_ok=True)
+
+        def save(name):
+            pyplot.legend(frameon=False)
+            pyplot.tight_layout()
+            pyplot.savefig(f"{directory}/{name}.svg", metadata={"Date": None})
+            pyplot.close()
+
+        def band(counts, values, label, **style):
+            line, = pyplot.plot(counts, [median(each) for each in values], "o-", label=label, markersize=4, **style)
+            low, high = zip(*(quartiles(each) for each in values))
+            pyplot.fill_between(counts, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
+
+        counts = self.facts("list").get("counts", [])
+        if len(counts) > 1:
+            for name, label in (("squeue", "bare squeue"), ("list", "list"), ("cleanup", "cleanup")):
+                band(counts, [[s * 1e3 for s in self.samples("list", f"{name} {count}: wall")] for count in counts], label)
+            target = [2e3 * median(self.samples("list", f"squeue {count}: wall")) + 0.02 * count for count in counts]
+            pyplot.plot(counts, target, "k--", linewidth=1, label="target: 2 × squeue + 20 µs a lease")
+            pyplot.xscale("log")
+            pyplot.yscale("log")
+            pyplot.xlabel("leases")
+            pyplot.ylabel("wall time, ms")
+            save("list")
+
+        drawn = False
+        for name in sorted(self.results, key=lambda text: (len(text), text)):
+            prefix, _, count = name.partition("-")
+            if prefix == "minutes" or prefix == "controller" and not any(other.startswith("minutes-") for other in self.results):
+                facts = self.results[name]["facts"]
+                pyplot.step([0, *facts["points"]], [0, *facts["questions"]], where="post", label=f"{count} waiting")
+                drawn = True
+        if drawn:
+            if pyplot.xlim()[1] > 29:
+                pyplot.axhline(40, color="k", linestyle="--", linewidth=1, label="target for 30 minutes: 40")
+            pyplot.xlabel("minutes")
+            pyplot.ylabel("squeue calls, all processes together")
+            save("controller")
+
+        counts = [count for count in (1, 10, 100) if self.samples("crowd", f"acquire {count} at once")]
+        if len(counts) > 1:
+            for name, label in (("acquire", "acquire"), ("login", "bare logins"), ("release", "release"), ("sbatch", "bare sbatch")):
+                band(counts, [self.samples("crowd", f"{name} {count} at once") for count in counts], f"{label}, all at once")
+            pyplot.xscale("log")
+            pyplot.yscale("log")
+            pyplot.xlabel("calls at once, each its own process")
+            pyplot.ylabel("seconds until the last has ended")
+            save("crowd")
+
+
+def main():
+    results, document, pictures = sys.argv[1], sys.argv[2], sys.argv[3]
+    with open(results, encoding="utf-8") as file:
+        report = Report(json.load(file))
+    report.make()
+    report.show()
+    if document:
+        report.write(document)
+    if pictures:
+        report.plots(pictures)
+
+
+main()
