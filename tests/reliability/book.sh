@@ -81,10 +81,10 @@ write_table() {
   { grep -qF "$mark" "$file" && grep -qF "$end" "$file"; } || die "$file has lost its marks of the generated part"
   new=$(mktemp "$file.XXXXXX") || die "cannot write beside $file"
   {
-    sed "\\|$mark|q" "$file"
+    sed "\|$mark|q" "$file"
     printf '\n%s\n\n' "$how"
     table
     printf '\n'
-    sed -n "\\|$end|,\$p" "$file"
+    sed -n "\|$end|,\$p" "$file"
   } >"$new" && chmod 644 "$new" && mv -f "$new" "$file"
 }
