@@ -84,7 +84,7 @@ pub fn every_way_from_a_laptop(_: Open) {
 /// The same where nothing needs a login host but the platform was told of one; and a lease of ours beside: both are listed and
 /// both are released, each where it is.
 pub fn a_login_host_reached_from_itself(_: Open) {
-    let site = Site::campus(Setup { accounting: false, user: "mallory", alone: true });
+    let site = Site::campus_apart(Setup { accounting: false, user: "mallory", alone: true });
     let prepare = format!(
         "set -e; cd {0}; ssh-keygen -q -t ed25519 -N '' -f key -C {0}; cp -a ~/.ssh/authorized_keys kept; cat key.pub >> ~/.ssh/authorized_keys; \
          echo \"login $(cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub)\" > known; \

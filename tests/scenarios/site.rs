@@ -135,6 +135,12 @@ impl Site {
         Site { place, root, leases: Mutex::default(), env: Vec::new(), config: Mutex::default() }
     }
 
+    /// The login host of the campus whose connections are broken.
+    #[track_caller]
+    pub fn campus_apart(setup: Setup) -> Site {
+        Site::on(Campus::new(&setup, "login", true), setup)
+    }
+
     /// A laptop of a campus without accounting, with connections of its own, which other tests neither use nor miss.
     #[track_caller]
     pub fn laptop_apart(setup: Setup) -> Site {
