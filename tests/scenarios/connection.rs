@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::campus::Campus;
 use super::process;
 use super::session::Login;
-use super::site::{Call, Open, Place, Setup, Site, job_of};
+use super::site::{CONNECTIONS, Call, Open, Place, Setup, Site, job_of};
 use super::wire::Reply;
 
 /// On the campus without accounting, where nobody else is this user, whose logins are counted.
@@ -41,9 +41,8 @@ impl Site {
     #[track_caller]
     fn kill_masters(&self) -> usize {
         let script = format!(
-            "for s in {}/slurm-sandbox/*; do [ -S $s ] || continue; \
+            "for s in {CONNECTIONS}/*; do [ -S $s ] || continue; \
              pid=$(ssh -O check -S $s x 2>&1 | sed -n 's/.*pid=\\([0-9]*\\).*/\\1/p'); [ \"$pid\" ] && kill -9 $pid && echo $pid; done; :",
-            self.runtime_dir()
         );
         self.client(&script).ok().lines().count()
     }

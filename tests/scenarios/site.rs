@@ -29,6 +29,13 @@ impl Default for Setup {
     }
 }
 
+/// Where the connections of a client's user lie.
+pub const CONNECTIONS: &str = "/tmp/slurm-sandbox-$(id -u)";
+
+/// Ends them, and forgets what became of the last ones.
+const END_CONNECTIONS: &str = "for s in /tmp/slurm-sandbox-$(id -u)/*; do [ ! -S $s ] || ssh -O exit -S $s x; done 2>/dev/null; \
+                               rm -rf /tmp/slurm-sandbox-$(id -u)";
+
 /// How a scenario gets its site.
 pub type Open = fn(Setup) -> Site;
 
@@ -49,6 +56,8 @@ pub struct Site {
     env: Vec<(String, String)>,
     /// What goes into the config of every request.
     config: Mutex<Map<String, Value>>,
+    /// Nobody else is this user now, so that its connections may be ended.
+    alone: bool,
 }
 
 /// One start of the binary.
@@ -132,7 +141,7 @@ impl Site {
     }
 
     fn new(place: Place, root: String) -> Site {
-        Site { place, root, leases: Mutex::default(), env: Vec::new(), config: Mutex::default() }
+        Site { place, root, leases: Mutex::default(), env: Vec::new(), config: Mutex::default(), alone: false }
     }
 
     /// The login host of the campus whose connections are broken.
@@ -145,14 +154,11 @@ impl Site {
     #[track_caller]
     pub fn laptop_apart(setup: Setup) -> Site {
         let mut site = Site::on(Campus::new(&setup, "laptop", true), setup);
-        site.client(&format!("mkdir -m 700 {}", site.runtime_dir())).ok();
-        site.env.push(("XDG_RUNTIME_DIR".into(), site.runtime_dir()));
+        site.alone = setup.alone;
+        if site.alone {
+            site.client(END_CONNECTIONS).ok();
+        }
         site
-    }
-
-    /// Where the sockets of such a laptop are.
-    pub fn runtime_dir(&self) -> String {
-        format!("{}/run", self.root)
     }
 
     /// Puts these into the config of every request from now on; null takes one out again.
@@ -458,10 +464,7 @@ impl Drop for Site {
             };
             end("login", &script);
             if campus.client() != "login" {
-                let masters = format!(
-                    "for s in {}/slurm-sandbox/*; do ssh -O exit -S $s x; done 2>/dev/null",
-                    self.runtime_dir()
-                );
+                let masters = if self.alone { END_CONNECTIONS } else { ":" };
                 end(campus.client(), &format!("{masters}; chmod -R u+rwx {0} 2>/dev/null; rm -rf {0}", self.root));
             }
         }

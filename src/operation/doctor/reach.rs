@@ -351,9 +351,9 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_the_users_to_open_comes_with_its_command() {
-        let said = "requireExistingMaster is set and no connection to login is open; open one with: ssh -fMN login";
+        let said = "requireExistingMaster is set and no connection to login is open; open one with: ssh -fN login";
         let finding = judge_refusal(&target(), said, "/run/m");
-        assert!(finding.check.remedy.ends_with("`ssh -fMN login`"), "{finding:?}");
+        assert!(finding.check.remedy.ends_with("`ssh -fN login`"), "{finding:?}");
         assert!(finding.check.seen.ends_with("is open"), "{finding:?}");
         let finding = judge_refusal(&target(), "Permission denied (publickey).", "/run/m");
         assert!(finding.check.remedy.contains("`ssh -fN -o ControlMaster=auto -o ControlPath=/run/m"), "{finding:?}");
