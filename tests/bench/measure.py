@@ -303,9 +303,15 @@ class Bench:
             command.append(f"-oProxyCommand={ssh['proxyCommand']}")
         return [*command, f"{ssh['user']}@{ssh['host']}", *words]
 
+    @staticmethod
+    def calm():
+        """Slurm looks at its queue in a rhythm of seconds, and less soon after a job has just ended: each call comes alone,
+        at any moment of it."""
+        time.sleep(1.2 + random.random())
+
     def bare_start(self):
         mark = f"{self.home}/bare-{secrets.token_hex(4)}"
-        time.sleep(random.random())
+        self.calm()
         began = time.time()
         sent = self.sbatch(f'echo "$EPOCHREALTIME" >{mark}.new; mv {mark}.new {mark}', *self.options())
         until = time.monotonic() + 120
@@ -321,8 +327,7 @@ class Bench:
         kept = []
         for _ in range(self.runs):
             self.bare_start()
-            # Slurm looks at its queue in a rhythm of its own; calls come at any moment of it.
-            time.sleep(random.random())
+            self.calm()
             lease, result = self.acquire(config=self.config(runnerScript=runner))
             answered = result.began + result.wall
             if not lease:

@@ -162,13 +162,16 @@ class Report:
         if any(ends):
             rows.append(["release of a lease that waits", number(max(end for end in ends if end))])
         self.table("controller", ["call", "RPCs at slurmctld"], rows)
-        for name in sorted(self.results):
+
+    def minutes(self):
+        rows = []
+        for name in sorted(self.results, key=lambda text: (len(text), text)):
             if name.startswith("minutes-"):
                 facts = self.results[name]["facts"]
                 asked, minutes = facts["questions"][-1], facts["points"][-1]
                 verdict = self.judged("controller", f"{number(minutes)} minutes", ("≤ 40", asked <= 40)) if minutes >= 30 else "–"
-                self.table("controller", ["leases waiting", "minutes", "squeue calls in all", "target"],
-                           [[name.split("-")[1], number(minutes), number(asked), verdict]])
+                rows.append([name.split("-")[1], number(minutes), number(asked), verdict])
+        self.table("controller", ["leases waiting", "minutes", "squeue calls in all", "target"], rows)
 
     def crowd(self):
         rows, lines = [], []
@@ -253,6 +256,8 @@ class Report:
     def make(self):
         for section in SECTIONS:
             getattr(self, section)()
+            if section == "controller":
+                self.minutes()
 
     # ------------------------------------------------------------ writing
 

@@ -38,13 +38,13 @@ pub fn jittered(gap: Duration, seed: u8) -> Duration {
 }
 
 /// How long after the job's start its files are looked for eagerly: the default runner publishes within a fifth of a second.
-const STARTING: Duration = Duration::from_secs(3);
+const STARTING: Duration = Duration::from_secs(1);
 
 /// How often the directory is read: often while a start is likely, rarely in a long queue. `started` is how long the
 /// output of the job has been seen, which Slurm makes when it starts.
 pub fn look_interval(waited: Duration, started: Option<Duration>) -> Duration {
     if started.is_some_and(|since| since < STARTING) {
-        return Duration::from_millis(15);
+        return Duration::from_millis(25);
     }
     Duration::from_millis(match waited.as_secs() {
         // Faster than a runner publishes, so that the start of its job is seen first.
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_job_that_has_just_started_is_looked_at_often() {
         let seconds = Duration::from_secs;
-        assert_eq!(look_interval(seconds(1000), Some(Duration::ZERO)), Duration::from_millis(15));
+        assert_eq!(look_interval(seconds(1000), Some(Duration::ZERO)), Duration::from_millis(25));
         assert_eq!(look_interval(seconds(1000), Some(STARTING)), seconds(2));
         assert_eq!(look_interval(seconds(1), None), Duration::from_millis(50));
     }

@@ -12,10 +12,12 @@ use crate::files::{Dir, Lock};
 const TURNS_A_CORE: usize = 4;
 const FEWEST_TURNS: usize = 8;
 
-/// Longest wait for a turn: nodes that do not answer hold theirs for ten seconds, which must not hold up the others for long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for a turn: a hundred logins on two busy cores take a minute; nodes that do not answer hold theirs for ten
+/// seconds each, which must not hold up the others for ever.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two tries, each at another turn: a hundred that wait must not take the CPU from those who log in.
+const RETRY: Duration = Duration::from_millis(25);
 
 /// A turn, held while this value lives; none after the patience or where locks do not work, and then nobody waits.
 pub fn take(cache: Option<&Dir>, deadline: Instant) -> Option<Lock> {
@@ -29,17 +31,19 @@ fn take_one(cache: &Dir, turns: usize, deadline: Instant) -> Option<Lock> {
     if !crate::config::value::is_word(&host, "._-") {
         return None;
     }
-    loop {
-        for turn in 0..turns {
-            if let Some(lock) = cache.lock(&format!("login-{host}-{turn}"), Duration::ZERO).ok()? {
-                return Some(lock);
+    let first = std::process::id() as usize;
+    for number in 0.. {
+        if let Some(lock) = cache.lock(&format!("login-{host}-{}", (first + number) % turns), Duration::ZERO).ok()? {
+            return Some(lock);
+        }
+        if number + 1 >= turns {
+            if Instant::now() >= deadline {
+                return None;
             }
+            std::thread::sleep(RETRY);
         }
-        if Instant::now() >= deadline {
-            return None;
-        }
-        std::thread::sleep(LOOK_INTERVAL);
     }
+    None
 }
 
 #[cfg(test)]
