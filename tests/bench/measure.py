@@ -581,6 +581,7 @@ class Bench:
 
         # Acquire here and there in turn.
         for _ in range(self.runs):
+            self.calm()
             lease, result = self.acquire("near", config=own)
             if lease:
                 self.add("acquire from here", result.wall)
@@ -593,6 +594,7 @@ class Bench:
             words = {"binary": shlex.quote(far),
                      "acquire": shlex.quote(self.request("acquire", config, desired=self.identity(identity))),
                      "release": shlex.quote(self.request("release", config, id=identity, lease=self.identity(identity)))}
+            self.calm()
             out = run([*through, f"bash -c {shlex.quote(script.format(**words))}"]).out.split()
             self.add("acquire on the login host", int(out[0]) / 1e6)
             self.add("release on the login host", int(out[1]) / 1e6)

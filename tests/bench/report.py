@@ -201,6 +201,9 @@ class Report:
             bare = f"bare scancel {count} at once to ended"
             rows.append(self.versus("crowd", f"{count} at once, all ended", f"release {count} at once", bare, "s"))
             rows.append(self.versus("crowd", f"each of {count} at once", f"each of {count} releases", None, "s"))
+            late = self.facts("crowd").get(f"releases that fail of {count}")
+            if late is not None:
+                rows.append([f"of {count} at once, not settled within 20 s, so `releasing`", f"{late} of {count}", "–", "–", "–"])
         for count in (100, 10, 1):
             part = self.results.get(f"controller-{count}")
             if part and part["samples"].get("release of one that waits"):
