@@ -15,6 +15,9 @@ use super::value::{Reader, is_line, is_word};
 pub const PLACEHOLDERS: &[&str] =
     &["host", "port", "user", "loginHost", "loginUser", "leaseId", "slug", "name", "jobId"];
 
+/// Each further host doubles the quoting of those before it in a proxy command.
+const MOST_HOPS: usize = 4;
+
 /// How the client connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Connection {
@@ -48,8 +51,8 @@ pub fn read(reader: &mut Reader<'_>, submit: Option<&LoginHost>) -> Connection {
     let login_host = reader
         .text(
             "loginHost",
-            "a host name, address or ssh alias of letters, digits and ._:-, or several apart by commas",
-            |text| text.split(',').all(is_host),
+            "a host name, address or ssh alias of letters, digits and ._:-, or up to 4 apart by commas",
+            |text| text.split(',').count() <= MOST_HOPS && text.split(',').all(is_host),
         )
         .unwrap_or_default();
     let login_user = reader
@@ -228,6 +231,7 @@ mod tests {
     #[rstest]
     #[case(json!({"sshMode": "stdio", "proxyCommand": "x"}), "cannot be used with \"sshMode\"")]
     #[case(json!({"proxyCommand": "ssh {loginHost}", "loginHost": "a,b"}), "names several hosts")]
+    #[case(json!({"sshMode": "proxy-through-login", "loginHost": "a,b,c,d,e"}), "up to 4")]
     #[case(json!({"submitUser": "alice"}), "\"submitHost\", which is not set")]
     #[case(json!({"submitHost": "login", "requireExistingMaster": 3}), "true or false")]
     #[case(json!({"submitHost": "-oProxyCommand=x"}), "\"submitHost\"")]
