@@ -138,15 +138,16 @@ impl<'a> Wait<'a> {
                     return Ok(lease);
                 }
             }
-            if Instant::now() >= self.deadline {
-                // The last word of Slurm belongs into the message, and may be that the job has ended.
-                if self.asked.is_none_or(|at| at.elapsed() >= LAST_WORD_AGE.max(self.options.poll_interval)) {
-                    view = Some(self.ask(&mut record, true)?);
-                }
-                return Err(self.timed_out(&record, view.as_ref()).into());
+            let over = Instant::now() >= self.deadline;
+            // The last word of Slurm belongs into the message, and may be that the job has ended.
+            if over && self.asked.is_none_or(|at| at.elapsed() >= LAST_WORD_AGE.max(self.options.poll_interval)) {
+                view = Some(self.ask(&mut record, true)?);
             }
             if let Some(view) = &view {
                 self.report(&record, view);
+            }
+            if over {
+                return Err(self.timed_out(&record, view.as_ref()).into());
             }
             // A login host has done the waiting.
             if patience.is_zero() {
