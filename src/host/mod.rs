@@ -66,11 +66,15 @@ impl Host {
         }
     }
 
-    /// Lets nothing there take longer than until then, whatever it is; `None`: as long as each thing may.
-    pub fn end_by(&self, end: Option<Instant>) {
-        if let Host::Login(login) = self {
-            login.end_by(end);
-        }
+    /// Lets nothing there take longer than until then, whatever it is, for as long as the answer lives.
+    pub fn end_by(&self, end: Instant) -> Bound {
+        Bound(match self {
+            Host::Here => None,
+            Host::Login(login) => {
+                login.end_by(Some(end));
+                Some(Arc::clone(login))
+            }
+        })
     }
 
     /// Names the place in files that processes share.
@@ -86,6 +90,19 @@ impl Host {
         match self {
             Host::Here => String::new(),
             Host::Login(login) => format!(" on {}", login.target().destination()),
+        }
+    }
+}
+
+/// While it lives, nothing on a login host takes longer than was said.
+#[derive(Debug)]
+#[must_use]
+pub struct Bound(Option<Arc<Login>>);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if let Some(login) = &self.0 {
+            login.end_by(None);
         }
     }
 }

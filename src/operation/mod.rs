@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 
 use crate::allocation::Runner;
 use crate::config::Settings;
+use crate::config::login::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::host::{Host, User};
 use crate::lease::record::Record;
@@ -98,11 +99,15 @@ pub fn runner(options: &Options, settings: &Settings) -> Result<Runner, Failure>
 
 /// Where the runner and we exchange files: below the state dir, or on a login host below the home directory.
 pub fn shared_dir(settings: &Settings, store: &Path, user: &User) -> PathBuf {
-    let place = || match (&settings.submit, &user.home) {
+    settings.shared_dir.clone().unwrap_or_else(|| default_shared_dir(settings.submit.as_ref(), store, user))
+}
+
+/// The same where no config says otherwise.
+fn default_shared_dir(submit: Option<&LoginHost>, store: &Path, user: &User) -> PathBuf {
+    match (submit, &user.home) {
         (Some(_), Some(home)) => Path::new(home).join(".slurm-sandbox"),
         _ => store.join("shared"),
-    };
-    settings.shared_dir.clone().unwrap_or_else(place)
+    }
 }
 
 /// Settings of a config that an operation can do without: an old lease must be releasable after its config's keys

@@ -3,7 +3,6 @@
 //! The client kills a release after 30 s, so this one is bounded: 5 s for the lock, 20 s in all. What is not settled by
 //! then stays on record, without its permit, and is finished by the next list, cleanup or release.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -105,20 +104,7 @@ pub fn release(
     why: &str,
 ) -> Result<Released> {
     // A login host that is lost in the middle must not hold us beyond our bound.
-    let host = found.record().map_or_else(|| Host::of(submit), allocation::host);
-    host.end_by(Some(deadline));
-    let released = take_back(store, found, submit, deadline, why);
-    host.end_by(None);
-    released
-}
-
-fn take_back(
-    store: &Store,
-    found: &Found,
-    submit: Option<&LoginHost>,
-    deadline: Instant,
-    why: &str,
-) -> Result<Released> {
+    let _bound = found.record().map_or_else(|| Host::of(submit), allocation::host).end_by(deadline);
     // Without lock or record: whatever else is going on, nothing of this lease may start any more.
     let taken = found.record().filter(|record| Exchange::of(record).revoke().is_ok());
     let patience = LOCK_PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
@@ -173,10 +159,7 @@ fn recovered(store: &Store, identity: &Identity, submit: Option<&LoginHost>) -> 
         let word = comment(&row.comment).filter(|word| word.lease_id == identity.lease_id)?;
         exchange::root_of(&row.directory, &word.lease_id, &word.nonce)
     });
-    let shared_dir = shared_dir.unwrap_or_else(|| match (submit, &user.home) {
-        (Some(_), Some(home)) => Path::new(home).join(".slurm-sandbox"),
-        _ => store.path().join("shared"),
-    });
+    let shared_dir = shared_dir.unwrap_or_else(|| super::default_shared_dir(submit, store.path(), &user));
     let nonce = match exchange::permitted(&host, &shared_dir, &identity.lease_id) {
         Some(nonce) => nonce,
         None => Nonce::random()?,

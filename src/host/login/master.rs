@@ -119,8 +119,8 @@ pub fn ssh(target: &LoginHost, deadline: Duration) -> Command {
 
 /// ssh that uses the live master at `path`, and that alone unless the master goes away.
 pub fn through(target: &LoginHost, path: &Path, deadline: Duration) -> Command {
-    let once = if target.require_existing_master { "-oProxyCommand=false" } else { "-oControlMaster=no" };
-    ssh(target, deadline).args(["-oControlMaster=no", "-oLogLevel=ERROR", once]).arg("-S").arg(path)
+    let command = ssh(target, deadline).args(["-oControlMaster=no", "-oLogLevel=ERROR"]).arg("-S").arg(path);
+    if target.require_existing_master { command.arg("-oProxyCommand=false") } else { command }
 }
 
 /// A login host answers the request for a session at once; one that does not has been lost.

@@ -149,28 +149,28 @@ fn opening(mark: &str, program: usize) -> String {
 /// A command line for the account's own shell that runs `line` like everything here, between the session's own standard
 /// streams: what profiles print goes to stderr, and they read nothing. One line of no newline and no `!`, for csh.
 pub fn piped(line: &str) -> String {
-    let script = format!(
-        "unset IFS; keep=(); for name in $(compgen -e); do case $name in {}) eval \"value=\\$$name\"; keep+=(\"$name=$value\") ;; esac; done; \
-         exec env -i \"${{keep[@]}}\" {line} <&8 >&9 8<&- 9>&-",
-        allowed_names()
-    );
+    let script = format!("{} {line} <&8 >&9 8<&- 9>&-", in_allowed_environment());
     let shell = format!("exec 8<&0 9>&1 </dev/null >&2; exec bash -lc {}", quoted(&script));
     format!("exec sh -c {}", quoted(&shell))
 }
 
-/// The variables that may be seen, as a pattern of the shell's `case`.
-fn allowed_names() -> String {
+/// The beginning of a bash script that becomes a command with the allowed variables alone; on one line and without `!`,
+/// which csh would take for its own.
+fn in_allowed_environment() -> String {
     let prefixes = PASSED_ON_PREFIXES.iter().map(|prefix| format!("{prefix}*"));
     let names = PASSED_ON.iter().filter(|name| **name != "BASH_ENV").map(|name| (*name).to_owned());
-    names.chain(prefixes).collect::<Vec<_>>().join(" | ")
+    let names = names.chain(prefixes).collect::<Vec<_>>().join(" | ");
+    format!(
+        "unset IFS; keep=(); for name in $(compgen -e); do case $name in {names}) eval \"value=\\$$name\"; keep+=(\"$name=$value\") ;; esac; done; \
+         exec env -i \"${{keep[@]}}\""
+    )
 }
 
 /// What the login shell runs: it takes the allowed variables along and nothing else of what profiles have set.
 fn first_script(mark: &str) -> String {
-    let names = allowed_names();
     format!(
-        "unset IFS\nkeep=()\nfor name in $(compgen -e); do\n  case $name in {names}) keep+=(\"$name=${{!name}}\") ;; esac\ndone\n\
-         exec env -i \"${{keep[@]}}\" bash --noprofile --norc -c {} slurm-sandbox {mark} \"${{BASH_ENV-}}\"\n",
+        "{} bash --noprofile --norc -c {} slurm-sandbox {mark} \"${{BASH_ENV-}}\"\n",
+        in_allowed_environment(),
         quoted(FAR_END)
     )
 }
