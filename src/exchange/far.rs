@@ -68,24 +68,16 @@ impl Far {
         Some(output.stdout)
     }
 
-    /// All that a wait looks for. While there is nothing else to see than `known`, the login host goes on looking for as
-    /// long as `patience` and answers at once when there is.
-    pub fn glance(&self, known: &Look, patience: Duration) -> Glance {
+    /// All that a wait looks for. While there is nothing to see, the login host goes on looking for as long as `patience` and
+    /// answers at once when there is.
+    pub fn glance(&self, patience: Duration) -> Glance {
         let looks = patience.as_millis() / LOOK_INTERVAL.as_millis() + 1;
-        let more = [&looks.to_string(), &LOOK_INTERVAL.as_secs_f64().to_string(), word(known)];
+        let more = [&looks.to_string(), &LOOK_INTERVAL.as_secs_f64().to_string()];
         match self.run("glance", &more.map(|text| text as &str), &[], DEADLINE + patience) {
             Err(error) => Glance::unasked(error.to_string()),
             Ok(output) if output.end == End::ConnectionLost => Glance::unasked(output.said()),
             Ok(output) => parse(&output).unwrap_or_else(|| Glance::unasked(output.said())),
         }
-    }
-}
-
-fn word(look: &Look) -> &'static str {
-    match look {
-        Look::Nothing => "nothing",
-        Look::Endpoint(_) => "endpoint",
-        Look::Ending => "ending",
     }
 }
 

@@ -104,11 +104,11 @@ see() {
   fi
 }
 
-# glance TIMES INTERVAL KNOWN: answers when there is something else to see than KNOWN, or after so many looks.
+# glance TIMES INTERVAL: answers when there is something to see, or after so many looks.
 glance() {
   local left=$1
   exec 9<> <(:)
-  while see; ((--left > 0)) && [[ $look == "$3" && $permit != lost ]]; do read -r -t "$2" -u 9; done
+  while see; ((--left > 0)) && [[ $look == nothing && $permit != lost ]]; do read -r -t "$2" -u 9; done
   printf 'permit %s\nanswered %s\nlook %s\n' "$permit" "$answered" "$look"
   [[ $look != endpoint ]] || show endpoint.json 65536
 }

@@ -156,12 +156,12 @@ impl Exchange {
         }
     }
 
-    /// All that a wait looks for. A login host goes on looking for as long as `patience` while there is nothing else to
-    /// see than `known`; here, a look costs nothing and the caller looks again.
-    pub fn glance(&self, known: &Look, patience: Duration) -> Glance {
+    /// All that a wait looks for. A login host goes on looking for as long as `patience` while there is nothing to see; here,
+    /// a look costs nothing and the caller looks again.
+    pub fn glance(&self, patience: Duration) -> Glance {
         match &self.0 {
             Side::Near(near) => near.glance(),
-            Side::Far(far) => far.glance(known, patience),
+            Side::Far(far) => far.glance(patience),
         }
     }
 
@@ -169,7 +169,7 @@ impl Exchange {
     pub fn has_lost_permit(&self) -> bool {
         match &self.0 {
             Side::Near(near) => near.has_lost_permit(),
-            Side::Far(far) => far.glance(&Look::Nothing, Duration::ZERO).lost_permit,
+            Side::Far(far) => far.glance(Duration::ZERO).lost_permit,
         }
     }
 
@@ -287,7 +287,7 @@ mod tests {
     }
 
     fn look(exchange: &Exchange) -> Look {
-        exchange.glance(&Look::Nothing, Duration::ZERO).look.unwrap()
+        exchange.glance(Duration::ZERO).look.unwrap()
     }
 
     #[test]
@@ -306,15 +306,13 @@ mod tests {
         std::fs::write(reference.join("endpoint.json"), "{}").unwrap();
         assert_eq!(look(&exchange), Look::Endpoint(Ok(b"{}".to_vec())));
         exchange.mark("answered", 5).unwrap();
-        assert!(
-            exchange.glance(&Look::Nothing, Duration::ZERO).answered && !exchange.attempt_path().join("kept").exists()
-        );
+        assert!(exchange.glance(Duration::ZERO).answered && !exchange.attempt_path().join("kept").exists());
         exchange.set_deadline(Some(9), Some(0), "running").unwrap();
         assert_eq!(
             std::fs::read_to_string(exchange.attempt_path().join("deadline")).unwrap(),
             "ttl=9\nidle=0\nstate=running\n"
         );
-        let begun = || exchange.glance(&Look::Nothing, Duration::ZERO).begun;
+        let begun = || exchange.glance(Duration::ZERO).begun;
         assert!(!begun());
         std::fs::write(exchange.attempt_path().join("slurm-7.out"), "").unwrap();
         assert!(begun() && !exchange.has_lost_permit());
@@ -350,7 +348,7 @@ mod tests {
         assert!(matches!(look(&exchange), Look::Endpoint(Err(_))));
         std::fs::remove_dir_all(exchange.attempt_path()).unwrap();
         std::os::unix::fs::symlink(temp.path(), exchange.attempt_path()).unwrap();
-        assert!(exchange.glance(&Look::Nothing, Duration::ZERO).look.is_err());
+        assert!(exchange.glance(Duration::ZERO).look.is_err());
     }
 
     #[test]

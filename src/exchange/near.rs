@@ -94,15 +94,12 @@ impl Near {
 
     /// Looks for an endpoint by reading the directory, never by opening a name that may be missing: NFS remembers
     /// for half a minute that a file was not there (hazards.md D1). `begun` is set when the job's output is there.
-    fn look(&self, begun: &mut bool) -> Result<Look> {
-        let Some(attempt) = self.attempt_dir()? else {
-            return Ok(Look::Nothing);
-        };
+    fn look(&self, attempt: &Dir, begun: &mut bool) -> Result<Look> {
         let names = attempt.names()?;
         *begun = names.iter().any(|name| name.starts_with("slurm-") && name.ends_with(".out"));
         let has = |name: &str| names.iter().any(|found| found == name);
         if has(endpoint::FILE) {
-            return Ok(Look::Endpoint(read(&attempt)));
+            return Ok(Look::Endpoint(read(attempt)));
         }
         if has("ending.json") {
             return Ok(Look::Ending);
@@ -133,9 +130,15 @@ impl Near {
 
     /// All that a wait looks for.
     pub fn glance(&self) -> Glance {
-        let answered = self.attempt_dir().ok().flatten().is_some_and(|dir| dir.modified("answered").is_some());
-        let mut begun = false;
-        let look = self.look(&mut begun);
+        let (mut answered, mut begun) = (false, false);
+        let look = match self.attempt_dir() {
+            Ok(Some(attempt)) => {
+                answered = attempt.modified("answered").is_some();
+                self.look(&attempt, &mut begun)
+            }
+            Ok(None) => Ok(Look::Nothing),
+            Err(error) => Err(error),
+        };
         Glance { lost_permit: self.has_lost_permit(), answered, begun, look, unasked: None }
     }
 

@@ -112,7 +112,7 @@ impl<'a> Wait<'a> {
         self.remember_route()?;
         loop {
             // Another call may have released the lease, or pinned its endpoint.
-            let mut record = self.record().map_err(|error| self.without_permit(error))?;
+            let mut record = self.stored()?;
             let patience = self.look_patience(&record);
             let look = self.look(&record, patience).map_err(|error| self.without_permit(error))?;
             let eager = record.endpoint.is_some() || look != Look::Nothing;
@@ -180,15 +180,17 @@ impl<'a> Wait<'a> {
         })
     }
 
-    /// The record as it is now; a lease that is being released is nobody's to wait for.
+    /// The record as it is now, with its permit where that costs nothing to see; a login host tells it by each look.
     fn record(&self) -> Result<Record> {
+        let record = self.stored()?;
+        let lost = record.submit.is_none() && Exchange::of(&record).has_lost_permit();
+        if lost { Err(self.being_released(&record).into()) } else { Ok(record) }
+    }
+
+    /// The record as it is now; a lease that is being released is nobody's to wait for.
+    fn stored(&self) -> Result<Record> {
         match self.dir.load() {
-            Loaded::Whole(record)
-                if record.phase == Phase::Releasing
-                    || (record.submit.is_none() && Exchange::of(&record).has_lost_permit()) =>
-            {
-                Err(self.being_released(&record).into())
-            }
+            Loaded::Whole(record) if record.phase == Phase::Releasing => Err(self.being_released(&record).into()),
             Loaded::Whole(record) => Ok(*record),
             Loaded::Damaged { why, .. } => {
                 let gone = !self.dir.is_in_place();
@@ -239,7 +241,7 @@ impl<'a> Wait<'a> {
     }
 
     fn look(&mut self, record: &Record, patience: Duration) -> Result<Look> {
-        let glance = Exchange::of(record).glance(&Look::Nothing, patience);
+        let glance = Exchange::of(record).glance(patience);
         if let Some(why) = glance.unasked {
             if !self.lost {
                 progress(&format!("{}: the login host cannot be asked, the wait goes on: {why}", record.shown()));
