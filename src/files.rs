@@ -29,6 +29,16 @@ pub struct Dir {
     path: PathBuf,
 }
 
+/// Tells a file from a copy of it: its number in its file system, and when it was last changed, which nobody can set
+/// (st_ctim of stat(2)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileId {
+    pub inode: u64,
+    pub changed_seconds: i64,
+    pub changed_nanoseconds: i64,
+}
+
 impl Dir {
     /// Opens the root of a tree, making it (and what leads to it) with mode 0700 when it is missing. The path may
     /// lead through links, its end must be a directory of this user that nobody else can enter; an empty directory
@@ -265,6 +275,19 @@ impl Dir {
         match (fstat(&self.fd), std::fs::symlink_metadata(&self.path)) {
             (Ok(ours), Ok(there)) => (ours.st_dev, ours.st_ino) == (there.dev(), there.ino()),
             _ => false,
+        }
+    }
+
+    /// Which file a name is; `None` when it is missing.
+    pub fn file_id(&self, name: &str) -> io::Result<Option<FileId>> {
+        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(meta) => Ok(Some(FileId {
+                inode: meta.st_ino,
+                changed_seconds: meta.st_ctime,
+                changed_nanoseconds: meta.st_ctime_nsec,
+            })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -1,5 +1,6 @@
 pub mod allocation;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod endpoint;
 pub mod exchange;

@@ -8,13 +8,13 @@ mod submission;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::exchange::Exchange;
 use crate::host::Host;
-use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, judge, open_submission};
-use crate::lease::record::{Ended, Phase, Record};
+use crate::lease::lifecycle::Observation;
+use crate::lease::record::{Ended, Ownership, Record};
 use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
 use crate::slurm::shared::{Heard, Shared};
-use crate::slurm::{sacct, scancel, squeue};
+use crate::slurm::squeue::Owner;
+use crate::slurm::{sacct, scancel, scontrol, squeue};
 pub use submission::{NO_SBATCH, Runner, submit};
 
 /// What Slurm shows of one lease.
@@ -26,6 +26,11 @@ pub struct View {
 }
 
 impl View {
+    /// That of a lease about which nobody was asked, and why.
+    pub fn unasked(why: impl Into<String>) -> View {
+        View { observation: Observation::Unasked(why.into()), strays: vec![] }
+    }
+
     /// The row of the lease's job.
     pub fn row(&self) -> Option<&Row> {
         match &self.observation {
@@ -38,6 +43,11 @@ impl View {
 /// Where Slurm's commands run for a record.
 pub fn host(record: &Record) -> Host {
     Host::of(record.submit.as_ref())
+}
+
+/// Whose jobs are asked for on behalf of a record.
+pub fn owner(record: &Record) -> Owner<'_> {
+    Owner { uid: record.uid, name: record.user.as_deref() }
 }
 
 /// Whether Slurm has anything to say about a record: not about one that never asked it for anything. One that has ended
@@ -81,53 +91,61 @@ pub fn merge<'a>(listings: impl Iterator<Item = &'a Result<Listing, Unasked>>) -
     }
 }
 
-/// Reads a record's job and strays out of a listing of its cluster. A job that is not known yet is found by name,
-/// user and nonce; of several, the oldest that lives.
+/// Reads a record's job and strays out of a listing of its cluster. A job that is not known yet is found by user and nonce; of
+/// several, the oldest that lives.
 pub fn view(record: &Record, listing: &Result<Listing, Unasked>) -> View {
     let listing = match listing {
         Ok(listing) => listing,
-        Err(Unasked(why)) => {
-            return View { observation: Observation::Unasked(why.clone()), strays: vec![] };
-        }
+        Err(Unasked(why)) => return View::unasked(why),
     };
     let current = match &record.job {
         Some(job) => listing.rows.iter().find(|row| &row.job == job),
         None => {
-            let mut ours: Vec<&Row> = listing.rows.iter().filter(|row| record.owns(row)).collect();
-            ours.sort_by_key(|row| (row.state.class() == Class::Ended, row.submitted, row.job.id));
-            ours.first().copied()
+            let ours = listing.rows.iter().filter(|row| record.submitted_as(row));
+            ours.min_by_key(|row| (row.state.class() == Class::Ended, row.submitted, row.job.id))
         }
     };
     let observation = match current {
-        Some(row) => Observation::Row(Box::new(row.clone())),
+        Some(row) => observed(record, row.clone()),
         None if listing.complete => Observation::Denied,
         None => Observation::Unasked("squeue's listing came with other text and may not be whole".to_owned()),
     };
     let strays = listing.rows.iter().filter(|row| {
-        record.related(row) && row.state.class() != Class::Ended && current.is_none_or(|current| current.job != row.job)
+        row.state.class() != Class::Ended
+            && current.is_none_or(|current| current.job != row.job)
+            && record.left_behind(row)
     });
     View { observation, strays: strays.map(|row| row.job.clone()).collect() }
 }
 
-/// Asks Slurm about one record: one listing, and where that is empty or not clean, the job's own id.
+/// What a row proves that stands under a record's id, or bears its nonce.
+fn observed(record: &Record, row: Row) -> Observation {
+    match if record.job.is_some() { record.ownership(&row) } else { Ownership::Ours } {
+        Ownership::Ours => Observation::Row(Box::new(row)),
+        Ownership::Recycled => Observation::Recycled(Box::new(row)),
+        Ownership::Unclear => {
+            Observation::Unasked(format!("Slurm shows a job of user id {} under the id {}", row.uid, row.job))
+        }
+    }
+}
+
+/// Asks Slurm about one record: one listing of each of its clusters, and where that does not show the job, its own id.
 pub fn ask(record: &Record, deadline: Duration) -> View {
-    ask_by(record, deadline, |cluster| squeue::list_user(&host(record), record.uid, cluster, deadline))
+    ask_by(record, deadline, |cluster| squeue::list_user(&host(record), owner(record), cluster, deadline))
 }
 
 /// The same, content with an answer that another process got at most `oldest` ago.
 pub fn ask_shared(record: &Record, shared: &Shared, oldest: Duration, deadline: Duration) -> View {
     ask_by(record, deadline, |cluster| {
-        about(record, shared.list_user(&host(record), record.uid, cluster, oldest, deadline))
+        about(record, shared.list_user(&host(record), owner(record), cluster, oldest, deadline))
     })
 }
 
 /// What an answer says about a record. One from before may not know its job yet, so what is missing in it is not denied.
 fn about(record: &Record, heard: Heard) -> Result<Listing, Unasked> {
+    let names = |row: &Row| record.job.as_ref() == Some(&row.job) || record.submitted_as(row);
     match heard.listing {
-        Ok(listing)
-            if heard.old
-                && !listing.rows.iter().any(|row| record.related(row) || record.job.as_ref() == Some(&row.job)) =>
-        {
+        Ok(listing) if heard.old && !listing.rows.iter().any(names) => {
             Err(Unasked("Slurm takes long to answer and is left alone for a while".to_owned()))
         }
         listing => listing,
@@ -136,111 +154,61 @@ fn about(record: &Record, heard: Heard) -> Result<Listing, Unasked> {
 
 fn ask_by(record: &Record, deadline: Duration, list: impl Fn(Option<&str>) -> Result<Listing, Unasked>) -> View {
     if !concerns_slurm(record) {
-        return View { observation: Observation::Unasked("Slurm was not asked".to_owned()), strays: vec![] };
+        return View::unasked("Slurm was not asked");
     }
     let listings: Vec<_> = clusters(record).iter().map(|cluster| list(cluster.as_deref())).collect();
     let listing = merge(listings.iter());
-    let mut view = view(record, &listing);
-    let doubtful = match (&view.observation, &listing) {
-        (Observation::Denied, Ok(listing)) => listing.rows.is_empty(),
-        (Observation::Unasked(_), Ok(_)) => true,
-        _ => false,
-    };
-    if let (true, Some(job)) = (doubtful, &record.job) {
-        view.observation = match squeue::find(&host(record), job, deadline) {
-            Ok(Some(row)) => Observation::Row(Box::new(row)),
+    let view = view(record, &listing);
+    // Where squeue gives no listing at all, it would not answer about one id either.
+    if view.row().is_some() || listing.is_err() { view } else { confirm(record, view, deadline) }
+}
+
+/// Asks once more about a job that a listing does not show as the lease's: by its own id, and where another job seems to have
+/// got that, by what scontrol tells of requeues. A listing alone proves no absence: squeue leaves out what a federation or a
+/// filter hides, and a wrapper may answer from a cache. What stays of the answer counts.
+pub fn confirm(record: &Record, view: View, deadline: Duration) -> View {
+    let host = host(record);
+    if let Err(Unasked(why)) = asked_as_owner(record, &host) {
+        return View { observation: Observation::Unasked(why), ..view };
+    }
+    let Some(job) = &record.job else { return view };
+    let found = match view.observation {
+        Observation::Row(_) | Observation::Recycled(_) => view.observation,
+        Observation::Denied | Observation::Unasked(_) => match squeue::find(&host, job, deadline) {
+            Ok(Some(row)) => observed(record, row),
             Ok(None) => Observation::Denied,
             Err(Unasked(why)) => Observation::Unasked(why),
-        };
-    }
-    view
+        },
+    };
+    let observation = match found {
+        Observation::Recycled(row) => recycled(row, scontrol::restarts(&host, job)),
+        other => other,
+    };
+    View { observation, ..view }
 }
 
-/// Writes into the record what a view proves: the job's id and time, its denial, its end with the runner's note about
-/// it. Whether anything changed.
-pub fn learn(record: &mut Record, view: &View, now: i64) -> bool {
-    let before = record.clone();
-    if let Observation::Row(row) = &view.observation
-        && record.owns(row)
-    {
-        if record.job.is_none() {
-            record.job = Some(row.job.clone());
-            if record.phase == Phase::Submitting {
-                record.phase = Phase::Queued;
-            }
-        }
-        record.submitted = record.submitted.or(row.submitted);
-        record.denied = None;
-        if !matches!(row.state.class(), Class::Ended | Class::Unknown) {
-            // Taken for ended before, but an operator has requeued it.
-            record.ended = None;
-        }
+/// Whether a row without any mark of ours, submitted later than our job, is another job: not when Slurm has requeued it, which
+/// sets the time of submission anew.
+fn recycled(row: Box<Row>, restarts: Option<u64>) -> Observation {
+    match restarts {
+        Some(0) => Observation::Denied,
+        Some(_) => Observation::Row(row),
+        None => Observation::Unasked(format!("whether Slurm has requeued the job {} could not be asked", row.job)),
     }
-    match judge(record, &view.observation, now) {
-        Verdict::Ended if record.ended.is_none() => {
-            let reason = view.row().map(|row| row.reason.clone()).filter(|reason| reason != "None").unwrap_or_default();
-            let state = view.row().map(|row| row.state.word().to_owned()).unwrap_or_default();
-            record.ended = Some(Ended { state, reason, exit: None, runner: None, at: now });
-        }
-        Verdict::Denied if record.denied.is_none_or(|first| first > now) => record.denied = Some(now),
-        Verdict::Gone if record.job.is_some() && record.ended.is_none() => {
-            record.ended = Some(Ended {
-                state: "GONE".into(),
-                reason: "Slurm no longer knows the job".into(),
-                exit: None,
-                runner: None,
-                at: now,
-            });
-        }
-        _ => {}
-    }
-    if before.ended.is_none() && record.ended.is_some() {
-        let note = Exchange::of(record).ending();
-        if let Some(ended) = &mut record.ended {
-            ended.runner = note.map(|note| note.reason);
-        }
-    }
-    *record != before
 }
 
-/// What has to happen before a lease that is being released is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Farewell {
-    /// Nothing of it runs or can start.
-    Gone,
-    /// These are to be cancelled, for which they were just proven ours.
-    Cancel(Vec<JobId>),
-    /// Its last job is ending; nothing else can start.
-    Ending,
-    /// Nothing can be done but to look again.
-    Wait(String),
-}
-
-/// Decides about a lease that is being released, from a record that has learned from the view.
-pub fn farewell(record: &Record, view: &View, now: i64) -> Farewell {
-    let mut cancel = view.strays.clone();
-    if record.job.is_none() {
-        if !cancel.is_empty() {
-            return Farewell::Cancel(cancel);
-        }
-        return match (&view.observation, open_submission(record, now)) {
-            (_, OpenSubmission::NeverSent) => Farewell::Gone,
-            (Observation::Denied, OpenSubmission::Lost) => Farewell::Gone,
-            (Observation::Unasked(why), _) => Farewell::Wait(why.clone()),
-            _ => Farewell::Wait("sbatch gave no answer, and its job may still appear".to_owned()),
-        };
-    }
-    let current = if record.ended.is_some() { Verdict::Ended } else { judge(record, &view.observation, now) };
-    if matches!(current, Verdict::Queued | Verdict::Running | Verdict::Suspended) {
-        cancel.extend(view.row().map(|row| row.job.clone()));
-    }
-    match current {
-        _ if !cancel.is_empty() => Farewell::Cancel(cancel),
-        Verdict::Ended | Verdict::Gone => Farewell::Gone,
-        Verdict::Ending => Farewell::Ending,
-        Verdict::Denied => Farewell::Wait("Slurm does not know the job; a second look has to confirm it".to_owned()),
-        Verdict::Unknown(why) => Farewell::Wait(why),
-        Verdict::Queued | Verdict::Running | Verdict::Suspended => Farewell::Wait("the job lives on".to_owned()),
+/// Slurm shows jobs of others only where the site lets it, so a denial to another user proves nothing (hazards.md B9). The
+/// account behind the name of a login host may have changed since.
+fn asked_as_owner(record: &Record, host: &Host) -> Result<(), Unasked> {
+    match host.user() {
+        Ok(user) if user.uid == record.uid => Ok(()),
+        Ok(user) => Err(Unasked(format!(
+            "Slurm{} is asked as user id {}, but the job is one of user id {}",
+            host.shown(),
+            user.uid,
+            record.uid
+        ))),
+        Err(error) => Err(Unasked(error.to_string())),
     }
 }
 
@@ -271,6 +239,8 @@ pub fn accounted_end(record: &Record, now: i64, deadline: Duration) -> Option<En
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::Nonce;
+    use crate::lease::record::Phase;
     use crate::lease::record::tests::{record, row};
     use crate::slurm::job::State;
     use rstest::rstest;
@@ -279,43 +249,59 @@ mod tests {
         Ok(Listing { rows, complete: true })
     }
 
-    fn in_state(word: &str) -> Row {
-        Row { state: State::new(word), ..row() }
+    fn job(id: u64) -> JobId {
+        JobId { id, cluster: None }
     }
 
+    fn unmarked() -> Row {
+        Row { comment: String::new(), directory: "/".into(), ..row() }
+    }
+
+    /// A job of an attempt that was given up.
     fn stray() -> Row {
-        let comment = row().comment.replace("00112233445566ff", "ffffffffffffffff");
-        Row { job: JobId { id: 6, cluster: None }, submitted: Some(900), comment, ..row() }
+        let other = |text: &str| text.replace("00112233445566ff", "ffffffffffffffff");
+        Row {
+            job: job(6),
+            submitted: Some(900),
+            comment: other(&row().comment),
+            directory: other(&row().directory),
+            ..row()
+        }
     }
 
     #[test]
-    fn a_lost_submission_is_adopted_by_its_nonce_and_strays_are_told_apart() {
-        let mut lost = Record { job: None, submitted: None, phase: Phase::Submitting, ..record() };
-        let view = view(&lost, &listing(vec![stray(), row()]));
-        assert!(learn(&mut lost, &view, 2000));
-        assert_eq!(
-            (lost.job, lost.submitted, lost.phase),
-            (Some(JobId { id: 7, cluster: None }), Some(1001), Phase::Queued)
-        );
-        assert_eq!(view.strays, [JobId { id: 6, cluster: None }]);
+    fn a_lost_submission_is_found_by_its_nonce_and_strays_are_told_apart() {
+        let given_up = vec![Nonce::parse("ffffffffffffffff").unwrap()];
+        let lost = Record { job: None, submitted: None, phase: Phase::Submitting, given_up, ..record() };
+        let renamed = Row { name: "alice_x".into(), ..row() };
+        for ours in [row(), renamed, Row { comment: "the site's".into(), ..row() }] {
+            let view = view(&lost, &listing(vec![stray(), ours]));
+            assert_eq!(view.row().map(|row| row.job.id), Some(7));
+            assert_eq!(view.strays, [job(6)]);
+        }
+        assert_eq!(view(&lost, &listing(vec![unmarked()])).observation, Observation::Denied);
     }
 
     #[test]
-    fn a_job_that_lives_again_has_not_ended() {
-        let mut record = record();
-        let failed = view(&record, &listing(vec![in_state("NODE_FAIL")]));
-        learn(&mut record, &failed, 2000);
-        assert!(record.ended.is_some());
-        let alive = view(&record, &listing(vec![in_state("RUNNING")]));
-        learn(&mut record, &alive, 2001);
-        assert_eq!(farewell(&record, &alive, 2001), Farewell::Cancel(vec![JobId { id: 7, cluster: None }]));
+    fn what_stands_under_the_jobs_id() {
+        let seen = |row: Row| view(&record(), &listing(vec![row])).observation;
+        assert!(matches!(seen(Row { name: "mine".into(), ..unmarked() }), Observation::Row(_)));
+        assert!(matches!(seen(Row { submitted: Some(5000), ..unmarked() }), Observation::Recycled(_)));
+        assert!(matches!(seen(Row { uid: 7, ..row() }), Observation::Unasked(_)));
     }
 
-    #[test]
-    fn the_first_look_takes_the_id_that_sbatch_gave() {
-        let fresh = Record { submitted: None, ..record() };
-        let rewritten = Row { comment: "by a plugin".into(), ..row() };
-        assert!(fresh.owns(&rewritten));
+    #[rstest]
+    #[case(Some(0), "denied")]
+    #[case(Some(1), "ours")]
+    #[case(None, "unasked")]
+    fn a_requeue_is_no_other_job(#[case] restarts: Option<u64>, #[case] expected: &str) {
+        let found = match recycled(Box::new(Row { submitted: Some(5000), ..unmarked() }), restarts) {
+            Observation::Row(_) => "ours",
+            Observation::Denied => "denied",
+            Observation::Unasked(_) => "unasked",
+            Observation::Recycled(_) => "recycled",
+        };
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -326,59 +312,30 @@ mod tests {
         assert!(matches!(view(&record(), &Err(Unasked("x".into()))).observation, Observation::Unasked(_)));
     }
 
-    #[rstest]
-    #[case::running(vec![in_state("RUNNING")], Farewell::Cancel(vec![JobId { id: 7, cluster: None }]))]
-    #[case::pending(vec![in_state("PENDING")], Farewell::Cancel(vec![JobId { id: 7, cluster: None }]))]
-    #[case::completing(vec![in_state("COMPLETING")], Farewell::Ending)]
-    #[case::cancelled(vec![in_state("CANCELLED")], Farewell::Gone)]
-    #[case::recycled(vec![Row { name: "other".into(), comment: String::new(), ..row() }], Farewell::Gone)]
-    #[case::stray_left(vec![in_state("CANCELLED"), stray()], Farewell::Cancel(vec![JobId { id: 6, cluster: None }]))]
-    fn farewells(#[case] rows: Vec<Row>, #[case] expected: Farewell) {
-        let mut record = record();
-        let view = view(&record, &listing(rows));
-        learn(&mut record, &view, 2000);
-        assert_eq!(farewell(&record, &view, 2000), expected);
+    #[test]
+    fn a_denial_to_another_user_proves_nothing() {
+        let own = nix::unistd::geteuid().as_raw();
+        assert!(asked_as_owner(&Record { uid: own, ..record() }, &Host::Here).is_ok());
+        assert!(asked_as_owner(&Record { uid: own + 1, ..record() }, &Host::Here).is_err());
     }
 
     #[test]
     fn an_answer_from_before_the_submission_denies_nothing() {
         let heard = |rows, old| Heard { listing: listing(rows), old };
-        let other =
-            || Row { job: JobId { id: 8, cluster: None }, name: "other".into(), comment: String::new(), ..row() };
+        let other = || Row { job: job(8), name: "other".into(), ..unmarked() };
         assert!(about(&record(), heard(vec![other()], true)).is_err());
         assert!(about(&record(), heard(vec![other()], false)).is_ok_and(|listing| listing.complete));
         assert_eq!(about(&record(), heard(vec![other(), row()], true)), listing(vec![other(), row()]));
     }
 
     #[test]
-    fn one_denial_is_written_down_and_the_second_ends() {
-        let mut record = record();
-        let denial = view(&record, &listing(vec![]));
-        learn(&mut record, &denial, 2000);
-        assert!(matches!(farewell(&record, &denial, 2005), Farewell::Wait(_)));
-        learn(&mut record, &denial, 2005);
-        assert_eq!(record.denied, Some(2000));
-        learn(&mut record, &denial, 2010);
-        assert_eq!(farewell(&record, &denial, 2010), Farewell::Gone);
-    }
-
-    #[rstest]
-    #[case::unknown_submission(Some(1900), Some(1950), false)]
-    #[case::past_the_horizon(Some(1000), Some(1990), true)]
-    #[case::past_the_horizon_denied_once(Some(1000), None, false)]
-    #[case::past_the_horizon_denied_just_now(Some(1000), Some(1995), false)]
-    #[case::never_sent(None, None, true)]
-    fn a_submission_without_an_answer_is_not_released(
-        #[case] sent: Option<i64>,
-        #[case] denied: Option<i64>,
-        #[case] gone: bool,
-    ) {
-        let now = 2000;
-        let mut record = Record { job: None, submitted: None, phase: Phase::Releasing, denied, ..record() };
-        record.attempt.sent = sent;
-        let nothing = view(&record, &listing(vec![]));
-        assert_eq!(farewell(&record, &nothing, now) == Farewell::Gone, gone);
-        let silence = View { observation: Observation::Unasked("down".into()), strays: vec![] };
-        assert_eq!(farewell(&record, &silence, now) == Farewell::Gone, sent.is_none());
+    fn a_listing_of_several_clusters_is_as_whole_as_all_of_them() {
+        let noisy: Result<Listing, Unasked> = Ok(Listing { rows: vec![], complete: false });
+        let seen = State::new("RUNNING");
+        assert!(merge([&listing(vec![]), &listing(vec![])].into_iter()).is_ok_and(|listing| listing.complete));
+        assert!(merge([&listing(vec![row()]), &noisy].into_iter()).is_ok_and(|listing| !listing.complete));
+        let partly = merge([&listing(vec![row()]), &Err(Unasked("down".into()))].into_iter()).unwrap();
+        assert!(!partly.complete && partly.rows[0].state == seen);
+        assert!(merge([&listing(vec![]), &Err(Unasked("down".into()))].into_iter()).is_err());
     }
 }

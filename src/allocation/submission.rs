@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::clock::{BootTime, Now};
 use crate::config::Settings;
 use crate::config::connection::Route;
 use crate::exchange::Exchange;
-use crate::lease::record::{Phase, Record};
+use crate::lease::record::{Denials, Phase, Record};
 use crate::lease::store::{Guard, Store};
 use crate::slurm::sbatch::{self, Outcome};
 
@@ -93,17 +94,19 @@ pub fn submit(
     record: &mut Record,
     settings: &Settings,
     runner: &Runner,
-    now: i64,
+    now: Now,
 ) -> Result<Outcome> {
     let exchange = Exchange::of(record);
     exchange.grant(&guard.lease.public_key(record)?)?;
     record.phase = Phase::Submitting;
-    record.attempt.sent = Some(now);
-    record.denied = None;
+    record.attempt.sent = Some(now.epoch);
+    record.attempt.sent_at = BootTime::of(now);
+    record.instance = Some(store.instance().name.clone());
+    record.denied = Denials::default();
     guard.save(record)?;
     let comment = match &settings.comment {
-        Some(text) => format!("{} {text}", record.comment_word(store.instance())),
-        None => record.comment_word(store.instance()),
+        Some(text) => format!("{} {text}", record.comment_word(&store.instance().name)),
+        None => record.comment_word(&store.instance().name),
     };
     let submission = sbatch::Submission {
         job_name: &record.lease_id().job_name(),
@@ -125,15 +128,16 @@ pub fn submit(
         Outcome::Submitted(job) => {
             record.phase = Phase::Queued;
             record.job = Some(job.clone());
-            guard.lease.note(now, "submitted", &job.to_string());
+            guard.lease.note(now.epoch, "submitted", &job.to_string());
         }
         Outcome::Rejected { said } | Outcome::Limit { said } | Outcome::NotSent { said } => {
             record.phase = Phase::Prepared;
             record.attempt.sent = None;
-            guard.lease.note(now, "not submitted", said);
+            record.attempt.sent_at = None;
+            guard.lease.note(now.epoch, "not submitted", said);
         }
         Outcome::Unknown { said, .. } => {
-            guard.lease.note(now, "submission unknown", said);
+            guard.lease.note(now.epoch, "submission unknown", said);
             return Ok(outcome);
         }
     }

@@ -123,11 +123,13 @@ pub fn sweep(login: &Login, root: &Path) {
     run(login, "sweep", root, "", "", &[], &[], DEADLINE).ok();
 }
 
-/// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost; yes, when in doubt.
-pub fn answered(login: &Login, root: &Path, lease: &LeaseId, nonce: &Nonce) -> bool {
-    match run(login, "answered", root, lease.as_str(), nonce.as_str(), &[], &[], DEADLINE) {
-        Ok(output) => output.end != End::Exit(1),
-        Err(_) => true,
+/// Whether a shared dir says that an attempt was handed out; `None` where its directory cannot be read.
+pub fn answered(login: &Login, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Option<bool> {
+    let output = run(login, "answered", root, lease.as_str(), nonce.as_str(), &[], &[], DEADLINE).ok()?;
+    match output.stdout_text().trim() {
+        "yes" if output.success() => Some(true),
+        "no" if output.success() => Some(false),
+        _ => None,
     }
 }
 

@@ -142,5 +142,5 @@ case $what in
   remove) remove ;;
   sweep) sweep ;;
   permitted) cd -P -- "$root" 2>/dev/null && enter "$lease" 2>/dev/null && show permit 64 ;;
-  answered) see; [[ $answered == yes ]] ;;
+  answered) (enter_attempt 2>/dev/null) && ls -A -- "$root/$lease/$nonce" >/dev/null && see && printf '%s\n' "$answered" ;;
 esac

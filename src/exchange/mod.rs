@@ -258,8 +258,8 @@ pub fn root_of(directory: &str, lease: &LeaseId, nonce: &Nonce) -> Option<PathBu
     whole.then(|| root.to_owned())
 }
 
-/// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.
-pub fn answered(host: &Host, root: &Path, lease: &LeaseId, nonce: &Nonce) -> bool {
+/// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost; `None` where it does not tell.
+pub fn answered(host: &Host, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Option<bool> {
     match host {
         Host::Here => near::answered(root, lease, nonce),
         Host::Login(login) => far::answered(login, root, lease, nonce),

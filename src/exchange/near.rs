@@ -168,13 +168,10 @@ fn read(dir: &Dir) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.
-pub fn answered(root: &Path, lease: &LeaseId, nonce: &Nonce) -> bool {
-    let marker = || -> io::Result<bool> {
-        let Some(lease) = Dir::open_root(root)?.subdir(lease.as_str())? else { return Ok(false) };
-        Ok(lease.subdir(nonce.as_str())?.is_some_and(|attempt| attempt.modified("answered").is_some()))
-    };
-    marker().unwrap_or(false)
+/// Whether a shared dir says that an attempt was handed out; `None` where its directory cannot be read.
+pub fn answered(root: &Path, lease: &LeaseId, nonce: &Nonce) -> Option<bool> {
+    let attempt = Dir::open_root(root).ok()?.subdir(lease.as_str()).ok()??.subdir(nonce.as_str()).ok()??;
+    Some(attempt.names().ok()?.iter().any(|name| name == "answered"))
 }
 
 /// The permit that a shared dir holds for a lease, for a lease whose record is lost.

@@ -5,9 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
-use super::record::{FORMAT, Record};
+use super::record::{Denials, FORMAT, Record};
 use super::{Identity, LeaseId};
+use crate::clock::boot_id;
+use crate::config::login::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::files::{Dir, Lock};
 
@@ -18,8 +21,11 @@ const MAX_FILE_BYTES: u64 = 256 * 1024;
 pub(super) const NO_LOCKS: &str = "the state dir needs a file system with locks: pass a --state-dir on another one, such as a local \
      disk, or have it mounted with them (Lustre: flock; NFS: a running lock manager), then repeat the call";
 
-/// When Slurm first denied the job, where the record does not say it yet: `<nonce> <seconds>`.
+/// When Slurm first denied the job: a line `<boot> <nonce> <seconds of that boot>` for each boot of each host that was told so.
 const DENIED: &str = "denied";
+
+/// More hosts than ever share a state dir.
+const DENIED_LINES: usize = 32;
 
 /// One lease's directory.
 #[derive(Debug)]
@@ -36,8 +42,50 @@ pub enum Loaded {
     /// The record cannot be used; the identity is complete all the same.
     Damaged {
         identity: Identity,
+        /// What is known of the lease's origin; `None` where the identity is made up, too.
+        origin: Option<Box<Origin>>,
         why: String,
     },
+    /// A newer program wrote it. Only that one knows what it means, so it is shown and nothing else.
+    Newer {
+        identity: Identity,
+    },
+}
+
+/// Where a lease's jobs are looked for when its record is lost; written down beside the record, once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Origin {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submit: Option<LoginHost>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_dir: Option<std::path::PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+}
+
+/// `identity.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct IdentityFile {
+    #[serde(flatten)]
+    identity: Identity,
+    #[serde(default)]
+    origin: Origin,
+}
+
+/// `identity.json` of a record.
+pub(super) fn identity_file(record: &Record) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&IdentityFile {
+        identity: record.identity.clone(),
+        origin: Origin {
+            submit: record.submit.clone(),
+            clusters: record.clusters.clone(),
+            shared_dir: Some(record.shared_dir.clone()),
+            instance: record.instance.clone(),
+        },
+    })
 }
 
 impl LeaseDir {
@@ -52,31 +100,29 @@ impl LeaseDir {
 
     /// Reads the lease; damage is not an error but a state that must stay visible.
     pub fn load(&self) -> Loaded {
-        let record = match self.dir.read("record.json", MAX_FILE_BYTES) {
+        let bytes = self.dir.read("record.json", MAX_FILE_BYTES);
+        let format = match &bytes {
+            Ok(Some(bytes)) => claimed_format(bytes),
+            _ => None,
+        };
+        if !self.writable || format.is_some_and(|format| format > u64::from(FORMAT)) {
+            return Loaded::Newer { identity: self.identity().0 };
+        }
+        let record = match bytes {
             Ok(Some(bytes)) => serde_json::from_slice::<Record>(&bytes).map_err(|error| error.to_string()),
             Ok(None) => Err("record.json is missing".to_owned()),
             Err(error) => Err(error.to_string()),
         };
         let why = match record {
             Ok(record) if record.identity.lease_id == self.id => {
-                let denied = self.noted_denial(&record).or(record.denied);
+                let denied = self.denials(&record);
                 return Loaded::Whole(Box::new(Record { denied, ..record }));
             }
             Ok(record) => format!("record.json is that of lease {}", record.identity.lease_id),
-            Err(why) => match self.format() {
-                Some(format) if format > u64::from(FORMAT) => {
-                    format!("a newer slurm-sandbox wrote it in format {format}, which this one cannot read: {why}")
-                }
-                _ => why,
-            },
+            Err(why) => why,
         };
-        Loaded::Damaged { identity: self.identity(), why }
-    }
-
-    /// The format that a record claims which cannot be read as one of ours.
-    fn format(&self) -> Option<u64> {
-        let bytes = self.dir.read("record.json", MAX_FILE_BYTES).ok().flatten()?;
-        serde_json::from_slice::<serde_json::Value>(&bytes).ok()?.get("format")?.as_u64()
+        let (identity, origin) = self.identity();
+        Loaded::Damaged { identity, origin: origin.map(Box::new), why }
     }
 
     /// Whether this program may write a record here: neither the tree nor the record is a newer one's.
@@ -84,26 +130,50 @@ impl LeaseDir {
         self.writable && record.format <= FORMAT
     }
 
-    /// The first denial that was noted beside the record, if it is one of this attempt.
-    fn noted_denial(&self, record: &Record) -> Option<i64> {
-        let bytes = self.dir.read(DENIED, 64).ok()??;
-        let text = String::from_utf8_lossy(&bytes);
-        let (nonce, first) = text.trim_end().split_once(' ')?;
-        if nonce == record.attempt.nonce.as_str() { first.parse().ok() } else { None }
+    /// The denials of a record's attempt.
+    fn denials(&self, record: &Record) -> Denials {
+        let boot = boot_id();
+        self.denied_lines(record).fold(Denials::default(), |denials, (of, first)| match boot.as_ref() == Some(&of) {
+            true => Denials { first: Some(first), ..denials },
+            false => Denials { elsewhere: true, ..denials },
+        })
     }
 
-    /// The identity from `identity.json`, or one made up that the client accepts.
-    fn identity(&self) -> Identity {
+    fn denied_lines(&self, record: &Record) -> impl Iterator<Item = (String, i64)> {
+        let bytes = self.dir.read(DENIED, MAX_FILE_BYTES).ok().flatten().unwrap_or_default();
+        let lines: Vec<_> = String::from_utf8_lossy(&bytes)
+            .lines()
+            .filter_map(|line| {
+                let [boot, nonce, first] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
+                (nonce == record.attempt.nonce.as_str()).then_some((boot.to_owned(), first.parse().ok()?))
+            })
+            .collect();
+        lines.into_iter()
+    }
+
+    /// The identity and origin from `identity.json`, or an identity made up that the client accepts.
+    fn identity(&self) -> (Identity, Option<Origin>) {
         let read = self.dir.read("identity.json", MAX_FILE_BYTES).ok().flatten();
-        let read = read.and_then(|bytes| serde_json::from_slice::<Identity>(&bytes).ok());
-        let good = read.filter(|identity| {
+        let read = read.and_then(|bytes| serde_json::from_slice::<IdentityFile>(&bytes).ok());
+        let good = read.filter(|IdentityFile { identity, .. }| {
             identity.lease_id == self.id && Identity::parse(self.id.as_str(), &identity.slug, &identity.name).is_ok()
         });
-        good.unwrap_or_else(|| {
-            let slug = format!("damaged-{}", &self.id.as_str()[4..]);
-            let name = super::client_name(&self.id, &slug);
-            Identity { lease_id: self.id.clone(), slug, name }
-        })
+        match good {
+            Some(file) => (file.identity, Some(file.origin)),
+            None => {
+                let slug = format!("damaged-{}", &self.id.as_str()[4..]);
+                let name = super::client_name(&self.id, &slug);
+                (Identity { lease_id: self.id.clone(), slug, name }, None)
+            }
+        }
+    }
+
+    /// The lines about an attempt with this boot's own; those of other hosts stay.
+    fn denied_text(&self, record: &Record, first: i64) -> String {
+        let boot = boot_id().unwrap_or_default();
+        let others = self.denied_lines(record).filter(|(of, _)| *of != boot).take(DENIED_LINES);
+        let lines = std::iter::once((boot.clone(), first)).chain(others);
+        lines.map(|(boot, first)| format!("{boot} {} {first}\n", record.attempt.nonce)).collect()
     }
 
     /// Takes the lease's lock; `Ok(None)` when it stayed busy, [`Kind::NotFound`] when the lease went away meanwhile.
@@ -162,8 +232,7 @@ impl Guard<'_> {
     /// Writes the record durably; one of a newer version is an error.
     pub fn save(&self, record: &Record) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(record)?;
-        // The note goes first: one that outlived its record would make the next denial the second.
-        self.write(record, |dir| dir.unlink(DENIED).and_then(|_| dir.write("record.json", &bytes)))
+        self.write(record, |dir| dir.write("record.json", &bytes))
     }
 
     fn write(&self, record: &Record, write: impl FnOnce(&Dir) -> io::Result<()>) -> Result<()> {
@@ -185,26 +254,24 @@ impl Guard<'_> {
         Err(Failure::new(Kind::Storage, what).remedy("use that version, or release the lease"))
     }
 
-    /// Writes down what was learned of a lease, where that only spares the next call the same question. What a newer
-    /// version wrote stays as it is, so that its lease can be listed and released all the same.
-    pub fn keep(&self, record: &Record) -> Result<()> {
-        if self.lease.may_write(record) { self.save(record) } else { Ok(()) }
+    /// The record as it is now, if it is the one that `before` was read from; else what was asked meanwhile is about another.
+    pub fn still(&self, before: &Record) -> Option<Record> {
+        match self.lease.load() {
+            Loaded::Whole(record) if *record == (Record { denied: record.denied, ..before.clone() }) => Some(*record),
+            _ => None,
+        }
     }
 
-    /// The same for what a look at Slurm has changed. A first denial alone is noted beside the record without being
-    /// synced: after an outage each of a thousand leases has one, and one that gets lost costs ten seconds more.
+    /// Writes down what a look at Slurm has changed. Denials stand beside the record and are not synced: after an outage each
+    /// of a thousand leases has one, and one that gets lost costs ten seconds more.
     pub fn keep_learned(&self, before: &Record, record: &Record) -> Result<()> {
-        match record.denied {
-            Some(first) if *before == (Record { denied: before.denied, ..record.clone() }) => {
-                let note = format!("{} {first}\n", record.attempt.nonce);
-                if self.lease.may_write(record) {
-                    self.write(record, |dir| dir.put(DENIED, note.as_bytes()))
-                } else {
-                    Ok(())
-                }
-            }
-            _ => self.keep(record),
+        if record.denied != before.denied {
+            self.write(record, |dir| match record.denied.first {
+                Some(first) => dir.put(DENIED, self.lease.denied_text(record, first).as_bytes()),
+                None => dir.unlink(DENIED).map(|_| ()),
+            })?;
         }
+        if *before == (Record { denied: before.denied, ..record.clone() }) { Ok(()) } else { self.save(record) }
     }
 
     /// Pins the host keys where the client looks for them: beside the key.
@@ -216,6 +283,15 @@ impl Guard<'_> {
     pub fn set_aside(&self, now: i64) {
         self.lease.dir.rename("record.json", &self.lease.dir, &format!("record.json.damaged-{now}")).ok();
     }
+}
+
+/// The format that a record claims, whether it can be read or not.
+fn claimed_format(bytes: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Claim {
+        format: u64,
+    }
+    serde_json::from_slice::<Claim>(bytes).ok().map(|claim| claim.format)
 }
 
 #[cfg(test)]
@@ -241,7 +317,28 @@ mod tests {
     }
 
     #[test]
-    fn a_first_denial_is_a_note_until_the_record_is_written() {
+    fn a_damaged_record_leaves_the_origin() {
+        let (_temp, store) = store();
+        let record = Record { clusters: Some("annex".into()), ..record() };
+        store.create(&record.identity, |_, _| Ok(record.clone())).unwrap();
+        let lease = store.lease(record.lease_id()).unwrap().unwrap();
+        lease.dir.write("record.json", b"{").unwrap();
+        let Loaded::Damaged { origin: Some(origin), .. } = lease.load() else { panic!("no origin") };
+        let expected = Origin {
+            submit: None,
+            clusters: Some("annex".into()),
+            shared_dir: Some("/shared".into()),
+            instance: Some("abcd1234".into()),
+        };
+        assert_eq!(*origin, expected);
+        // That of the first release holds the identity alone.
+        lease.dir.write("identity.json", &serde_json::to_vec(&record.identity).unwrap()).unwrap();
+        let Loaded::Damaged { identity, origin: Some(origin), .. } = lease.load() else { panic!("no origin") };
+        assert_eq!((identity, *origin), (record.identity, Origin::default()));
+    }
+
+    #[test]
+    fn denials_stand_beside_the_record_a_line_a_boot() {
         let (_temp, store) = store();
         let before = record();
         store.create(&before.identity, |_, _| Ok(before.clone())).unwrap();
@@ -249,52 +346,54 @@ mod tests {
         let guard = lease.lock(Duration::ZERO).unwrap().unwrap();
         let read = || match lease.load() {
             Loaded::Whole(record) => *record,
-            Loaded::Damaged { why, .. } => panic!("{why}"),
+            other => panic!("{other:?}"),
         };
-        let written = || lease.dir.read("record.json", MAX_FILE_BYTES).unwrap();
-        let durable = written();
-        let denied = Record { denied: Some(2000), ..before.clone() };
-        guard.keep_learned(&before, &denied).unwrap();
-        assert_eq!((read(), written()), (denied.clone(), durable.clone()));
-        // A crash may empty it.
-        lease.dir.put(DENIED, b"").unwrap();
-        assert_eq!(read(), before);
-        // That of an attempt before counts for nothing.
-        lease.dir.put(DENIED, b"ffffffffffffffff 2000\n").unwrap();
-        assert_eq!(read(), before);
-        guard.keep_learned(&before, &denied).unwrap();
+        let durable = lease.dir.read("record.json", MAX_FILE_BYTES).unwrap();
+        let nonce = &before.attempt.nonce;
+        // Another host's, and one of an attempt before.
+        lease.dir.put(DENIED, format!("other {nonce} 50\nother ffffffffffffffff 7\n\nrubbish\n").as_bytes()).unwrap();
+        assert_eq!(read().denied, Denials { first: None, elsewhere: true });
+        let denied = Record { denied: Denials { first: Some(2000), elsewhere: true }, ..before.clone() };
+        guard.keep_learned(&read(), &denied).unwrap();
+        assert_eq!(read(), denied);
+        let text = String::from_utf8(lease.dir.read(DENIED, 999).unwrap().unwrap()).unwrap();
+        assert!(text.contains(&format!("other {nonce} 50\n")) && !text.contains("ffffffffffffffff"), "{text}");
+        assert_eq!(lease.dir.read("record.json", MAX_FILE_BYTES).unwrap(), durable, "only the note changed");
+        assert!(guard.still(&before).is_some());
+        // A sight of the job undoes them all.
         guard.keep_learned(&denied, &before).unwrap();
-        assert_eq!((read(), written()), (before.clone(), durable));
-        // More than the denial goes into the record.
+        assert_eq!(read(), before);
+        assert!(lease.dir.read(DENIED, 64).unwrap().is_none());
         let adopted = Record { phase: crate::lease::record::Phase::Releasing, ..denied };
         guard.keep_learned(&before, &adopted).unwrap();
-        assert_eq!(read(), adopted);
-        assert!(lease.dir.read(DENIED, 64).unwrap().is_none());
+        assert!(guard.still(&before).is_none());
     }
 
     #[test]
-    fn a_newer_record_is_read_and_never_written() {
+    fn what_a_newer_program_wrote_is_shown_and_nothing_else() {
         let (_temp, store) = store();
         let newer = Record { format: FORMAT + 1, ..record() };
         store.create(&newer.identity, |_, _| Ok(newer.clone())).unwrap();
         let lease = store.lease(newer.lease_id()).unwrap().unwrap();
-        assert!(matches!(lease.load(), Loaded::Whole(_)));
-        assert!(lease.lock(Duration::ZERO).unwrap().unwrap().save(&newer).is_err());
-        let before = lease.dir.read("record.json", MAX_FILE_BYTES).unwrap();
-        let learned = Record { denied: Some(7), ..newer };
-        lease.lock(Duration::ZERO).unwrap().unwrap().keep(&learned).unwrap();
-        assert_eq!(lease.dir.read("record.json", MAX_FILE_BYTES).unwrap(), before);
+        let readable = lease.load();
+        lease.dir.write("record.json", b"{\"format\": 9, \"phase\": \"hibernating\"}").unwrap();
+        for loaded in [readable, lease.load()] {
+            let Loaded::Newer { identity } = loaded else { panic!("{loaded:?}") };
+            assert_eq!(identity, newer.identity);
+        }
+        let guard = lease.lock(Duration::ZERO).unwrap().unwrap();
+        assert!(guard.save(&newer).is_err() && guard.keep_learned(&record(), &newer).is_err());
     }
 
     #[test]
-    fn a_newer_record_that_cannot_be_read_says_so() {
-        let (_temp, store) = store();
+    fn in_a_newer_tree_every_lease_is_newer() {
+        let (temp, store) = store();
         let record = record();
         store.create(&record.identity, |_, _| Ok(record.clone())).unwrap();
+        Dir::open_root(store.path()).unwrap().write("format", b"2\n").unwrap();
+        let store = super::super::store::Store::open(&temp.path().join("state")).unwrap();
         let lease = store.lease(record.lease_id()).unwrap().unwrap();
-        lease.dir.write("record.json", b"{\"format\": 9, \"phase\": \"hibernating\"}").unwrap();
-        let Loaded::Damaged { identity, why } = lease.load() else { panic!("whole") };
-        assert_eq!(identity, record.identity);
-        assert!(why.contains("newer") && why.contains("format 9"), "{why}");
+        assert!(matches!(lease.load(), Loaded::Newer { .. }));
+        assert!(lease.lock(Duration::ZERO).unwrap().unwrap().save(&record).is_err());
     }
 }

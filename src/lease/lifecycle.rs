@@ -3,7 +3,8 @@
 //! A denial is Slurm saying that it does not know the job. Right after a thaw it says so of jobs that it creates a
 //! moment later (slurm-facts.md 4.2), so one denial is written down and only a second one, later, counts as gone.
 
-use super::record::Record;
+use super::record::{Ownership, Record};
+use crate::clock::Now;
 use crate::slurm::job::{Class, Row};
 
 /// Least time between two denials that prove an end, in seconds (design.md, promise 2).
@@ -16,6 +17,9 @@ pub const SUBMISSION_HORIZON_SECONDS: i64 = 900;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     Row(Box<Row>),
+    /// Under the job's id stands what looks like another job. A requeue looks so too, so it proves nothing yet.
+    Recycled(Box<Row>),
+    /// Slurm does not know the job, or has given its id to another one.
     Denied,
     Unasked(String),
 }
@@ -40,13 +44,15 @@ pub enum Verdict {
 }
 
 /// Judges the job of a record.
-pub fn judge(record: &Record, observation: &Observation, now: i64) -> Verdict {
+pub fn judge(record: &Record, observation: &Observation, now: Now) -> Verdict {
     match observation {
         Observation::Unasked(why) => Verdict::Unknown(why.clone()),
-        Observation::Row(row) if !record.owns(row) && record.signed(row) => {
-            Verdict::Unknown("Slurm shows the job under another name or user".to_owned())
+        Observation::Recycled(_) => Verdict::Unknown(
+            "Slurm shows a job under its id that was submitted later and bears no mark of it".to_owned(),
+        ),
+        Observation::Row(row) if record.job.is_some() && record.ownership(row) != Ownership::Ours => {
+            Verdict::Unknown("Slurm shows a job of another user under its id".to_owned())
         }
-        Observation::Row(row) if !record.owns(row) => Verdict::Gone,
         Observation::Row(row) => match row.state.class() {
             Class::Queued => Verdict::Queued,
             Class::Running => Verdict::Running,
@@ -54,17 +60,17 @@ pub fn judge(record: &Record, observation: &Observation, now: i64) -> Verdict {
             Class::Ending => Verdict::Ending,
             Class::Ended => Verdict::Ended,
             Class::Unknown => {
-                Verdict::Unknown(format!("Slurm calls the job {}, a state not known here", row.state.word()))
+                Verdict::Unknown(format!("Slurm calls the job {}, which is no end and no start", row.state.word()))
             }
         },
-        Observation::Denied if denied_twice(record.denied, now) => Verdict::Gone,
+        Observation::Denied if denied_twice(record, now) => Verdict::Gone,
         Observation::Denied => Verdict::Denied,
     }
 }
 
-/// Whether a denial is the second one, long enough after the first. A clock that was set back starts the wait anew.
-fn denied_twice(first: Option<i64>, now: i64) -> bool {
-    first.is_some_and(|first| now.saturating_sub(first) >= DENIAL_GAP_SECONDS)
+/// Whether a denial is the second one, long enough after the first.
+fn denied_twice(record: &Record, now: Now) -> bool {
+    record.denied.first.is_some_and(|first| now.uptime.saturating_sub(first) >= DENIAL_GAP_SECONDS)
 }
 
 /// What to do about a submission of which no job is known.
@@ -82,12 +88,17 @@ pub enum OpenSubmission {
 }
 
 /// Decides about a submission of which a complete listing knows no job.
-pub fn open_submission(record: &Record, now: i64) -> OpenSubmission {
+pub fn open_submission(record: &Record, now: Now) -> OpenSubmission {
+    // What was sent from another host, or before this one started, counts from the first denial seen here.
+    let since_sent = record.attempt.sent_at.as_ref().and_then(|at| at.elapsed(now));
+    let since_denied = record.denied.first.map(|first| now.uptime.saturating_sub(first));
     match record.attempt.sent {
         None => OpenSubmission::NeverSent,
         // A controller may thaw after any time, and denies the job in its first moments then.
-        Some(_) if !denied_twice(record.denied, now) => OpenSubmission::Wait,
-        Some(sent) if now.saturating_sub(sent) >= SUBMISSION_HORIZON_SECONDS => OpenSubmission::Lost,
+        Some(_) if !denied_twice(record, now) => OpenSubmission::Wait,
+        Some(_) if since_sent.or(since_denied).is_some_and(|passed| passed >= SUBMISSION_HORIZON_SECONDS) => {
+            OpenSubmission::Lost
+        }
         // A runner without a permit check would run to its end beside the next attempt's wait.
         Some(_) if record.contract => OpenSubmission::Resubmit,
         Some(_) => OpenSubmission::Wait,
@@ -96,13 +107,22 @@ pub fn open_submission(record: &Record, now: i64) -> OpenSubmission {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Denials;
     use super::super::record::tests::{record, row};
     use super::*;
+    use crate::clock::BootTime;
     use crate::slurm::job::State;
     use rstest::rstest;
 
     fn seen(word: &str) -> Observation {
         Observation::Row(Box::new(Row { state: State::new(word), ..row() }))
+    }
+
+    /// Twelve o'clock anywhere, and this host is up for 2000 seconds.
+    const NOW: Now = Now { epoch: 1_000_000, uptime: 2000 };
+
+    fn denied(first: Option<i64>) -> Denials {
+        Denials { first, elsewhere: false }
     }
 
     #[rstest]
@@ -111,28 +131,26 @@ mod tests {
     #[case(seen("SUSPENDED"), None, Verdict::Suspended)]
     #[case(seen("COMPLETING"), None, Verdict::Ending)]
     #[case(seen("TIMEOUT"), None, Verdict::Ended)]
-    #[case(Observation::Row(Box::new(Row { name: "other".into(), comment: String::new(), ..row() })), None, Verdict::Gone)]
     #[case(Observation::Denied, None, Verdict::Denied)]
     #[case(Observation::Denied, Some(1995), Verdict::Denied)]
     #[case(Observation::Denied, Some(1990), Verdict::Gone)]
     #[case(Observation::Denied, Some(9999), Verdict::Denied)]
     #[case(Observation::Unasked("down".into()), Some(1), Verdict::Unknown("down".into()))]
-    fn verdicts(#[case] observation: Observation, #[case] denied: Option<i64>, #[case] expected: Verdict) {
-        let record = Record { denied, ..record() };
-        assert_eq!(judge(&record, &observation, 2000), expected);
+    fn verdicts(#[case] observation: Observation, #[case] first: Option<i64>, #[case] expected: Verdict) {
+        let record = Record { denied: denied(first), ..record() };
+        assert_eq!(judge(&record, &observation, NOW), expected);
     }
 
-    #[test]
-    fn a_row_that_bears_our_nonce_is_no_recycled_id() {
-        let odd = Observation::Row(Box::new(Row { uid: 0, ..row() }));
-        assert!(matches!(judge(&record(), &odd, 2000), Verdict::Unknown(_)));
+    #[rstest]
+    #[case::a_state_not_known_here(seen("EXPEDITING"))]
+    #[case::a_federated_job_that_runs_elsewhere(seen("REVOKED"))]
+    #[case::another_users_job(Observation::Row(Box::new(Row { uid: 0, ..row() })))]
+    #[case::another_job_not_yet_confirmed(Observation::Recycled(Box::new(row())))]
+    fn what_moves_nothing(#[case] observation: Observation) {
+        assert!(matches!(judge(&record(), &observation, NOW), Verdict::Unknown(_)));
     }
 
-    #[test]
-    fn an_unknown_state_moves_nothing() {
-        assert!(matches!(judge(&record(), &seen("EXPEDITING"), 2000), Verdict::Unknown(_)));
-    }
-
+    /// Uptimes: when it was sent (here, or by another host), when it was first denied.
     #[rstest]
     #[case(None, None, true, OpenSubmission::NeverSent)]
     #[case(Some(1990), None, true, OpenSubmission::Wait)]
@@ -144,12 +162,21 @@ mod tests {
     #[case(Some(1100), Some(1990), false, OpenSubmission::Lost)]
     fn open_submissions(
         #[case] sent: Option<i64>,
-        #[case] denied: Option<i64>,
+        #[case] first: Option<i64>,
         #[case] contract: bool,
         #[case] expected: OpenSubmission,
     ) {
-        let mut record = Record { denied, contract, ..record() };
-        record.attempt.sent = sent;
-        assert_eq!(open_submission(&record, 2000), expected);
+        let mut record = Record { denied: denied(first), contract, ..record() };
+        record.attempt.sent = sent.map(|_| 77);
+        record.attempt.sent_at = sent.and_then(|uptime| BootTime::of(Now { epoch: 0, uptime }));
+        assert_eq!(open_submission(&record, NOW), expected);
+    }
+
+    #[test]
+    fn what_another_host_sent_counts_from_the_first_denial_here() {
+        let mut record = Record { denied: denied(Some(1500)), contract: false, ..record() };
+        record.attempt.sent_at = Some(BootTime { boot: "another".into(), uptime: 1 });
+        assert_eq!(open_submission(&record, NOW), OpenSubmission::Wait);
+        assert_eq!(open_submission(&record, Now { uptime: 2400, ..NOW }), OpenSubmission::Lost);
     }
 }

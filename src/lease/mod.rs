@@ -1,6 +1,7 @@
 //! Leases: their identities, their records, and where both lie. This module never runs a command.
 
 mod dir;
+pub mod instance;
 pub mod lifecycle;
 pub mod record;
 pub mod store;

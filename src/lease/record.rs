@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, LeaseId, Nonce};
+use crate::clock::BootTime;
 use crate::config::connection::Route;
 use crate::config::login::LoginHost;
 use crate::slurm::job::{JobId, Row};
@@ -42,6 +43,19 @@ pub struct Attempt {
     pub nonce: Nonce,
     /// When sbatch was about to run for it, in seconds since the epoch; `None`: never.
     pub sent: Option<i64>,
+    /// The same by the host's own clock.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sent_at: Option<BootTime>,
+}
+
+/// Slurm's denials of a job that nothing has undone yet. They stand beside the record, a line a boot: no clock is shared
+/// between hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Denials {
+    /// The first on this host since its start, by its own clock, in seconds.
+    pub first: Option<i64>,
+    /// Whether there are some of another host or boot.
+    pub elsewhere: bool,
 }
 
 /// The endpoint as it was pinned when the lease was first handed out.
@@ -91,6 +105,12 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub route: Option<Route>,
     pub attempt: Attempt,
+    /// Nonces of earlier attempts, which have lost the permit: a job of theirs that appears late is ended.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub given_up: Vec<Nonce>,
+    /// The state dir that the lease was made in, as its jobs' comments name it; older records leave it out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub instance: Option<String>,
     /// The cluster or clusters asked for; where an unknown submission is looked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clusters: Option<String>,
@@ -110,9 +130,9 @@ pub struct Record {
     pub key: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub endpoint: Option<PinnedEndpoint>,
-    /// When Slurm first denied the job.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub denied: Option<i64>,
+    /// Read from beside the record.
+    #[serde(skip)]
+    pub denied: Denials,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended: Option<Ended>,
     /// When release was first asked for.
@@ -154,29 +174,75 @@ impl Record {
         format!("cbx:{}:{}:{instance}", self.lease_id(), self.attempt.nonce)
     }
 
-    /// Whether a row is the very job of this record, not another that got its id. The comment or the time of
-    /// submission may have been changed or rounded, but not both; name and user must fit in any case. Before the
-    /// first look the time is not known yet, and the id that sbatch gave stands for it.
-    pub fn owns(&self, row: &Row) -> bool {
-        let submitted = match self.submitted {
-            Some(_) => self.submitted == row.submitted,
-            None => self.job.as_ref() == Some(&row.job),
+    /// Whether a row that carries the id of this record's job is that job. Id and user say so, whatever name and comment are
+    /// now: the job's owner and the site's plugins rewrite both. An id is used again for another job only after Slurm has
+    /// counted through all of them; that one was submitted later and bears no mark of ours.
+    pub fn ownership(&self, row: &Row) -> Ownership {
+        let later = match (self.submitted, row.submitted) {
+            (Some(ours), Some(theirs)) => theirs > ours,
+            _ => false,
         };
-        row.uid == self.uid && row.name == self.lease_id().job_name() && (self.signed(row) || submitted)
+        match (row.uid == self.uid, self.signed(row)) {
+            (true, true) => Ownership::Ours,
+            (false, true) => Ownership::Unclear,
+            (_, false) if later => Ownership::Recycled,
+            (true, false) => Ownership::Ours,
+            (false, false) => Ownership::Unclear,
+        }
     }
 
-    /// Whether a row's comment names this very attempt.
+    /// Whether a row bears the nonce of this very attempt: in its comment, or by the directory that it started in.
     pub fn signed(&self, row: &Row) -> bool {
-        comment(&row.comment).is_some_and(|word| word.nonce == self.attempt.nonce && &word.lease_id == self.lease_id())
+        let (lease, nonce) = (self.lease_id(), &self.attempt.nonce);
+        comment(&row.comment).is_some_and(|word| &word.nonce == nonce && &word.lease_id == lease)
+            || row.directory.ends_with(&format!("/{lease}/{nonce}"))
     }
 
-    /// Whether a row is any job of this lease: this attempt's, or one that an earlier attempt left behind.
-    pub fn related(&self, row: &Row) -> bool {
-        self.owns(row)
-            || (row.uid == self.uid
-                && row.name == self.lease_id().job_name()
-                && comment(&row.comment).is_some_and(|word| &word.lease_id == self.lease_id()))
+    /// Whether a row is the job of this record's submission, of which no id is known.
+    pub fn submitted_as(&self, row: &Row) -> bool {
+        row.uid == self.uid && self.signed(row)
     }
+
+    /// Whether a row is a job that this record has left behind: of this lease, of this state dir, with a nonce that the
+    /// record knows. A job of the same lease id from another state dir is none of ours.
+    pub fn left_behind(&self, row: &Row) -> bool {
+        row.uid == self.uid
+            && row.name.contains(&self.lease_id().job_name())
+            && comment(&row.comment).is_some_and(|word| {
+                &word.lease_id == self.lease_id()
+                    && self.instance.as_ref().is_some_and(|instance| *instance == word.instance)
+                    && (word.nonce == self.attempt.nonce || self.given_up.contains(&word.nonce))
+            })
+    }
+
+    /// Gives the attempt up for a new one; the caller saves the record and moves the permit before it submits.
+    ///
+    /// # Errors
+    /// When the system gives no random bits.
+    pub fn begin_attempt(&mut self) -> std::io::Result<()> {
+        let given_up =
+            std::mem::replace(&mut self.attempt, Attempt { nonce: Nonce::random()?, sent: None, sent_at: None });
+        self.given_up.push(given_up.nonce);
+        let over = self.given_up.len().saturating_sub(GIVEN_UP_MOST);
+        self.given_up.drain(..over);
+        self.phase = Phase::Prepared;
+        self.denied = Denials::default();
+        Ok(())
+    }
+}
+
+/// More attempts than any acquire makes: each is denied twice, ten seconds apart, before the next one.
+const GIVEN_UP_MOST: usize = 200;
+
+/// What a row under a job's id is to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// The lease's job.
+    Ours,
+    /// It looks like another job that got the id; a requeue looks so too.
+    Recycled,
+    /// Another user's, and nothing else is sure.
+    Unclear,
 }
 
 /// What the first word of a comment of ours says.
@@ -218,7 +284,9 @@ pub mod tests {
             user: None,
             submit: None,
             route: None,
-            attempt: Attempt { nonce: Nonce::parse("00112233445566ff").unwrap(), sent: Some(1000) },
+            attempt: Attempt { nonce: Nonce::parse("00112233445566ff").unwrap(), sent: Some(1000), sent_at: None },
+            given_up: vec![],
+            instance: Some("abcd1234".into()),
             clusters: None,
             job: Some(JobId { id: 7, cluster: None }),
             submitted: Some(1001),
@@ -228,7 +296,7 @@ pub mod tests {
             contract: true,
             key: "/state/id_ed25519".into(),
             endpoint: None,
-            denied: None,
+            denied: Denials::default(),
             ended: None,
             releasing: None,
         }
@@ -251,24 +319,64 @@ pub mod tests {
         }
     }
 
+    /// Marks and times of a row under the record's id, and what it is.
     #[rstest]
-    #[case::exactly_ours(|_: &mut Row| {}, true, true)]
-    #[case::comment_replaced(|row: &mut Row| row.comment = "hello".into(), true, true)]
-    #[case::time_shifted(|row: &mut Row| row.submitted = Some(1), true, true)]
-    #[case::neither(|row: &mut Row| { row.comment = "hello".into(); row.submitted = Some(1) }, false, false)]
-    #[case::another_lease_of_the_id(|row: &mut Row| { row.name = "cbx-4b38f35d4e32".into(); row.job.id = 7 }, false, false)]
-    #[case::another_attempt(|row: &mut Row| { row.comment = row.comment.replace("ff:", "00:"); row.submitted = Some(1) }, false, true)]
-    #[case::another_lease(|row: &mut Row| row.name = "cbx-000000000000".into(), false, false)]
-    #[case::another_user(|row: &mut Row| row.uid = 1002, false, false)]
-    fn ownership(#[case] change: fn(&mut Row), #[case] owns: bool, #[case] related: bool) {
+    #[case::as_submitted(|_: &mut Row| {}, Ownership::Ours)]
+    #[case::renamed(|row: &mut Row| row.name = "mine".into(), Ownership::Ours)]
+    #[case::comment_and_directory_replaced(|row: &mut Row| unmark(row), Ownership::Ours)]
+    #[case::everything_replaced(|row: &mut Row| { unmark(row); row.name = "mine".into() }, Ownership::Ours)]
+    #[case::requeued(|row: &mut Row| row.submitted = Some(5000), Ownership::Ours)]
+    #[case::clock_set_back(|row: &mut Row| { unmark(row); row.submitted = Some(1) }, Ownership::Ours)]
+    #[case::no_time(|row: &mut Row| { unmark(row); row.submitted = None }, Ownership::Ours)]
+    #[case::requeued_and_unmarked(|row: &mut Row| { unmark(row); row.submitted = Some(5000) }, Ownership::Recycled)]
+    #[case::marked_by_directory(|row: &mut Row| { row.comment = "x".into(); row.submitted = Some(5000) }, Ownership::Ours)]
+    #[case::another_attempts_mark(|row: &mut Row| { *row = Row { submitted: Some(5000), ..left_behind() } }, Ownership::Recycled)]
+    #[case::recycled_by_another_user(|row: &mut Row| { unmark(row); row.uid = 7; row.submitted = Some(5000) }, Ownership::Recycled)]
+    #[case::another_user(|row: &mut Row| { unmark(row); row.uid = 7 }, Ownership::Unclear)]
+    #[case::our_mark_on_another_users(|row: &mut Row| row.uid = 7, Ownership::Unclear)]
+    fn ownership(#[case] change: fn(&mut Row), #[case] expected: Ownership) {
         let mut row = row();
         change(&mut row);
-        assert_eq!((record().owns(&row), record().related(&row)), (owns, related));
+        assert_eq!(record().ownership(&row), expected);
+        assert_eq!(
+            Record { submitted: None, ..record() }.ownership(&row),
+            match row.uid {
+                1001 => Ownership::Ours,
+                _ => Ownership::Unclear,
+            }
+        );
+    }
+
+    fn unmark(row: &mut Row) {
+        row.comment = "hello".into();
+        row.directory = "/home/alice".into();
+    }
+
+    /// A job of an attempt before.
+    fn left_behind() -> Row {
+        let other = |text: &str| text.replace("00112233445566ff", "ffffffffffffffff");
+        Row { comment: other(&row().comment), directory: other(&row().directory), ..row() }
+    }
+
+    #[rstest]
+    #[case::of_a_given_up_attempt(|_: &mut Row| {}, true)]
+    #[case::renamed_by_a_plugin(|row: &mut Row| row.name = format!("alice_{}", row.name), true)]
+    #[case::of_another_state_dir(|row: &mut Row| row.comment = row.comment.replace("abcd1234", "00000000"), false)]
+    #[case::of_a_nonce_that_we_never_made(|row: &mut Row| row.comment = row.comment.replace("ffffffffffffffff", "eeeeeeeeeeeeeeee"), false)]
+    #[case::of_another_lease(|row: &mut Row| row.comment = row.comment.replace("4b38f35d4e31", "000000000000"), false)]
+    #[case::with_another_name(|row: &mut Row| row.name = "mine".into(), false)]
+    #[case::of_another_user(|row: &mut Row| row.uid = 7, false)]
+    fn what_was_left_behind(#[case] change: fn(&mut Row), #[case] expected: bool) {
+        let record = Record { given_up: vec![Nonce::parse("ffffffffffffffff").unwrap()], ..record() };
+        let mut row = left_behind();
+        change(&mut row);
+        assert_eq!(record.left_behind(&row), expected);
+        assert!(!Record { instance: None, ..record }.left_behind(&row));
     }
 
     #[test]
     fn format_1_stays_readable() {
         let read: Record = serde_json::from_str(include_str!("../../tests/fixtures/record-1.json")).unwrap();
-        assert_eq!(read, record());
+        assert_eq!(read, Record { instance: None, ..record() });
     }
 }

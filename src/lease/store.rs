@@ -3,9 +3,11 @@
 //! ```text
 //! <state-dir>/ 0700
 //!   format                  version of this tree; a newer one is read, never written
-//!   instance lock           names this tree in the comments of its jobs; held while the name is given
+//!   instance place.json     names this tree in the comments of its jobs; where it had that name (see instance.rs)
+//!   lock                    held while the name is given
 //!   leases/<leaseId>/       lock identity.json record.json id_<type>[.pub] known_hosts events.jsonl denied
 //!   cache/                  Slurm's last answers, shared by all calls on a host
+//!   adopted.jsonl           when a copy of a state dir took over the leases of its original
 //!   forgotten.jsonl         leases that an operator gave up, with their reasons and last records
 //!   trash/                  what is being made or removed; never looked at
 //! ```
@@ -19,7 +21,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::dir::NO_LOCKS;
-pub use super::dir::{Guard, LeaseDir, Loaded};
+pub use super::dir::{Guard, LeaseDir, Loaded, Origin};
+use super::instance::Instance;
 use super::record::Record;
 use super::{Identity, LeaseId};
 use crate::failure::{Failure, Kind};
@@ -33,7 +36,7 @@ const TREE_FORMAT: u32 = 1;
 pub struct Store {
     root: Dir,
     leases: Dir,
-    instance: String,
+    instance: Instance,
     writable: bool,
 }
 
@@ -53,7 +56,6 @@ impl Store {
         let root = Dir::private_root(path).map_err(|error| storage("opening").cause(error.to_string()))?;
         let open = || -> io::Result<Store> {
             let leases = root.make_subdir("leases")?;
-            let instance = instance(&root)?;
             let format = match root.read("format", 16)? {
                 Some(bytes) => String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(u32::MAX),
                 None => {
@@ -61,7 +63,8 @@ impl Store {
                     TREE_FORMAT
                 }
             };
-            Ok(Store { leases, instance, writable: format <= TREE_FORMAT, root })
+            let writable = format <= TREE_FORMAT;
+            Ok(Store { leases, instance: Instance::open(&root, writable)?, writable, root })
         };
         open().map_err(|error| match crate::files::locks_nothing(&error) {
             true => storage("locking").remedy(NO_LOCKS).cause(error.to_string()).into(),
@@ -85,8 +88,22 @@ impl Store {
     }
 
     /// Names this state dir in the comments of its jobs.
-    pub fn instance(&self) -> &str {
+    pub fn instance(&self) -> &Instance {
         &self.instance
+    }
+
+    /// Takes over what was made before this state dir was copied; the names that it had.
+    pub fn adopt(&self) -> Result<Vec<String>> {
+        if !self.writable {
+            let what = format!("the state dir {} was written by a newer slurm-sandbox", self.path().display());
+            return Err(Failure::new(Kind::Storage, what).remedy("use that version").into());
+        }
+        let adopted = Instance::adopt(&self.root).context("writing down whose leases these are")?;
+        self.root.append_line(
+            "adopted.jsonl",
+            &serde_json::json!({"at": crate::clock::epoch(), "instances": adopted}).to_string(),
+        )?;
+        Ok(adopted)
     }
 
     /// All leases, sorted.
@@ -155,7 +172,7 @@ impl Store {
         };
         let make = || -> Result<bool> {
             let record = fill(&dir, &self.leases.path().join(id))?;
-            dir.write_part("identity.json", &serde_json::to_vec(identity)?).context("writing identity.json")?;
+            dir.write_part("identity.json", &super::dir::identity_file(&record)?).context("writing identity.json")?;
             dir.write("record.json", &serde_json::to_vec_pretty(&record)?).context("writing record.json")?;
             match trash.rename(&name, &self.leases, id) {
                 Ok(()) => self.leases.sync().map(|()| true).context("making the lease durable"),
@@ -234,24 +251,6 @@ fn clear_entry(trash: &Dir, name: &str) -> Result<()> {
 
 fn taken(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
-}
-
-/// Reads this tree's name, or gives it one; of two first calls only one may.
-fn instance(root: &Dir) -> io::Result<String> {
-    let read = || -> io::Result<Option<String>> {
-        let text = root.read("instance", 64)?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
-        Ok(text.filter(|text| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit())))
-    };
-    if let Some(text) = read()? {
-        return Ok(text);
-    }
-    let _lock = root.lock("lock", Duration::from_secs(5))?;
-    if let Some(text) = read()? {
-        return Ok(text);
-    }
-    let text = random_hex(4)?;
-    root.write("instance", text.as_bytes())?;
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::release::{self, Released};
+use super::recover::Recovery;
+use super::release;
+use super::settle::{self, Released};
 use super::wait::Wait;
 use super::{Demands, Found, Options, load, now, progress, runner, shared_dir, user};
 use crate::allocation::{self, Runner};
+use crate::clock::Now;
 use crate::config::Settings;
 use crate::config::connection::Connection;
 use crate::exchange::Exchange;
@@ -18,7 +21,7 @@ use crate::failure::{self, Failure, Kind};
 use crate::files::Dir;
 use crate::host::{Host, User};
 use crate::lease::lifecycle::{OpenSubmission, open_submission};
-use crate::lease::record::{Attempt, Phase, Record, format_for};
+use crate::lease::record::{Attempt, Denials, Phase, Record, format_for};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::lease::{Identity, Nonce};
 use crate::protocol::{Answer, Lease, Request};
@@ -128,7 +131,9 @@ impl Acquire<'_> {
                 user: submit.as_ref().and(self.user.name.clone()),
                 submit: submit.clone(),
                 route: route.clone(),
-                attempt: Attempt { nonce: Nonce::random()?, sent: None },
+                attempt: Attempt { nonce: Nonce::random()?, sent: None, sent_at: None },
+                given_up: vec![],
+                instance: Some(self.store.instance().name.clone()),
                 clusters: self.settings.clusters.clone(),
                 job: None,
                 submitted: None,
@@ -138,7 +143,7 @@ impl Acquire<'_> {
                 contract: self.runner.keeps_contract(),
                 key: place.join(name),
                 endpoint: None,
-                denied: None,
+                denied: Denials::default(),
                 ended: None,
                 releasing: None,
             })
@@ -225,6 +230,7 @@ impl Acquire<'_> {
                 }
                 Ok(record)
             }
+            Loaded::Newer { identity } => Err(super::newer("acquiring", &identity).into()),
             Loaded::Damaged { why, .. } => Err(Failure::new(
                 Kind::Storage,
                 format!("acquiring lease {id}: its record is damaged; nothing was touched"),
@@ -252,7 +258,7 @@ impl Acquire<'_> {
         let refused = |kind, said: String| {
             Failure::new(kind, format!("acquiring lease {id}: sbatch refused the job, none was submitted")).cause(said)
         };
-        match allocation::submit(&self.store, guard, record, &self.settings, &self.runner, now())? {
+        match allocation::submit(&self.store, guard, record, &self.settings, &self.runner, Now::read())? {
             Outcome::Submitted(_) => Ok(Step::Done),
             Outcome::Rejected { said } => {
                 let remedy = sbatch::remedy(&said);
@@ -281,8 +287,9 @@ impl Acquire<'_> {
     /// Looks for the job of a submission without an answer, and moves on to another attempt once it is denied twice.
     fn reconcile(&self, guard: &Guard<'_>, record: &mut Record, refusal: &Option<String>) -> Result<Step> {
         let view = allocation::ask(record, squeue::DEADLINE);
-        if allocation::learn(record, &view, now()) {
-            guard.save(record)?;
+        let (before, time) = (record.clone(), Now::read());
+        if settle::apply(record, &view, time) {
+            guard.keep_learned(&before, record)?;
         }
         if record.job.is_some() {
             guard.lease.note(now(), "adopted", &record.shown());
@@ -291,12 +298,10 @@ impl Acquire<'_> {
         if !matches!(view.observation, crate::lease::lifecycle::Observation::Denied) {
             return Ok(Step::Look);
         }
-        match open_submission(record, now()) {
+        match open_submission(record, time) {
             OpenSubmission::Wait => Ok(Step::Look),
             OpenSubmission::NeverSent | OpenSubmission::Resubmit | OpenSubmission::Lost => {
-                record.attempt = Attempt { nonce: Nonce::random()?, sent: None };
-                record.phase = Phase::Prepared;
-                record.denied = None;
+                record.begin_attempt()?;
                 guard.save(record)?;
                 match refusal {
                     // Asking again would be refused again.
@@ -318,7 +323,7 @@ impl Acquire<'_> {
         let deadline = self.deadline.min(Instant::now() + release::BOUND);
         let found = load(&self.store, &dir.id)?;
         let outcome = match &found {
-            Some(found) => release::release(&self.store, found, self.settings.submit.as_ref(), deadline, "acquire"),
+            Some(found) => release::release(&self.store, found, &self.recovery(), deadline, "acquire"),
             None => return Ok(()),
         };
         match outcome {
@@ -331,6 +336,10 @@ impl Acquire<'_> {
                     .into())
             }
         }
+    }
+
+    fn recovery(&self) -> Recovery {
+        Recovery::configured(Some(&self.settings))
     }
 
     fn not_submitted(&self, record: &Record, refusal: Option<String>) -> Failure {
@@ -385,13 +394,7 @@ impl Acquire<'_> {
             Ok(Some(found)) => found,
             _ => return error,
         };
-        match release::release(
-            &self.store,
-            &found,
-            self.settings.submit.as_ref(),
-            Instant::now() + release::BOUND,
-            "rolled back",
-        ) {
+        match release::release(&self.store, &found, &self.recovery(), Instant::now() + release::BOUND, "rolled back") {
             Ok(_) if failure.kind == Kind::JobEnded => {
                 failure.remedy("nothing of it is left; mend what its output tells, then acquire again").into()
             }

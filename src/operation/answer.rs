@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::allocation::View;
+use crate::clock::Now;
 use crate::config::Settings;
 use crate::config::connection::{Connection, Route};
 use crate::config::value::is_safe_path;
@@ -22,15 +23,15 @@ const LABEL_CHARS: usize = 63;
 pub struct Standing {
     /// Slurm's state, or ours where Slurm has none.
     pub status: String,
-    /// `provisioning`, `ready`, `suspended`, `deleting`, `stopped`, `failed`, `missing` or `unknown`.
+    /// `provisioning`, `ready`, `suspended`, `deleting`, `stopped`, `failed`, `missing`, `newer` or `unknown`.
     pub state: &'static str,
     /// Why, for people; may be empty.
     pub reason: String,
 }
 
 /// Judges a record that has learned from the view.
-pub fn standing(record: &Record, view: &View, now: i64) -> Standing {
-    let row = view.row().filter(|row| record.owns(row));
+pub fn standing(record: &Record, view: &View, now: Now) -> Standing {
+    let row = view.row();
     let word = row.map(|row| row.state.word().to_owned());
     let reason = row.map(|row| row.reason.clone()).filter(|reason| reason != "None").unwrap_or_default();
     if let Some(ended) = &record.ended {
@@ -73,7 +74,7 @@ pub fn lease(record: &Record, view: &View, standing: &Standing, ssh: Option<Ssh>
         cloud_id: record.cloud_id(),
         status: standing.status.clone(),
         server_type: record.server_type.clone(),
-        labels: labels(record, view.row().filter(|row| record.owns(row)), standing),
+        labels: labels(record, view.row(), standing),
         ssh,
     }
 }
@@ -90,6 +91,16 @@ pub fn damaged(identity: &Identity, why: &str) -> Lease {
         server_type: String::new(),
         labels: labels.into_iter().map(|(name, value)| (name.to_owned(), safe(&value))).collect(),
         ssh: None,
+    }
+}
+
+/// The row of a lease that a newer program keeps.
+pub fn newer(identity: &Identity) -> Lease {
+    let labels = [("state", "newer"), ("slurmReason", "a newer slurm-sandbox keeps this lease; use that version")];
+    Lease {
+        status: "NEWER".into(),
+        labels: labels.into_iter().map(|(name, value)| (name.to_owned(), safe(value))).collect(),
+        ..damaged(identity, "")
     }
 }
 
@@ -196,7 +207,7 @@ mod tests {
     #[case("COMPLETING", Phase::Answered, ("COMPLETING", "deleting"))]
     #[case("EXPEDITING", Phase::Answered, ("UNKNOWN", "unknown"))]
     fn standings(#[case] word: &str, #[case] phase: Phase, #[case] expected: (&str, &str)) {
-        let standing = standing(&Record { phase, ..record() }, &view(word), 2000);
+        let standing = standing(&Record { phase, ..record() }, &view(word), Now { epoch: 0, uptime: 2000 });
         assert_eq!((standing.status.as_str(), standing.state), expected);
     }
 
@@ -204,7 +215,7 @@ mod tests {
     fn an_end_stays_told_when_slurm_is_silent() {
         let ended = Ended { state: "TIMEOUT".into(), reason: "TimeLimit".into(), exit: None, runner: None, at: 1 };
         let silence = View { observation: Observation::Unasked("down".into()), strays: vec![] };
-        let standing = standing(&Record { ended: Some(ended), ..record() }, &silence, 2000);
+        let standing = standing(&Record { ended: Some(ended), ..record() }, &silence, Now { epoch: 0, uptime: 2000 });
         assert_eq!(
             (standing.status.as_str(), standing.state, standing.reason.as_str()),
             ("TIMEOUT", "failed", "TimeLimit")
@@ -219,7 +230,7 @@ mod tests {
         if let Observation::Row(row) = &mut view.observation {
             row.reason = "Nodes required, (bad) ".repeat(9);
         }
-        let labels = lease(&record, &view, &standing(&record, &view, 2000), None).labels;
+        let labels = lease(&record, &view, &standing(&record, &view, Now { epoch: 0, uptime: 2000 }), None).labels;
         for (name, value) in &labels {
             assert!(
                 !["lease", "slug", "name", "externalResourceName", "externalResourceNameFromEnv"]

@@ -11,8 +11,9 @@ use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::wait::failure_of_end;
-use super::{Options, find, now};
+use super::{Options, find, settle};
 use crate::allocation;
+use crate::clock::Now;
 use crate::config::connection::Route;
 use crate::config::login::LoginHost;
 use crate::exchange::Exchange;
@@ -39,6 +40,7 @@ pub fn run(options: &Options, word: &str) -> Result<()> {
     };
     let record = match &found.loaded {
         Loaded::Whole(record) => record.as_ref(),
+        Loaded::Newer { identity } => return Err(super::newer("connecting to", identity).into()),
         Loaded::Damaged { why, .. } => {
             let what = format!("connecting to lease {}: its record is damaged", found.dir.id);
             let remedy = "release the lease; its job is found by name";
@@ -174,7 +176,7 @@ fn client_is_gone() -> bool {
 fn reason(record: &Record, output: &Output) -> Failure {
     let mut record = record.clone();
     let view = allocation::ask(&record, REASON_DEADLINE);
-    allocation::learn(&mut record, &view, now());
+    settle::apply(&mut record, &view, Now::read());
     if let Some(ended) = &record.ended {
         return failure_of_end("connecting to", &record, ended, &Exchange::of(&record));
     }

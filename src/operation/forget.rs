@@ -1,12 +1,15 @@
 //! forget: an operator settles a lease whose end can never be proven, for example because its cluster is gone for
 //! good. It is written down with its reason, and refused while Slurm shows a job of the lease alive.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::recover::{Recovery, recover};
+use super::settle::{self, Step};
 use super::{Options, find, now};
-use crate::allocation::{self, Farewell};
+use crate::allocation;
+use crate::clock::Now;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::lease::store::{Loaded, Store};
@@ -26,20 +29,26 @@ pub fn run(options: &Options, word: &str, because: &str) -> Result<String> {
     let Some(guard) = found.dir.lock(LOCK_PATIENCE)? else {
         return Err(Failure::new(Kind::Busy, format!("forgetting lease {id}: another call works on it")).into());
     };
-    let record = match guard.lease.load() {
-        Loaded::Whole(record) => Some(record),
-        Loaded::Damaged { .. } => None,
-    };
-    let job = record.as_ref().and_then(|record| record.job.as_ref()).map(ToString::to_string);
-    if let Some(record) = &record {
-        let view = allocation::ask(record, squeue::DEADLINE);
-        if let Farewell::Cancel(_) | Farewell::Ending = allocation::farewell(record, &view, now()) {
-            let what = format!("forgetting {}: Slurm shows its job alive", record.shown());
-            return Err(Failure::new(Kind::Releasing, what).remedy(format!("run `slurm-sandbox release {id}`")).into());
+    let (record, view) = match guard.lease.load() {
+        Loaded::Whole(record) => {
+            let view = allocation::ask(&record, squeue::DEADLINE);
+            (*record, view)
         }
-        let exchange = Exchange::of(record);
-        exchange.revoke().and_then(|()| exchange.remove()).ok();
+        Loaded::Newer { identity } => return Err(super::newer("forgetting", &identity).into()),
+        Loaded::Damaged { identity, origin, .. } => {
+            let deadline = Instant::now() + squeue::DEADLINE;
+            let record = recover("forgetting", &store, &identity, origin.as_deref(), &Recovery::default(), deadline)?;
+            let view = allocation::ask(&record, squeue::DEADLINE);
+            (record, view)
+        }
+    };
+    let job = record.job.as_ref().map(ToString::to_string);
+    if let Step::Cancel(_) | Step::Ending = settle::next_step(&record, &view, Now::read()) {
+        let what = format!("forgetting {}: Slurm shows its job alive", record.shown());
+        return Err(Failure::new(Kind::Releasing, what).remedy(format!("run `slurm-sandbox release {id}`")).into());
     }
+    let exchange = Exchange::of(&record);
+    exchange.revoke().and_then(|()| exchange.remove()).ok();
     let line = serde_json::json!({"at": now(), "leaseId": id, "job": job, "because": because, "record": record});
     store.log_forgotten(&line.to_string()).context("writing down what is forgotten")?;
     store.trash_lease(guard)?;

@@ -1,27 +1,39 @@
 //! All leases at once: one question to Slurm a cluster, however many leases there are.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{load, now, progress, release};
-use crate::allocation::{self, Farewell, View};
+use super::settle::{self, Step};
+use super::{load, progress};
+use crate::allocation::{self, View};
+use crate::clock::Now;
 use crate::config::login::LoginHost;
 use crate::failure::{self, Kind};
 use crate::host::Host;
 use crate::lease::LeaseId;
 use crate::lease::lifecycle::Observation;
-use crate::lease::record::{Phase, Record};
-use crate::lease::store::{Loaded, Store};
-use crate::slurm::job::{JobId, Listing, Unasked};
+use crate::lease::record::{Phase, Record, comment};
+use crate::lease::store::{Guard, Loaded, Store};
+use crate::slurm::job::{JobId, Listing, Row, Unasked};
 use crate::slurm::squeue;
+
+/// Most questions about single jobs in one call, and the time after which no more are begun: the load on the controller must
+/// not grow with the leases (design.md, promise 8). What is left over is confirmed by later calls.
+const CONFIRMATIONS: usize = 64;
+const CONFIRMATION_TIME: Duration = Duration::from_secs(2);
 
 /// The leases of a state dir and what Slurm shows of them.
 #[derive(Debug)]
 pub struct Inventory {
     pub leases: Vec<Entry>,
     listings: BTreeMap<Source, Result<Indexed, Unasked>>,
+    /// What the jobs' own ids have told, where a listing was not enough.
+    confirmed: BTreeMap<LeaseId, Observation>,
+    /// Leases whose records are others than those that were asked for.
+    changed: BTreeSet<LeaseId>,
+    deadline: Duration,
 }
 
 /// A lease as it was read. Its directory is closed again: thousands of open ones are more than a process may have.
@@ -35,7 +47,7 @@ impl Entry {
     pub fn record(&self) -> Option<&Record> {
         match &self.loaded {
             Loaded::Whole(record) => Some(record),
-            Loaded::Damaged { .. } => None,
+            Loaded::Damaged { .. } | Loaded::Newer { .. } => None,
         }
     }
 }
@@ -45,25 +57,27 @@ impl Entry {
 struct Indexed {
     listing: Listing,
     by_job: HashMap<u64, Vec<usize>>,
-    by_name: HashMap<String, Vec<usize>>,
+    by_lease: HashMap<LeaseId, Vec<usize>>,
 }
 
 impl Indexed {
     fn new(listing: Listing) -> Indexed {
-        let (mut by_job, mut by_name) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
+        let (mut by_job, mut by_lease) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         for (index, row) in listing.rows.iter().enumerate() {
             by_job.entry(row.job.id).or_default().push(index);
-            by_name.entry(row.name.clone()).or_default().push(index);
+            for lease in leases_of(row) {
+                by_lease.entry(lease).or_default().push(index);
+            }
         }
-        Indexed { listing, by_job, by_name }
+        Indexed { listing, by_job, by_lease }
     }
 
-    /// The listing as if nothing but a record's own rows were in it: those of its job's id or of its job name. No other
-    /// row has anything to say about it.
+    /// The listing as if nothing but a record's own rows were in it: those of its job's id, and those that name the lease. No
+    /// other row has anything to say about it.
     fn of(&self, record: &Record) -> Listing {
         let by_job = record.job.as_ref().and_then(|job| self.by_job.get(&job.id));
-        let by_name = self.by_name.get(&record.lease_id().job_name());
-        let mut indices: Vec<usize> = by_job.into_iter().chain(by_name).flatten().copied().collect();
+        let by_lease = self.by_lease.get(record.lease_id());
+        let mut indices: Vec<usize> = by_job.into_iter().chain(by_lease).flatten().copied().collect();
         indices.sort_unstable();
         indices.dedup();
         let rows = indices.iter().filter_map(|index| self.listing.rows.get(*index).cloned()).collect();
@@ -71,141 +85,203 @@ impl Indexed {
     }
 }
 
-/// Where a listing comes from: a login host, or here; and a cluster.
-type Source = (Option<LoginHost>, Option<String>);
+/// The leases that a row names, by its comment or by the directory that its job started in.
+fn leases_of(row: &Row) -> impl Iterator<Item = LeaseId> {
+    let named = comment(&row.comment).map(|word| word.lease_id);
+    let started_in = row.directory.rsplit('/').nth(1).and_then(LeaseId::parse);
+    let started_in = started_in.filter(|lease| named.as_ref() != Some(lease));
+    named.into_iter().chain(started_in)
+}
+
+/// Where a listing comes from: a login host, or here; a user of it; a cluster.
+type Source = (Option<LoginHost>, u32, Option<String>);
 
 fn sources(record: &Record) -> impl Iterator<Item = Source> {
-    allocation::clusters(record).into_iter().map(|cluster| (record.submit.clone(), cluster))
+    allocation::clusters(record).into_iter().map(|cluster| (record.submit.clone(), record.uid, cluster))
 }
 
 impl Inventory {
-    /// Reads all leases and asks Slurm once for each cluster that they use; not at all when there is no lease.
+    /// Reads all leases and asks Slurm once for each user and cluster that they use; not at all when there is no lease.
     pub fn take(store: &Store, deadline: Duration) -> Result<Inventory> {
         let mut leases = Vec::new();
         for id in store.ids()? {
             leases.extend(load(store, &id)?.map(|found| Entry { id, loaded: found.loaded }));
         }
         let mut listings = BTreeMap::new();
-        let records = leases.iter().filter_map(Entry::record).filter(|record| allocation::concerns_slurm(record));
-        let wanted = records.flat_map(|record| sources(record).map(|source| (source, record.uid)));
-        for ((submit, cluster), uid) in wanted.collect::<BTreeMap<_, _>>() {
-            let host = Host::of(submit.as_ref());
-            let mut listing = squeue::list_user(&host, uid, cluster.as_deref(), deadline);
-            if let Ok(found) = &listing
-                && found.complete
-                && found.rows.is_empty()
-                && let Some(record) = leases
-                    .iter()
-                    .filter_map(Entry::record)
-                    .find(|r| r.submit == submit && r.job.as_ref().is_some_and(|job| job.cluster == cluster))
-            {
-                // An empty answer is what a broken filter gives, so one job's own id confirms it.
-                listing = match allocation::ask(record, deadline).observation {
-                    Observation::Denied => listing,
-                    // Its id belongs to another job now, of a user whose jobs are not in the listing.
-                    Observation::Row(row) if !record.owns(&row) => listing,
-                    Observation::Row(_) => Err(Unasked("squeue's empty listing leaves out a job that it knows".into())),
-                    Observation::Unasked(why) => Err(Unasked(why)),
-                };
+        for record in leases.iter().filter_map(Entry::record).filter(|record| allocation::concerns_slurm(record)) {
+            for source in sources(record) {
+                listings.entry(source).or_insert_with_key(|(submit, _, cluster)| {
+                    let host = Host::of(submit.as_ref());
+                    let listing = squeue::list_user(&host, allocation::owner(record), cluster.as_deref(), deadline);
+                    if let Err(Unasked(why)) = &listing {
+                        progress(&format!(
+                            "could not ask Slurm{}{}; leases are shown as they were last known: {why}",
+                            host.shown(),
+                            in_cluster(cluster)
+                        ));
+                    }
+                    listing.map(Indexed::new)
+                });
             }
-            if let Err(Unasked(why)) = &listing {
-                progress(&format!(
-                    "could not ask Slurm{}{}; leases are shown as they were last known: {why}",
-                    host.shown(),
-                    in_cluster(&cluster)
-                ));
-            }
-            listings.insert((submit, cluster), listing.map(Indexed::new));
         }
-        Ok(Inventory { leases, listings })
+        let mut inventory =
+            Inventory { leases, listings, confirmed: BTreeMap::new(), changed: BTreeSet::new(), deadline };
+        inventory.confirm();
+        Ok(inventory)
+    }
+
+    /// Asks for the single ids of jobs whose absence would change something.
+    fn confirm(&mut self) {
+        let (begun, time) = (Instant::now(), Now::read());
+        let mut asked = 0;
+        let mut confirmed = BTreeMap::new();
+        for record in self.leases.iter().filter_map(Entry::record) {
+            let view = self.view(record);
+            if !self.was_answered(record) || !settle::needs_confirmation(record, &view, time) {
+                continue;
+            }
+            let observation = if asked < CONFIRMATIONS && begun.elapsed() < CONFIRMATION_TIME {
+                asked += 1;
+                allocation::confirm(record, view, self.deadline).observation
+            } else {
+                Observation::Unasked(
+                    "Slurm's listing leaves the job out; a later call asks for it by its id".to_owned(),
+                )
+            };
+            confirmed.insert(record.lease_id().clone(), observation);
+        }
+        self.confirmed = confirmed;
+    }
+
+    /// Whether every place where a record's job may be has given a listing.
+    fn was_answered(&self, record: &Record) -> bool {
+        sources(record).all(|source| matches!(self.listings.get(&source), Some(Ok(_))))
     }
 
     /// What Slurm shows of one record.
     pub fn view(&self, record: &Record) -> View {
+        if self.changed.contains(record.lease_id()) {
+            return View::unasked("the lease has changed while Slurm was asked");
+        }
         let listings = sources(record).filter_map(|source| self.listings.get(&source));
         let own = |listing: &Result<Indexed, Unasked>| match listing {
             Ok(indexed) => Ok(indexed.of(record)),
             Err(unasked) => Err(unasked.clone()),
         };
         let listings: Vec<_> = listings.map(own).collect();
-        match &listings[..] {
-            [] => View { observation: Observation::Unasked("Slurm was not asked".into()), strays: vec![] },
+        let view = match &listings[..] {
+            [] => View::unasked("Slurm was not asked"),
             [one] => allocation::view(record, one),
             several => allocation::view(record, &allocation::merge(several.iter())),
+        };
+        match self.confirmed.get(record.lease_id()) {
+            Some(observation) => View { observation: observation.clone(), ..view },
+            None => view,
         }
     }
 
-    /// The listings, each with the login host that gave it.
-    pub fn listings(&self) -> impl Iterator<Item = (Option<&LoginHost>, &Listing)> {
+    /// The listings, each with the login host and the user that it is of.
+    pub fn listings(&self) -> impl Iterator<Item = (Option<&LoginHost>, u32, &Listing)> {
         self.listings
             .iter()
-            .filter_map(|((submit, _), listing)| Some((submit.as_ref(), &listing.as_ref().ok()?.listing)))
+            .filter_map(|((submit, uid, _), listing)| Some((submit.as_ref(), *uid, &listing.as_ref().ok()?.listing)))
+    }
+
+    /// Says once of a copied state dir what becomes of the leases that its original made.
+    pub fn tell_of_a_copy(&self, store: &Store) {
+        let records = self.leases.iter().filter_map(Entry::record);
+        let others = records.filter(|record| !store.instance().owns(record.instance.as_deref())).count();
+        if others > 0 {
+            progress(&format!(
+                "{others} lease(s) were made before {} was copied to this place; they may be in use from there, so list and \
+                 cleanup end nothing of them; release one by its id, or take all over with `slurm-sandbox state adopt`",
+                store.path().display()
+            ));
+        }
     }
 
     /// Writes down what the listings prove, and finishes or repeats what releases have left: lost cancellations in
-    /// one scancel, removal of what is gone. Leases that another call works on are left to it.
+    /// one scancel, removal of what is gone. Leases that another call works on are left to it, and so are those that were made
+    /// before this state dir was copied.
     pub fn settle(&mut self, store: &Store) -> Result<()> {
         let mut cancel: BTreeMap<Option<LoginHost>, Vec<JobId>> = BTreeMap::new();
         let mut settled = Vec::new();
-        for found in std::mem::take(&mut self.leases) {
-            let Some(record) = found.record() else {
-                settled.push(found);
-                continue;
-            };
-            let view = self.view(record);
-            let mut learned = record.clone();
-            let changed = allocation::learn(&mut learned, &view, now());
-            let releasing = record.phase == Phase::Releasing;
-            if !changed && !releasing && view.strays.is_empty() {
-                settled.push(found);
-                continue;
-            }
-            let Some(dir) = store.lease(&found.id)? else {
-                settled.push(found);
-                continue;
-            };
-            let guard = match dir.lock(Duration::ZERO) {
-                Ok(Some(guard)) => guard,
-                held => {
-                    let lost = held.err().map(|error| failure::of(&error)).filter(|it| it.kind != Kind::NotFound);
-                    lost.iter().for_each(|failure| progress(&failure.to_string()));
-                    settled.push(found);
-                    continue;
+        for entry in std::mem::take(&mut self.leases) {
+            match self.settle_one(store, &entry, &mut cancel) {
+                Ok(Settled::AsItWas) => settled.push(entry),
+                Ok(Settled::Is(loaded)) => settled.push(Entry { loaded, id: entry.id }),
+                Ok(Settled::Changed(loaded)) => {
+                    self.changed.insert(entry.id.clone());
+                    settled.push(Entry { loaded, id: entry.id });
                 }
-            };
-            let Loaded::Whole(current) = guard.lease.load() else {
-                drop(guard);
-                settled.push(found);
-                continue;
-            };
-            let before = *current;
-            let mut current = before.clone();
-            if allocation::learn(&mut current, &view, now()) {
-                guard.keep_learned(&before, &current)?;
-            }
-            if current.phase == Phase::Releasing {
-                match allocation::farewell(&current, &view, now()) {
-                    Farewell::Gone => {
-                        release::finish(store, guard, &current)?;
-                        continue;
-                    }
-                    Farewell::Cancel(jobs) => cancel.entry(current.submit.clone()).or_default().extend(jobs),
-                    Farewell::Ending | Farewell::Wait(_) => {}
+                Ok(Settled::Gone) => {}
+                // One lease's trouble must not hide the others.
+                Err(error) => {
+                    progress(&failure::of(&error).to_string());
+                    settled.push(entry);
                 }
-            } else {
-                cancel.entry(current.submit.clone()).or_default().extend(view.strays);
             }
-            drop(guard);
-            settled.push(Entry { loaded: Loaded::Whole(Box::new(current)), id: found.id });
         }
         self.leases = settled;
         for (submit, jobs) in cancel.iter().filter(|(_, jobs)| !jobs.is_empty()) {
-            if let Err(why) = allocation::cancel(&Host::of(submit.as_ref()), jobs, Duration::from_secs(12)) {
+            if let Err(why) = allocation::cancel(&Host::of(submit.as_ref()), jobs, CANCEL_DEADLINE) {
                 progress(&format!("ending the jobs of released leases failed, the next call repeats it: {why}"));
             }
         }
         Ok(())
     }
+
+    fn settle_one(
+        &self,
+        store: &Store,
+        entry: &Entry,
+        cancel: &mut BTreeMap<Option<LoginHost>, Vec<JobId>>,
+    ) -> Result<Settled> {
+        let Some(asked_for) = entry.record() else { return Ok(Settled::AsItWas) };
+        let (view, time) = (self.view(asked_for), Now::read());
+        let changes = settle::apply(&mut asked_for.clone(), &view, time);
+        if !changes && asked_for.phase != Phase::Releasing && view.strays.is_empty() {
+            return Ok(Settled::AsItWas);
+        }
+        let Some(dir) = store.lease(&entry.id)? else { return Ok(Settled::Gone) };
+        let guard = match dir.lock(Duration::ZERO) {
+            Ok(Some(guard)) => guard,
+            Ok(None) => return Ok(Settled::AsItWas),
+            Err(error) if failure::of(&error).kind == Kind::NotFound => return Ok(Settled::Gone),
+            Err(error) => return Err(error),
+        };
+        let Some(record) = settle::persist(&guard, asked_for, &view, time)? else {
+            return Ok(Settled::Changed(guard.lease.load()));
+        };
+        if store.instance().owns(record.instance.as_deref()) {
+            let jobs = match settle::next_step(&record, &view, time) {
+                _ if record.phase != Phase::Releasing => view.strays,
+                Step::Gone => return finish(store, guard, &record),
+                Step::Cancel(jobs) => jobs,
+                Step::Ending | Step::Wait(_) => vec![],
+            };
+            cancel.entry(record.submit.clone()).or_default().extend(jobs);
+        }
+        Ok(Settled::Is(Loaded::Whole(Box::new(record))))
+    }
+}
+
+/// All jobs of one login host in one scancel.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(12);
+
+/// What became of a lease.
+enum Settled {
+    AsItWas,
+    /// Its record is this one now.
+    Is(Loaded),
+    /// Another call has written it meanwhile.
+    Changed(Loaded),
+    Gone,
+}
+
+/// Removes a released lease; one whose files cannot be removed yet stays listed.
+fn finish(store: &Store, guard: Guard<'_>, record: &Record) -> Result<Settled> {
+    settle::finish(store, guard, record).map(|()| Settled::Gone)
 }
 
 fn in_cluster(cluster: &Option<String>) -> String {
@@ -216,7 +292,7 @@ fn in_cluster(cluster: &Option<String>) -> String {
 mod tests {
     use super::*;
     use crate::lease::record::tests::record;
-    use crate::slurm::job::{Row, State};
+    use crate::slurm::job::State;
 
     fn row(id: u64, name: &str, comment: &str) -> Row {
         Row {
@@ -238,8 +314,9 @@ mod tests {
     #[test]
     fn a_view_of_a_records_own_rows_is_that_of_the_whole_listing() {
         let mut record = record();
-        let (name, word) = (record.lease_id().job_name(), record.comment_word("13b13c65"));
+        let (name, word) = (record.lease_id().job_name(), record.comment_word("abcd1234"));
         let older = word.replace(record.attempt.nonce.as_str(), "ffeeddccbbaa0011");
+        record.given_up = vec![crate::lease::Nonce::parse("ffeeddccbbaa0011").unwrap()];
         let rows = vec![
             row(1, "other", ""),
             row(2, &name, &word),

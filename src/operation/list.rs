@@ -4,7 +4,8 @@
 use anyhow::Result;
 
 use super::inventory::Inventory;
-use super::{Options, answer, lenient, now};
+use super::{Options, answer, lenient};
+use crate::clock::Now;
 use crate::lease::store::{Loaded, Store};
 use crate::protocol::{Answer, Request};
 use crate::slurm::squeue;
@@ -14,13 +15,15 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let store = Store::open(&options.state_dir)?;
     let mut inventory = Inventory::take(&store, squeue::DEADLINE)?;
     inventory.settle(&store)?;
+    inventory.tell_of_a_copy(&store);
     // Today's config is not that of the leases: it only fills in how an endpoint would be reached.
     let settings = lenient(&request.config);
     let rows = inventory.leases.iter().map(|found| match &found.loaded {
-        Loaded::Damaged { identity, why } => answer::damaged(identity, why),
+        Loaded::Damaged { identity, why, .. } => answer::damaged(identity, why),
+        Loaded::Newer { identity } => answer::newer(identity),
         Loaded::Whole(record) => {
             let view = inventory.view(record);
-            let standing = answer::standing(record, &view, now());
+            let standing = answer::standing(record, &view, Now::read());
             let ssh = settings.as_ref().filter(|_| standing.state == "ready");
             let ssh = ssh.and_then(|settings| answer::ssh(record, settings));
             answer::lease(record, &view, &standing, ssh)

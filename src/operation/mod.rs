@@ -8,14 +8,17 @@ pub mod doctor;
 pub mod forget;
 pub mod inventory;
 pub mod list;
+mod orphans;
+pub mod recover;
 pub mod release;
 pub mod resolve;
+pub mod settle;
 pub mod touch;
 mod wait;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Map, Value};
@@ -63,7 +66,7 @@ pub fn default_state_dir() -> Option<PathBuf> {
 
 /// Seconds since the epoch.
 pub fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+    crate::clock::epoch()
 }
 
 /// Says something to the person or log behind stderr; the client passes it on byte for byte (protocol.md 3.5).
@@ -127,23 +130,31 @@ impl Found {
     pub fn identity(&self) -> &Identity {
         match &self.loaded {
             Loaded::Whole(record) => &record.identity,
-            Loaded::Damaged { identity, .. } => identity,
+            Loaded::Damaged { identity, .. } | Loaded::Newer { identity } => identity,
         }
     }
 
     pub fn record(&self) -> Option<&Record> {
         match &self.loaded {
             Loaded::Whole(record) => Some(record),
-            Loaded::Damaged { .. } => None,
+            Loaded::Damaged { .. } | Loaded::Newer { .. } => None,
         }
     }
 
     pub fn cloud_id(&self) -> String {
         match &self.loaded {
             Loaded::Whole(record) => record.cloud_id(),
-            Loaded::Damaged { identity, .. } => format!("slurm/lost/{}", identity.lease_id),
+            Loaded::Damaged { identity, .. } | Loaded::Newer { identity } => {
+                format!("slurm/lost/{}", identity.lease_id)
+            }
         }
     }
+}
+
+/// What is told of a lease that a newer program keeps.
+fn newer(doing: &str, identity: &Identity) -> Failure {
+    let what = format!("{doing} lease {}: a newer slurm-sandbox keeps it; nothing was touched", identity.lease_id);
+    Failure::new(Kind::Storage, what).remedy("use that version")
 }
 
 /// Opens one lease.

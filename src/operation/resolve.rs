@@ -7,11 +7,11 @@ use anyhow::Result;
 
 use super::answer::{self, Standing};
 use super::wait::{Wait, failure_of_end};
-use super::{Demands, Found, Options, check_expected, find, now};
+use super::{Demands, Found, Options, check_expected, find};
 use crate::allocation::View;
+use crate::clock::Now;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
-use crate::lease::lifecycle::Observation;
 use crate::lease::record::Record;
 use crate::lease::store::{Loaded, Store};
 use crate::protocol::{Answer, Lease, Request};
@@ -37,7 +37,8 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         .check(&found)?;
     let lease = match (settings, &found.loaded) {
         (None, _) => identity_only(&found),
-        (Some(_), Loaded::Damaged { identity, why }) => {
+        (Some(_), Loaded::Newer { identity }) => return Err(super::newer("resolving", identity).into()),
+        (Some(_), Loaded::Damaged { identity, why, .. }) => {
             return Err(Failure::new(
                 Kind::Storage,
                 format!("resolving lease {}: its record is damaged", identity.lease_id),
@@ -59,11 +60,12 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 /// the client would try to log in before it releases.
 fn identity_only(found: &Found) -> Lease {
     match &found.loaded {
-        Loaded::Damaged { identity, why } => answer::damaged(identity, why),
+        Loaded::Damaged { identity, why, .. } => answer::damaged(identity, why),
+        Loaded::Newer { identity } => answer::newer(identity),
         Loaded::Whole(record) => {
-            let view = View { observation: Observation::Unasked("Slurm was not asked".into()), strays: vec![] };
+            let view = View::unasked("Slurm was not asked");
             let standing = match &record.ended {
-                Some(_) => answer::standing(record, &view, now()),
+                Some(_) => answer::standing(record, &view, Now::read()),
                 None => Standing { status: "UNKNOWN".into(), state: "unknown", reason: String::new() },
             };
             answer::lease(record, &view, &standing, None)

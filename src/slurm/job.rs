@@ -40,7 +40,7 @@ pub enum Class {
     Ending,
     /// It will not run again.
     Ended,
-    /// A word of a later Slurm.
+    /// A word of a later Slurm, or one that tells nothing.
     Unknown,
 }
 
@@ -62,7 +62,8 @@ impl State {
             "SUSPENDED" | "STOPPED" => Class::Suspended,
             "COMPLETING" => Class::Ending,
             "COMPLETED" | "FAILED" | "CANCELLED" | "TIMEOUT" | "NODE_FAIL" | "OUT_OF_MEMORY" | "BOOT_FAIL"
-            | "DEADLINE" | "PREEMPTED" | "LAUNCH_FAILED" | "RECONFIG_FAIL" | "REVOKED" => Class::Ended,
+            | "DEADLINE" | "PREEMPTED" | "LAUNCH_FAILED" | "RECONFIG_FAIL" => Class::Ended,
+            // REVOKED too: a job of a federation runs on a sibling cluster then, or nowhere; only the sibling knows.
             _ => Class::Unknown,
         }
     }
@@ -83,9 +84,10 @@ pub struct Row {
     /// When the time limit ends it.
     pub end: Option<i64>,
     pub partition: String,
-    /// Where the batch script started: an attempt's directory.
-    pub directory: String,
     pub uid: u32,
+    /// What follows the job's owner may write as he likes; nothing of it proves an end. Where the batch script started: an
+    /// attempt's directory.
+    pub directory: String,
     pub name: String,
     pub comment: String,
 }
@@ -113,9 +115,19 @@ pub enum Hope {
     Never(&'static str),
 }
 
+/// What Slurm writes out instead of AccountNotAllowed and QOSNotAllowed, with the partition's rule behind it:
+/// `Job's account not permitted to use this partition (batch allows lab not labsub)`.
+const PARTITION_RULES: [(&str, &str); 2] = [
+    ("Job's account not permitted to use this partition", "correct account, or choose another partition"),
+    ("Job's QOS not permitted to use this partition", "correct qos, or choose another partition"),
+];
+
 /// Classifies a pending reason (hazards.md 1.4). Site texts such as `Nodes required for job are DOWN, …` stand beside
 /// Slurm's own words, so spaces count as underscores and only what stands before the first comma counts.
 pub fn hope(reason: &str) -> Hope {
+    if let Some((_, remedy)) = PARTITION_RULES.iter().find(|(text, _)| reason.trim().starts_with(text)) {
+        return Hope::Never(remedy);
+    }
     let word = reason.trim().trim_matches(['(', ')']).split(',').next().unwrap_or_default().trim().replace(' ', "_");
     let word = word.as_str();
     let per_job = |word: &str| word.contains("PerJob") || word.contains("PerNode") || word.contains("MinutesPerJob");
@@ -163,6 +175,7 @@ mod tests {
     #[case("CANCELLED by 1001", Class::Ended)]
     #[case("OUT_OF_ME+", Class::Unknown)]
     #[case("EXPEDITING", Class::Unknown)]
+    #[case("REVOKED", Class::Unknown)]
     #[case("", Class::Unknown)]
     fn states(#[case] word: &str, #[case] class: Class) {
         assert_eq!(State::new(word).class(), class);
@@ -182,6 +195,8 @@ mod tests {
     #[case("AssocMaxCpuMinutesPerJobLimit", "never")]
     #[case("QOSMinGRES", "never")]
     #[case("launch failed requeued held", "never")]
+    #[case("Job's account not permitted to use this partition (batch allows lab not labsub)", "never")]
+    #[case("Job's QOS not permitted to use this partition (batch allows long not normal)", "never")]
     #[case("SomethingNew", "normal")]
     fn hopes(#[case] reason: &str, #[case] expected: &str) {
         let found = match hope(reason) {

@@ -1,9 +1,11 @@
 //! sacct: how a job ended that the controller has forgotten. It lags and may be off, so it never decides that a job
-//! lives; an end that it tells is believed only of the very job that we submitted (hazards.md 1.3, B8).
+//! lives; an end that it tells is believed only of the very job that we submitted (hazards.md 1.3, B8). The name, which the
+//! job's owner may change, comes last, and columns are kept apart by a mark of this query (see squeue.rs).
 
 use std::time::Duration;
 
 use super::job::{Class, JobId, State};
+use super::squeue::Mark;
 use crate::host::{Command, Host};
 
 /// slurmdbd answers in 0.1 s; what takes longer is not worth waiting for.
@@ -22,9 +24,11 @@ pub struct Ended {
 
 /// The end of this job, if the accounting knows one for its name and submission.
 pub fn ended(host: &Host, job: &JobId, name: &str, submitted: Option<i64>, deadline: Duration) -> Option<Ended> {
+    let mark = Mark::random().ok()?;
     let mut command = Command::new("sacct", deadline.min(DEADLINE))
         .args(["--allocations", "--noheader", "--parsable2", "--duplicates"])
-        .arg("--format=JobIDRaw,JobName%64,State%40,ExitCode,Submit")
+        .arg(format!("--delimiter={}", mark.as_str()))
+        .arg("--format=JobIDRaw,State%40,ExitCode,Submit,JobName%64")
         .arg(format!("--jobs={}", job.id))
         .env("SLURM_TIME_FORMAT", "%s")
         .env("LC_ALL", "C");
@@ -32,15 +36,15 @@ pub fn ended(host: &Host, job: &JobId, name: &str, submitted: Option<i64>, deadl
         command = command.arg(format!("--clusters={cluster}"));
     }
     let output = host.run(&command).ok().filter(|output| output.success())?;
-    parse(&output.stdout_text(), job.id, name, submitted)
+    parse(&output.stdout_text(), &mark, job.id, name, submitted)
 }
 
 /// Finds the end of a job in what sacct printed.
-pub fn parse(text: &str, id: u64, name: &str, submitted: Option<i64>) -> Option<Ended> {
+pub fn parse(text: &str, mark: &Mark, id: u64, name: &str, submitted: Option<i64>) -> Option<Ended> {
     let mut last = None;
     for line in text.lines() {
-        let fields: Vec<&str> = line.split('|').collect();
-        let [raw_id, raw_name, state, exit, submit] = fields[..] else {
+        let fields: Vec<&str> = line.split(mark.as_str()).collect();
+        let [raw_id, state, exit, submit, raw_name] = fields[..] else {
             continue;
         };
         let same_submit = match (submitted, submit.parse::<i64>()) {
@@ -60,15 +64,21 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("7|cbx-a|CANCELLED by 1001|0:0|100\n", Some("CANCELLED by 1001"))]
-    #[case("7|cbx-a|FAILED|3:0|101\n", Some("FAILED"))]
-    #[case("7|cbx-a|RUNNING|0:0|100\n", None)]
-    #[case("7|other|FAILED|1:0|100\n", None)]
-    #[case("7|cbx-a|FAILED|1:0|5000\n", None)]
-    #[case("8|cbx-a|FAILED|1:0|100\n", None)]
-    #[case("7|cbx-a|PREEMPTED|0:0|100\n7|cbx-a|PENDING|0:0|100\n", None)]
-    #[case("Welcome\n\n7|cbx-a|OUT_OF_ME+|0:0|100\n", None)]
+    #[case("7|CANCELLED by 1001|0:0|100|cbx-a\n", Some("CANCELLED by 1001"))]
+    #[case("7|FAILED|3:0|101|cbx-a\n", Some("FAILED"))]
+    #[case("7|RUNNING|0:0|100|cbx-a\n", None)]
+    #[case("7|FAILED|1:0|100|other\n", None)]
+    #[case("7|FAILED|1:0|5000|cbx-a\n", None)]
+    #[case("8|FAILED|1:0|100|cbx-a\n", None)]
+    #[case("7|PREEMPTED|0:0|100|cbx-a\n7|PENDING|0:0|100|cbx-a\n", None)]
+    #[case("Welcome\n\n7|OUT_OF_ME+|0:0|100|cbx-a\n", None)]
     fn only_our_own_ended_job_counts(#[case] text: &str, #[case] expected: Option<&str>) {
-        assert_eq!(parse(text, 7, "cbx-a", Some(100)).as_ref().map(|ended| ended.state.word()), expected);
+        let mark = Mark::parse("00112233445566778899aabbccddeeff").unwrap();
+        let text = text.replace('|', mark.as_str());
+        let state = |text: &str| parse(text, &mark, 7, "cbx-a", Some(100)).map(|ended| ended.state.word().to_owned());
+        assert_eq!(state(&text).as_deref(), expected);
+        // A name that imitates a row is a name.
+        let forged = format!("{}|x\n7|COMPLETED|0:0|100|cbx-a\n", "8|RUNNING|0:0|100".replace('|', mark.as_str()));
+        assert_eq!(state(&(text + &forged)).as_deref(), expected);
     }
 }

@@ -11,11 +11,11 @@
 
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::job::{Listing, Unasked};
-use super::squeue::{self, Answer};
+use super::squeue::{self, Answer, Mark, Owner, Printed};
+use crate::clock::{boot_id, uptime_millis as uptime};
 use crate::files::Dir;
 use crate::host::Host;
 
@@ -52,6 +52,9 @@ struct Head {
     /// Why Slurm could not be asked; absent when it answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     unasked: Option<String>,
+    /// That of the query; absent when Slurm could not be asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    mark: Option<String>,
     /// Whether squeue kept silent on stderr.
     quiet: bool,
 }
@@ -59,36 +62,35 @@ struct Head {
 impl Shared {
     /// `None` where the host does not tell its boot id; then everybody asks for himself.
     pub fn open(cache: Dir) -> Option<Shared> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let boot = boot.trim().to_owned();
-        crate::config::value::is_word(&boot, "-").then_some(Shared { cache, boot })
+        boot_id().map(|boot| Shared { cache, boot })
     }
 
     /// A listing that was asked for at most `oldest` ago, or a new one; an old one while a slow controller is left alone.
     pub fn list_user(
         &self,
         host: &Host,
-        uid: u32,
+        owner: Owner<'_>,
         cluster: Option<&str>,
         oldest: Duration,
         deadline: Duration,
     ) -> Heard {
-        let key = format!("{}-{}-{uid}-{}", self.boot, host.key(), cluster.unwrap_or("local"));
+        let key = format!("{}-{}-{}-{}", self.boot, host.key(), owner.uid, cluster.unwrap_or("local"));
         let started = uptime();
         loop {
             let now = uptime();
             if let Some((head, stdout)) = self.read(&key)
                 && head.came <= now
+                && let Some(answer) = head.answer(stdout)
             {
                 let took = Duration::from_millis(head.came - head.asked.min(head.came));
                 let back_off = (took * BACK_OFF_FACTOR).min(MOST_BACK_OFF);
                 let old = now - head.asked.min(now) > oldest.as_millis() as u64;
                 if !old || now - head.came < back_off.as_millis() as u64 {
-                    return Heard { listing: squeue::listing(&head.into_answer(stdout), cluster), old };
+                    return Heard { listing: squeue::listing(&answer, cluster), old };
                 }
             }
             if self.claim(&key, deadline) || now - started > deadline.as_millis() as u64 {
-                let answer = squeue::ask_user(host, uid, cluster, deadline);
+                let answer = squeue::ask_user(host, owner, cluster, deadline);
                 self.publish(&key, now, &answer);
                 self.cache.unlink(&format!("asking-{key}")).ok();
                 return Heard { listing: squeue::listing(&answer, cluster), old: false };
@@ -104,11 +106,11 @@ impl Shared {
     }
 
     fn publish(&self, key: &str, asked: u64, answer: &Answer) {
-        let (stdout, quiet, unasked) = match answer {
-            Ok((stdout, quiet)) => (stdout.as_str(), *quiet, None),
-            Err(Unasked(why)) => ("", true, Some(why.clone())),
+        let (stdout, quiet, mark, unasked) = match answer {
+            Ok(Printed { mark, text, quiet }) => (text.as_str(), *quiet, Some(mark.as_str().to_owned()), None),
+            Err(Unasked(why)) => ("", true, None, Some(why.clone())),
         };
-        let head = Head { asked, came: uptime(), unasked, quiet };
+        let head = Head { asked, came: uptime(), unasked, mark, quiet };
         if let Ok(mut bytes) = serde_json::to_vec(&head) {
             bytes.push(b'\n');
             bytes.extend_from_slice(stdout.as_bytes());
@@ -141,23 +143,27 @@ impl Shared {
 }
 
 impl Head {
-    fn into_answer(self, stdout: Vec<u8>) -> Answer {
-        match self.unasked {
-            Some(why) => Err(Unasked(why)),
-            None => Ok((String::from_utf8_lossy(&stdout).into_owned(), self.quiet)),
+    /// The answer as it came; `None` for one that an older version left, whose rows had no marks.
+    fn answer(&self, stdout: Vec<u8>) -> Option<Answer> {
+        match &self.unasked {
+            Some(why) => Some(Err(Unasked(why.clone()))),
+            None => {
+                let mark = Mark::parse(self.mark.as_deref()?)?;
+                Some(Ok(Printed { mark, text: String::from_utf8_lossy(&stdout).into_owned(), quiet: self.quiet }))
+            }
         }
     }
-}
-
-/// Milliseconds since the host's start, suspended time included.
-fn uptime() -> u64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map_or(0, |time| time.tv_sec() as u64 * 1000 + time.tv_nsec() as u64 / 1_000_000)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const OWNER: Owner<'static> = Owner { uid: 7, name: None };
+
+    fn silence() -> Answer {
+        Ok(Printed { mark: Mark::random().unwrap(), text: String::new(), quiet: true })
+    }
 
     fn shared() -> (tempfile::TempDir, Shared) {
         let temp = tempfile::tempdir().unwrap();
@@ -179,8 +185,8 @@ mod tests {
     #[test]
     fn an_answer_is_used_while_it_is_young_enough() {
         let (_temp, shared) = shared();
-        stored(&shared, 1000, 5, &Ok((String::new(), true)));
-        let young = shared.list_user(&Host::Here, 7, None, Duration::from_secs(30), Duration::from_secs(1));
+        stored(&shared, 1000, 5, &silence());
+        let young = shared.list_user(&Host::Here, OWNER, None, Duration::from_secs(30), Duration::from_secs(1));
         assert_eq!(young, Heard { listing: Ok(Listing { rows: vec![], complete: true }), old: false });
     }
 
@@ -188,15 +194,15 @@ mod tests {
     fn after_a_slow_failure_the_controller_is_left_alone_for_a_while() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 20_000, &Err(Unasked("hung".into())));
-        let answer = shared.list_user(&Host::Here, 7, None, Duration::ZERO, Duration::from_secs(1));
+        let answer = shared.list_user(&Host::Here, OWNER, None, Duration::ZERO, Duration::from_secs(1));
         assert_eq!(answer, Heard { listing: Err(Unasked("hung".into())), old: true });
     }
 
     #[test]
     fn an_answer_from_before_is_told_apart_while_a_slow_controller_is_left_alone() {
         let (_temp, shared) = shared();
-        stored(&shared, 1000, 20_000, &Ok((String::new(), true)));
-        let answer = shared.list_user(&Host::Here, 7, None, Duration::from_secs(2), Duration::from_secs(1));
+        stored(&shared, 1000, 20_000, &silence());
+        let answer = shared.list_user(&Host::Here, OWNER, None, Duration::from_secs(2), Duration::from_secs(1));
         assert!(answer.old && answer.listing.is_ok());
     }
 

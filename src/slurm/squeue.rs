@@ -2,26 +2,88 @@
 //!
 //! `--states=all` always: without it a job that died at its start looks like one that never was. Several ids in one
 //! call silently leave out what is gone, so there is only the whole listing and the single id (hazards.md B2, B3).
+//!
+//! A job's owner, and so the code in a sandbox, may write its name, comment and directory as he likes, line ends included.
+//! So every query has a mark of its own, 128 random bits, around each row and around each of those columns: nothing that was
+//! written before can hold it, and what stands between two marks is one value, whatever it looks like.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::job::{JobId, Listing, Row, State, Unasked};
+use crate::files::random_hex;
 use crate::host::{Command, End, Host, Output};
 
 /// squeue gives up on a hung controller after 20 s by itself, on an unplugged one after 44 s.
 pub const DEADLINE: Duration = Duration::from_secs(25);
 
-/// Fields of a row, apart by a character that no name or comment holds. A row starts and ends with a mark and its id, so
-/// that banners, line ends inside comments, and output that was cut off or lost in the middle are noticed.
-const FORMAT: &str =
-    "@%A\u{1f}%T\u{1f}%r\u{1f}%B\u{1f}%V\u{1f}%S\u{1f}%e\u{1f}%P\u{1f}%Z\u{1f}%U\u{1f}%j\u{1f}%k\u{1f}%A$";
+/// The columns that Slurm itself writes, apart by a character that none of them holds.
+const COLUMNS: &str = "%A\u{1f}%T\u{1f}%r\u{1f}%B\u{1f}%V\u{1f}%S\u{1f}%e\u{1f}%P\u{1f}%U";
 const SEPARATOR: char = '\u{1f}';
-const FIELDS: usize = 13;
+const FIELDS: usize = 9;
 
-fn base(cluster: Option<&str>, deadline: Duration) -> Command {
+/// The columns that a job's owner writes, last and bounded, in bytes: a name of ours is 16 long, a plugin may add to it; of
+/// a comment we read the first word, 46 long. Slurm bounds the directory itself (MAXPATHLEN), and its end tells most.
+const OWNER_COLUMNS: [&str; 3] = ["%96j", "%Z", "%80k"];
+
+/// Marks one query's rows and values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark(String);
+
+impl Mark {
+    /// A new one for a query.
+    ///
+    /// # Errors
+    /// When the system gives no random bits.
+    pub fn random() -> std::io::Result<Mark> {
+        random_hex(16).map(Mark)
+    }
+
+    /// One that was written down beside an answer; `None` if it cannot be one.
+    pub fn parse(text: &str) -> Option<Mark> {
+        (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| Mark(text.to_owned()))
+    }
+
+    /// The mark itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `<mark>@ id state … uid <mark> name <mark> directory <mark> comment <mark>$`, without the blanks.
+    fn format(&self) -> String {
+        let mark = &self.0;
+        format!("{mark}@{COLUMNS}{mark}{}{mark}$", OWNER_COLUMNS.join(mark))
+    }
+}
+
+/// Whose jobs are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner<'a> {
+    /// The number that rows carry.
+    pub uid: u32,
+    /// The name by which this user is known where Slurm's commands run.
+    pub name: Option<&'a str>,
+}
+
+impl Owner<'_> {
+    /// What `--user` takes. squeue reads a number as a signed one of 32 bits, so a larger user id has to be asked for by its
+    /// name (Slurm 22.05: "Invalid user: 3000000000").
+    fn argument(&self) -> Result<String, Unasked> {
+        match self.name {
+            _ if i32::try_from(self.uid).is_ok() => Ok(self.uid.to_string()),
+            Some(name) if !name.is_empty() && !name.contains(',') => Ok(name.to_owned()),
+            _ => Err(Unasked(format!(
+                "squeue cannot be asked for the user id {}, and this user has no name on this machine",
+                self.uid
+            ))),
+        }
+    }
+}
+
+fn base(mark: &Mark, cluster: Option<&str>, deadline: Duration) -> Command {
     let command = Command::new("squeue", deadline)
         .args(["--noheader", "--states=all"])
-        .arg(format!("--format={FORMAT}"))
+        .arg(format!("--format={}", mark.format()))
         .env("SLURM_TIME_FORMAT", "%s")
         .env("LC_ALL", "C");
     match cluster {
@@ -30,31 +92,49 @@ fn base(cluster: Option<&str>, deadline: Duration) -> Command {
     }
 }
 
-/// What squeue printed when it succeeded, and whether it kept silent on stderr; or why it could not be asked.
-pub type Answer = Result<(String, bool), Unasked>;
+/// What squeue printed when it succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Printed {
+    /// That of the query.
+    pub mark: Mark,
+    pub text: String,
+    /// Whether it kept silent on stderr.
+    pub quiet: bool,
+}
+
+/// An answer of squeue, or why it could not be asked.
+pub type Answer = Result<Printed, Unasked>;
 
 /// Asks for all jobs of a user on one cluster.
-pub fn ask_user(host: &Host, uid: u32, cluster: Option<&str>, deadline: Duration) -> Answer {
-    run(host, &base(cluster, deadline).arg(format!("--user={uid}"))).and_then(|output| printed(&output))
+pub fn ask_user(host: &Host, owner: Owner<'_>, cluster: Option<&str>, deadline: Duration) -> Answer {
+    let user = owner.argument()?;
+    let mark = new_mark()?;
+    let output = run(host, &base(&mark, cluster, deadline).arg(format!("--user={user}")))?;
+    printed(&output, &mark)
 }
 
 /// The listing that an answer holds.
 pub fn listing(answer: &Answer, cluster: Option<&str>) -> Result<Listing, Unasked> {
-    let (text, quiet) = answer.as_ref().map_err(Clone::clone)?;
-    let (rows, clean) = parse_rows(text, cluster);
-    Ok(Listing { rows, complete: clean && *quiet })
+    let printed = answer.as_ref().map_err(Clone::clone)?;
+    let (rows, clean) = parse_rows(&printed.text, &printed.mark, cluster);
+    Ok(Listing { rows, complete: clean && printed.quiet })
 }
 
 /// Asks for all jobs of a user on one cluster, and reads the answer.
-pub fn list_user(host: &Host, uid: u32, cluster: Option<&str>, deadline: Duration) -> Result<Listing, Unasked> {
-    listing(&ask_user(host, uid, cluster, deadline), cluster)
+pub fn list_user(host: &Host, owner: Owner<'_>, cluster: Option<&str>, deadline: Duration) -> Result<Listing, Unasked> {
+    listing(&ask_user(host, owner, cluster, deadline), cluster)
 }
 
 /// Asks for one job; `Ok(None)` is Slurm's explicit denial of this id.
 pub fn find(host: &Host, job: &JobId, deadline: Duration) -> Result<Option<Row>, Unasked> {
     let cluster = job.cluster.as_deref();
-    let output = run(host, &base(cluster, deadline).arg(format!("--jobs={}", job.id)))?;
-    parse_single(&output, job)
+    let mark = new_mark()?;
+    let output = run(host, &base(&mark, cluster, deadline).arg(format!("--jobs={}", job.id)))?;
+    parse_single(&output, &mark, job)
+}
+
+fn new_mark() -> Result<Mark, Unasked> {
+    Mark::random().map_err(|error| Unasked(format!("squeue was not asked: {error}")))
 }
 
 fn run(host: &Host, command: &Command) -> Result<Output, Unasked> {
@@ -69,11 +149,11 @@ fn run(host: &Host, command: &Command) -> Result<Output, Unasked> {
 }
 
 /// Reads the answer about one job.
-pub fn parse_single(output: &Output, job: &JobId) -> Result<Option<Row>, Unasked> {
+pub fn parse_single(output: &Output, mark: &Mark, job: &JobId) -> Result<Option<Row>, Unasked> {
     if output.end == End::Exit(1) && output.stderr_text().contains("Invalid job id specified") {
         return Ok(None);
     }
-    let listing = parse_listing(output, job.cluster.as_deref())?;
+    let listing = parse_listing(output, mark, job.cluster.as_deref())?;
     match listing.rows.into_iter().find(|row| row.job.id == job.id) {
         Some(row) => Ok(Some(row)),
         None => Err(Unasked(format!("squeue said nothing about job {job}: {}", output.said()))),
@@ -81,84 +161,88 @@ pub fn parse_single(output: &Output, job: &JobId) -> Result<Option<Row>, Unasked
 }
 
 /// Reads a listing of one cluster.
-pub fn parse_listing(output: &Output, cluster: Option<&str>) -> Result<Listing, Unasked> {
-    listing(&printed(output), cluster)
+pub fn parse_listing(output: &Output, mark: &Mark, cluster: Option<&str>) -> Result<Listing, Unasked> {
+    listing(&printed(output, mark), cluster)
 }
 
-fn printed(output: &Output) -> Answer {
-    let (stdout, stderr) = (output.stdout_text(), output.stderr_text());
+fn printed(output: &Output, mark: &Mark) -> Answer {
+    let (text, stderr) = (output.stdout_text(), output.stderr_text());
     // Seen with several clusters: the error's text with exit 0 and nothing else (hazards.md B6).
-    if !output.success() || (stdout.trim().is_empty() && stderr.contains("error:")) {
+    if !output.success() || (text.trim().is_empty() && stderr.contains("error:")) {
         return Err(Unasked(format!("squeue failed: {}", output.said())));
     }
-    Ok((stdout, stderr.trim().is_empty()))
+    Ok(Printed { mark: mark.clone(), text, quiet: stderr.trim().is_empty() })
 }
 
-/// The rows, and whether there was nothing but whole rows.
-fn parse_rows(text: &str, cluster: Option<&str>) -> (Vec<Row>, bool) {
+/// The rows, and whether there was nothing but whole rows of different jobs. A job that has two rows has none: a federation
+/// or a wrapper shows it twice, and nobody knows which is true.
+fn parse_rows(text: &str, mark: &Mark, cluster: Option<&str>) -> (Vec<Row>, bool) {
     let mut rows = Vec::new();
     let mut clean = true;
-    let mut open = String::new();
-    for line in text.lines() {
-        let starts_row = starts_row(line);
-        if !open.is_empty() && !starts_row {
-            // A comment with a line end in it.
-            open.push('\n');
-            open.push_str(line);
-        } else if starts_row {
-            clean &= open.is_empty();
-            open = line.to_owned();
-        } else {
-            // With --clusters and a header asked for, squeue names the cluster first.
-            clean &= line.trim().is_empty() || cluster.is_some_and(|name| line == format!("CLUSTER: {name}"));
-            continue;
-        }
-        if open.matches(SEPARATOR).count() >= FIELDS - 1 {
-            match parse_row(&open, cluster) {
-                Some(row) => rows.push(row),
-                None => clean = false,
-            }
-            open.clear();
+    // What stands between two marks is one value; a row has four, and its end begins the next piece.
+    let mut pieces = text.split(mark.as_str());
+    let before = pieces.next().unwrap_or_default();
+    // With --clusters and a header asked for, squeue names the cluster first.
+    clean &=
+        before.lines().all(|line| line.is_empty() || cluster.is_some_and(|name| line == format!("CLUSTER: {name}")));
+    while let Some(columns) = pieces.next() {
+        let [name, directory, comment, end] = [(); 4].map(|()| pieces.next());
+        let (Some(name), Some(directory), Some(comment), Some(end)) = (name, directory, comment, end) else {
+            clean = false;
+            break;
+        };
+        clean &= end == "$\n" || end == "$";
+        match columns.strip_prefix('@').filter(|_| end.starts_with('$')).and_then(|columns| parse_row(columns, cluster))
+        {
+            Some(row) => rows.push(Row {
+                name: name.trim_end().to_owned(),
+                directory: directory.to_owned(),
+                comment: present(comment.trim_end()),
+                ..row
+            }),
+            None => clean = false,
         }
     }
-    (rows, clean && open.is_empty())
-}
-
-/// Whether a line begins as only a row does, not as a line of a comment may.
-fn starts_row(line: &str) -> bool {
-    let mut fields = line.split(SEPARATOR);
-    let id = fields.next().and_then(|field| field.strip_prefix('@')).unwrap_or_default();
-    let state = fields.next().unwrap_or_default();
-    let digits = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
-    digits && !state.is_empty() && state.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && fields.next().is_some()
-}
-
-fn parse_row(text: &str, cluster: Option<&str>) -> Option<Row> {
-    let fields: Vec<&str> = text.strip_prefix('@')?.split(SEPARATOR).collect();
-    let [id, state, reason, node, submitted, start, end, partition, directory, uid, name, comment, mark] = fields[..]
-    else {
-        return None;
-    };
-    if mark.strip_suffix('$') != Some(id) {
-        return None;
+    let mut seen: HashMap<u64, u32> = HashMap::new();
+    for row in &rows {
+        *seen.entry(row.job.id).or_default() += 1;
     }
+    clean &= seen.values().all(|times| *times == 1);
+    rows.retain(|row| seen.get(&row.job.id) == Some(&1));
+    (rows, clean)
+}
+
+/// A row of the columns that Slurm writes.
+fn parse_row(columns: &str, cluster: Option<&str>) -> Option<Row> {
+    let fields: [&str; FIELDS] = columns.split(SEPARATOR).collect::<Vec<_>>().try_into().ok()?;
+    let [id, state, reason, node, submitted, start, end, partition, uid] = fields;
+    let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
     let time = |text: &str| text.parse().ok();
-    let absent = |text: &str| matches!(text, "n/a" | "N/A" | "(null)" | "None assigned");
-    let text = |text: &str| if absent(text) { String::new() } else { text.to_owned() };
     Some(Row {
         job: JobId { id: id.parse().ok()?, cluster: cluster.map(str::to_owned) },
-        state: State::new(state),
+        state: word(state).then(|| State::new(state))?,
         reason: reason.to_owned(),
-        node: text(node),
+        node: present(node),
         submitted: time(submitted),
         start: time(start),
         end: time(end),
         partition: partition.to_owned(),
-        directory: directory.to_owned(),
-        uid: uid.parse().ok()?,
-        name: name.to_owned(),
-        comment: text(comment),
+        uid: parse_uid(uid)?,
+        directory: String::new(),
+        name: String::new(),
+        comment: String::new(),
     })
+}
+
+/// A user id as squeue prints it: as a signed number of 32 bits, so those above 2^31 are negative.
+fn parse_uid(text: &str) -> Option<u32> {
+    let number: i64 = text.parse().ok()?;
+    u32::try_from(number).ok().or_else(|| i32::try_from(number).ok().map(|signed| signed as u32))
+}
+
+/// What squeue prints where there is nothing counts as nothing.
+fn present(text: &str) -> String {
+    if matches!(text, "n/a" | "N/A" | "(null)" | "None assigned") { String::new() } else { text.to_owned() }
 }
 
 #[cfg(test)]
@@ -166,73 +250,156 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    const ROW: &str = "@7\u{1f}RUNNING\u{1f}None\u{1f}n1\u{1f}1795308136\u{1f}1795308137\u{1f}1795309936\u{1f}batch\u{1f}/shared/x\u{1f}1001\u{1f}cbx-4b38f35d4e31\u{1f}cbx:x y\u{1f}7$\n";
+    const MARK: &str = "00112233445566778899aabbccddeeff";
+
+    fn mark() -> Mark {
+        Mark::parse(MARK).unwrap()
+    }
+
+    /// A row as squeue prints it: `~` for a mark, `|` for the separator.
+    fn text(shape: &str) -> String {
+        shape.replace('~', MARK).replace('|', "\u{1f}")
+    }
+
+    fn row_of(id: u64, name: &str, directory: &str, comment: &str) -> String {
+        text(&format!(
+            "~@{id}|RUNNING|None|n1|1795308136|1795308137|1795309936|batch|1001~{name}~{directory}~{comment}~$\n"
+        ))
+    }
+
+    fn plain(id: u64) -> String {
+        row_of(id, "cbx-4b38f35d4e31   ", "/shared/x", "cbx:x y  ")
+    }
 
     fn output(code: i32, stdout: &str, stderr: &str) -> Output {
         Output { end: End::Exit(code), stdout: stdout.into(), stderr: stderr.into(), took: Duration::ZERO }
     }
 
+    fn read(text: &str) -> (Vec<Row>, bool) {
+        parse_rows(text, &mark(), None)
+    }
+
     fn whole(text: &str) -> (Vec<u64>, bool) {
-        let (rows, clean) = parse_rows(text, None);
+        let (rows, clean) = read(text);
         (rows.iter().map(|row| row.job.id).collect(), clean)
     }
 
     #[test]
     fn a_row_is_read_whole() {
-        let (rows, clean) = parse_rows(ROW, None);
+        let (rows, clean) = read(&plain(7));
         assert!(clean);
-        assert_eq!(
-            rows[0],
-            Row {
-                job: JobId { id: 7, cluster: None },
-                state: State::new("RUNNING"),
-                reason: "None".into(),
-                node: "n1".into(),
-                submitted: Some(1795308136),
-                start: Some(1795308137),
-                end: Some(1795309936),
-                partition: "batch".into(),
-                directory: "/shared/x".into(),
-                uid: 1001,
-                name: "cbx-4b38f35d4e31".into(),
-                comment: "cbx:x y".into(),
-            }
-        );
+        let expected = Row {
+            job: JobId { id: 7, cluster: None },
+            state: State::new("RUNNING"),
+            reason: "None".into(),
+            node: "n1".into(),
+            submitted: Some(1795308136),
+            start: Some(1795308137),
+            end: Some(1795309936),
+            partition: "batch".into(),
+            directory: "/shared/x".into(),
+            uid: 1001,
+            name: "cbx-4b38f35d4e31".into(),
+            comment: "cbx:x y".into(),
+        };
+        assert_eq!(rows, [expected]);
+    }
+
+    #[test]
+    fn nothing_that_an_owner_writes_is_a_row_a_field_or_an_end() {
+        let forged = text("x|@8|CANCELLED|None|n1|1|2|3|batch|1001|a|b|c|8$\n@8|COMPLETED|$\n$\n\nCLUSTER: x\n");
+        for (name, directory, comment) in [
+            (forged.as_str(), "/d", "c"),
+            ("n", forged.as_str(), "c"),
+            ("n", "/d", forged.as_str()),
+            ("", "", ""),
+            ("n", "/d", "\u{1f}\u{1f}$"),
+            ("@", "$\n", "@7"),
+        ] {
+            let (rows, clean) = read(&(row_of(7, name, directory, comment) + &plain(9)));
+            assert!(clean, "{name:?} {directory:?} {comment:?}");
+            assert_eq!(
+                rows.iter().map(|row| (row.job.id, row.state.word())).collect::<Vec<_>>(),
+                [(7, "RUNNING"), (9, "RUNNING")]
+            );
+            assert_eq!(rows[0].directory, directory);
+        }
+    }
+
+    #[test]
+    fn a_mark_of_another_query_marks_nothing() {
+        let other = plain(8).replace(MARK, &MARK.replace('0', "f"));
+        assert_eq!(whole(&row_of(7, "n", "/d", &other)), (vec![7], true));
+        assert_eq!(whole(&other), (vec![], false));
     }
 
     #[test]
     fn noise_is_noticed_and_does_not_hide_rows() {
+        let row = plain(7);
         assert_eq!(whole(""), (vec![], true));
-        assert_eq!(whole(&format!("Welcome to Stampede3\n{ROW}")), (vec![7], false));
-        assert_eq!(whole(&format!("{ROW}{ROW}")), (vec![7, 7], true));
-        assert_eq!(whole(&ROW[..ROW.len() - 4]), (vec![], false));
-        assert_eq!(whole(&format!("{}\n{ROW}", &ROW[..30])), (vec![7], false));
-        assert_eq!(whole(&ROW.replace("cbx:x y", "two\nlines")), (vec![7], true));
-        assert_eq!(whole(&ROW.replace("@7", "@x")), (vec![], false));
-        assert_eq!(whole(&ROW.replace("cbx:x y", "x\n@7")), (vec![7], true));
-        assert_eq!(whole(&ROW.replace("cbx:x y", "$\nx")), (vec![7], true));
-        assert_eq!(whole(&format!("{}{}", &ROW[..20], ROW.replace('7', "8"))), (vec![], false));
+        assert_eq!(whole(&format!("Welcome to Stampede3\n{row}")), (vec![7], false));
+        assert_eq!(whole(&format!("{row}Goodbye\n")), (vec![7], false));
+        assert_eq!(whole(&row[..row.len() - 1]), (vec![7], true));
+        assert_eq!(whole(&row[..row.len() - 2]), (vec![], false));
+        assert_eq!(whole(&format!("{}\n{row}", &row[..60])), (vec![], false));
+        assert_eq!(whole(&row.replace("@7", "@x")), (vec![], false));
+        assert_eq!(whole(&row.replace("RUNNING", "running")), (vec![], false));
+        assert_eq!(whole(&(row.replace("1001", "x") + &plain(8))), (vec![8], false));
         assert_eq!(whole("\u{0}\u{1}\u{2}garbage"), (vec![], false));
     }
 
     #[test]
-    fn rows_belong_to_the_cluster_that_was_asked() {
-        let (rows, clean) = parse_rows(&format!("CLUSTER: annex\n{ROW}"), Some("annex"));
-        assert!(clean);
-        assert_eq!(rows[0].job.to_string(), "7;annex");
-        assert!(!parse_rows(&format!("CLUSTER: annex\n{ROW}"), None).1);
+    fn a_job_with_two_rows_has_none() {
+        let twice = plain(7) + &plain(8) + &plain(7).replace("RUNNING", "REVOKED");
+        assert_eq!(whole(&twice), (vec![8], false));
     }
 
     #[rstest]
-    #[case(1, "", "slurm_load_jobs error: Invalid job id specified", "denied")]
-    #[case(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)", "unasked")]
-    #[case(1, "", "slurm_load_jobs error: Zero Bytes were transmitted or received", "unasked")]
-    #[case(0, "", "", "unasked")]
-    #[case(0, "", "slurm_load_jobs error: Socket timed out on send/recv operation", "unasked")]
-    #[case(0, ROW, "", "row")]
-    #[case(0, ROW, "squeue: warning: something", "row")]
-    fn single_job(#[case] code: i32, #[case] stdout: &str, #[case] stderr: &str, #[case] expected: &str) {
-        let found = match parse_single(&output(code, stdout, stderr), &JobId { id: 7, cluster: None }) {
+    #[case("1001", Some(1001))]
+    #[case("0", Some(0))]
+    #[case("-1294967296", Some(3_000_000_000))]
+    #[case("3000000000", Some(3_000_000_000))]
+    #[case("-2", Some(4_294_967_294))]
+    #[case("4294967296", None)]
+    #[case("-3000000000", None)]
+    #[case("alice", None)]
+    fn user_ids_are_numbers_of_32_bits(#[case] text: &str, #[case] expected: Option<u32>) {
+        assert_eq!(parse_uid(text), expected);
+    }
+
+    #[rstest]
+    #[case(1001, Some("alice"), Some("1001"))]
+    #[case(3_000_000_000, Some("hugo"), Some("hugo"))]
+    #[case(3_000_000_000, Some("a,b"), None)]
+    #[case(3_000_000_000, None, None)]
+    fn a_large_user_id_is_asked_for_by_name(
+        #[case] uid: u32,
+        #[case] name: Option<&str>,
+        #[case] expected: Option<&str>,
+    ) {
+        assert_eq!(Owner { uid, name }.argument().ok().as_deref(), expected);
+    }
+
+    #[test]
+    fn rows_belong_to_the_cluster_that_was_asked() {
+        let text = format!("CLUSTER: annex\n{}", plain(7));
+        let (rows, clean) = parse_rows(&text, &mark(), Some("annex"));
+        assert!(clean);
+        assert_eq!(rows[0].job.to_string(), "7;annex");
+        assert!(!read(&text).1);
+    }
+
+    #[rstest]
+    #[case(1, false, "slurm_load_jobs error: Invalid job id specified", "denied")]
+    #[case(1, false, "slurm_load_jobs error: Unable to contact slurm controller (connect failure)", "unasked")]
+    #[case(1, false, "slurm_load_jobs error: Zero Bytes were transmitted or received", "unasked")]
+    #[case(0, false, "", "unasked")]
+    #[case(0, false, "slurm_load_jobs error: Socket timed out on send/recv operation", "unasked")]
+    #[case(0, true, "", "row")]
+    #[case(0, true, "squeue: warning: something", "row")]
+    fn single_job(#[case] code: i32, #[case] row: bool, #[case] stderr: &str, #[case] expected: &str) {
+        let stdout = if row { plain(7) } else { String::new() };
+        let found = match parse_single(&output(code, &stdout, stderr), &mark(), &JobId { id: 7, cluster: None }) {
             Ok(Some(_)) => "row",
             Ok(None) => "denied",
             Err(_) => "unasked",
@@ -242,9 +409,11 @@ mod tests {
 
     #[test]
     fn a_warning_on_stderr_makes_a_listing_incomplete_and_an_error_makes_it_none() {
-        assert!(parse_listing(&output(0, ROW, ""), None).unwrap().complete);
-        assert!(!parse_listing(&output(0, ROW, "squeue: warning: x"), None).unwrap().complete);
-        assert!(parse_listing(&output(0, "", "slurm_load_jobs error: x"), None).is_err());
-        assert!(parse_listing(&output(1, ROW, "x"), None).is_err());
+        let row = plain(7);
+        let listing = |code, stdout: &str, stderr| parse_listing(&output(code, stdout, stderr), &mark(), None);
+        assert!(listing(0, &row, "").unwrap().complete);
+        assert!(!listing(0, &row, "squeue: warning: x").unwrap().complete);
+        assert!(listing(0, "", "slurm_load_jobs error: x").is_err());
+        assert!(listing(1, &row, "x").is_err());
     }
 }

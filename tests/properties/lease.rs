@@ -4,7 +4,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
-use slurm_sandbox::lease::record::{Attempt, Ended, Phase, PinnedEndpoint, Record, comment};
+use slurm_sandbox::lease::record::{Attempt, Denials, Ended, Ownership, Phase, PinnedEndpoint, Record, comment};
 use slurm_sandbox::lease::{Identity, LeaseId, Nonce, client_name};
 use slurm_sandbox::slurm::job::{JobId, Row, State};
 
@@ -44,7 +44,7 @@ fn any_record() -> impl Strategy<Value = Record> {
     let identity = ("[0-9a-f]{12}", "[0-9a-f]{16}", text(), text());
     let words = (option::of(text()), option::of(text()), text(), "/[a-z/]{0,9}", "/[a-z/]{0,9}");
     let flags = (any::<[bool; 2]>(), any::<[u32; 2]>(), any::<i64>());
-    let times = (time(), time(), time(), time());
+    let times = (time(), time(), time());
     (identity, words, flags, times, phase, option::of(job), option::of(ended), option::of(endpoint)).prop_map(
         |(
             (id, nonce, slug, name),
@@ -65,7 +65,9 @@ fn any_record() -> impl Strategy<Value = Record> {
             submit: None,
             route: None,
             uid,
-            attempt: Attempt { nonce: Nonce::parse(&nonce).unwrap(), sent: times.0 },
+            attempt: Attempt { nonce: Nonce::parse(&nonce).unwrap(), sent: times.0, sent_at: None },
+            given_up: vec![Nonce::parse(&nonce).unwrap()],
+            instance: words.1.clone(),
             clusters: words.0,
             job,
             submitted: times.1,
@@ -75,9 +77,9 @@ fn any_record() -> impl Strategy<Value = Record> {
             contract,
             key: words.4.into(),
             endpoint,
-            denied: times.2,
+            denied: Denials::default(),
             ended,
-            releasing: times.3,
+            releasing: times.2,
         },
     )
 }
@@ -178,24 +180,33 @@ fn any_comment_is_ours_only_in_its_exact_form() {
     check(1500, proptest::collection::vec(part, 0..6), |parts| oracle::comment(parts.join(":").as_bytes()));
 }
 
-/// Only a row of the very user, job name and either nonce or time of submission.
+/// Id and user make a job ours, whatever else is written on it, unless it was submitted later and bears no mark.
 #[test]
-fn another_job_is_never_owned() {
-    let part = || prop_oneof![3 => Just(None), 1 => text().prop_map(Some)];
+fn only_a_later_job_without_our_mark_is_another() {
+    let part = || prop_oneof![2 => Just(None), 1 => text().prop_map(Some)];
     let parts = (
-        part(),
-        part(),
+        [part(), part(), part()],
         prop_oneof![3 => Just(1001u32), 1 => any::<u32>()],
         prop_oneof![1 => Just(Some(1001)), 1 => option::of(any::<i64>())],
     );
-    check(1000, parts, |(name, comment, uid, submitted)| {
-        let mut other = Row { uid, submitted, ..row() };
-        let renamed = name.as_ref().is_some_and(|name| *name != other.name);
-        let commented = comment.is_some();
-        other.name = name.unwrap_or(other.name);
-        other.comment = comment.unwrap_or(other.comment);
-        let expected = uid == 1001 && !renamed && (!commented || submitted == Some(1001));
-        assert_eq!(record().owns(&other), expected);
-        assert!(!expected || record().related(&other));
+    check(1000, parts, |([name, comment, directory], uid, submitted)| {
+        let marked = comment.is_none() || directory.is_none();
+        let own = row();
+        let other = Row {
+            uid,
+            submitted,
+            name: name.unwrap_or(own.name),
+            comment: comment.unwrap_or(own.comment),
+            directory: directory.unwrap_or(own.directory),
+            ..row()
+        };
+        let later = submitted.is_some_and(|at| at > 1001);
+        let expected = match (uid == 1001, marked, later) {
+            (true, true, _) | (true, false, false) => Ownership::Ours,
+            (_, false, true) => Ownership::Recycled,
+            (false, ..) => Ownership::Unclear,
+        };
+        assert_eq!(record().ownership(&other), expected);
+        assert_eq!(record().submitted_as(&other), uid == 1001 && marked);
     });
 }

@@ -1,16 +1,18 @@
 //! The life of a lease as a model: sequences of what Slurm may say, and what may be believed after each.
 //!
-//! The clock of the machine may be set back at any moment; it is never set forward, which no file can tell from time
-//! that passed.
+//! The time of day may be set anywhere at any moment; the host's own clock only counts on.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use slurm_sandbox::allocation::{Farewell, View, farewell, learn, merge, view};
+use slurm_sandbox::allocation::{View, merge, view};
+use slurm_sandbox::clock::{BootTime, Now};
+use slurm_sandbox::lease::Nonce;
 use slurm_sandbox::lease::lifecycle::{
     DENIAL_GAP_SECONDS, Observation, OpenSubmission, SUBMISSION_HORIZON_SECONDS, Verdict, judge, open_submission,
 };
 use slurm_sandbox::lease::record::{Phase, Record};
+use slurm_sandbox::operation::settle::{Step, apply, next_step};
 use slurm_sandbox::slurm::job::{Class, JobId, Listing, Row, State, Unasked};
 
 use crate::check;
@@ -32,21 +34,21 @@ enum Said {
     Recycled,
 }
 
-/// One look at Slurm: seconds that passed, seconds that the clock was set back before it, what Slurm said, and
+/// One look at Slurm: seconds that passed, seconds by which the time of day was set meanwhile, what Slurm said, and
 /// whether a job of an attempt before is still there.
 #[derive(Debug, Clone)]
 struct Look {
     passed: i64,
-    back: i64,
+    set: i64,
     said: Said,
     stray: bool,
 }
 
 fn looks(said: BoxedStrategy<Said>) -> impl Strategy<Value = Vec<Look>> {
     let passed = prop_oneof![4 => 0..30i64, 1 => 300..1000i64];
-    let back = prop_oneof![4 => Just(0), 1 => 1..5000i64];
-    let look = (passed, back, said, proptest::bool::weighted(0.1));
-    vec(look.prop_map(|(passed, back, said, stray)| Look { passed, back, said, stray }), 1..12)
+    let set = prop_oneof![4 => Just(0), 1 => -5000..5000i64];
+    let look = (passed, set, said, proptest::bool::weighted(0.1));
+    vec(look.prop_map(|(passed, set, said, stray)| Look { passed, set, said, stray }), 1..12)
 }
 
 fn anything() -> BoxedStrategy<Said> {
@@ -66,7 +68,10 @@ fn start() -> impl Strategy<Value = (Record, Start)> {
     (any::<[bool; 3]>(), select(&[Phase::Submitting, Phase::Releasing][..])).prop_map(
         |([known, contract, releasing], phase)| {
             let mut record = Record { contract, shared_dir: "/nonexistent".into(), ..record() };
-            record.attempt.sent = Some(START);
+            record.attempt.sent = Some(START.epoch);
+            record.attempt.sent_at = BootTime::of(START);
+            record.instance = Some("abcd1234".into());
+            record.given_up = vec![Nonce::parse("ffffffffffffffff").unwrap()];
             if known {
                 record.phase = if releasing { Phase::Releasing } else { Phase::Queued };
                 (record, Start::Known)
@@ -77,14 +82,19 @@ fn start() -> impl Strategy<Value = (Record, Start)> {
     )
 }
 
-/// The wall clock when sbatch ran.
-const START: i64 = 1_000_000;
+/// When sbatch ran.
+const START: Now = Now { epoch: 1_000_000, uptime: 5_000 };
+
+fn later(from: Now, passed: i64, set: i64) -> Now {
+    Now { epoch: from.epoch + passed + set, uptime: from.uptime + passed }
+}
 
 fn listing(look: &Look) -> Result<Listing, Unasked> {
     let mut rows = Vec::new();
     if look.stray {
-        let comment = row().comment.replace(crate::oracle::NONCE, "ffffffffffffffff");
-        rows.push(Row { job: JobId { id: 6, cluster: None }, submitted: Some(900), comment, ..row() });
+        let [comment, directory] =
+            [row().comment, row().directory].map(|text| text.replace(crate::oracle::NONCE, "ffffffffffffffff"));
+        rows.push(Row { job: JobId { id: 6, cluster: None }, submitted: Some(900), comment, directory, ..row() });
     }
     match &look.said {
         Said::Nothing => return Err(Unasked("down".into())),
@@ -94,7 +104,13 @@ fn listing(look: &Look) -> Result<Listing, Unasked> {
             let comment = if *comment { row().comment } else { "the site's".into() };
             rows.push(Row { state: State::new(state), comment, ..row() });
         }
-        Said::Recycled => rows.push(Row { name: "other".into(), submitted: Some(5000), ..row() }),
+        Said::Recycled => rows.push(Row {
+            name: "other".into(),
+            comment: String::new(),
+            directory: "/".into(),
+            submitted: Some(5000),
+            ..row()
+        }),
     }
     Ok(Listing { rows, complete: true })
 }
@@ -111,26 +127,25 @@ struct Memory {
 }
 
 /// Plays looks to a record; `after` sees it before and after each.
-fn play(mut record: Record, looks: &[Look], after: impl Fn(&Record, &Record, &View, &Look, &Memory, i64)) {
+fn play(mut record: Record, looks: &[Look], after: impl Fn(&Record, &Record, &View, &Look, &Memory, Now)) {
     let (mut memory, mut clock) = (Memory::default(), START);
     for look in looks {
         memory.real += look.passed;
-        clock += look.passed - look.back;
+        clock = later(clock, look.passed, look.set);
         let view = view(&record, &listing(look));
         let before = record.clone();
-        let changed = learn(&mut record, &view, clock);
+        let changed = apply(&mut record, &view, clock);
         assert_eq!(changed, record != before);
         match &view.observation {
-            Observation::Row(row) if record.owns(row) => {
+            Observation::Row(row) => {
                 memory.first_denial = None;
                 memory.ended |= row.state.class() == Class::Ended;
             }
-            Observation::Row(_) => memory.ended = true,
             Observation::Denied => {
                 let first = *memory.first_denial.get_or_insert(memory.real);
                 memory.ended |= before.job.is_some() && memory.real - first >= DENIAL_GAP_SECONDS;
             }
-            Observation::Unasked(_) => {}
+            Observation::Unasked(_) | Observation::Recycled(_) => {}
         }
         after(&before, &record, &view, look, &memory, clock);
     }
@@ -143,7 +158,7 @@ fn what_is_unknown_moves_nothing() {
             if let Observation::Unasked(_) = view.observation {
                 assert_eq!(before, after);
                 assert!(matches!(judge(after, &view.observation, clock), Verdict::Unknown(_)));
-                assert!(memory.ended || farewell(after, view, clock) != Farewell::Gone);
+                assert!(memory.ended || next_step(after, view, clock) != Step::Gone);
             }
         });
     });
@@ -155,9 +170,10 @@ fn a_state_of_a_later_slurm_moves_nothing() {
     check(500, (start(), word), |((mut record, _), word)| {
         let seen = Ok(Listing { rows: vec![Row { state: State::new(&word), ..row() }], complete: true });
         let view = view(&record, &seen);
-        learn(&mut record, &view, START);
+        apply(&mut record, &view, START);
         assert!(record.ended.is_none());
-        assert!(matches!(farewell(&record, &view, START), Farewell::Wait(_)));
+        // It is the lease's job, so a release ends it, but only an end that is known ends the lease.
+        assert_eq!(next_step(&record, &view, START), Step::Cancel(vec![row().job]));
     });
 }
 
@@ -173,7 +189,7 @@ fn gone_is_proven() {
             if after.ended.is_some() {
                 assert!(memory.ended, "{after:?}");
             }
-            if farewell(after, view, clock) == Farewell::Gone {
+            if next_step(after, view, clock) == Step::Gone {
                 assert!(memory.ended || lost, "{after:?}");
             }
         });
@@ -195,48 +211,47 @@ fn a_living_job_is_not_gone() {
         }
         play(record, &looks, |_, after, view, _, _, clock| {
             assert!(after.ended.is_none());
-            assert!(farewell(after, view, clock) != Farewell::Gone);
+            assert!(next_step(after, view, clock) != Step::Gone);
         });
     });
 }
 
 #[test]
-fn denials_of_one_moment_prove_nothing_however_the_clock_is_set_back() {
-    let step = (0..3i64, prop_oneof![2 => Just(0i64), 1 => 1..100_000i64], any::<bool>());
+fn denials_of_one_moment_prove_nothing_however_the_time_is_set() {
+    let step = (0..3i64, prop_oneof![2 => Just(0i64), 1 => -100_000..100_000i64], any::<bool>());
     check(1500, (start(), vec(step, 1..30)), |((mut record, start), steps)| {
         let (mut first, mut real, mut clock) = (None, 0, START);
-        for (passed, back, unknown) in steps {
+        for (passed, set, unknown) in steps {
             real += passed;
-            clock += passed - back;
-            let look = Look { passed, back, said: if unknown { Said::Nothing } else { Said::Denial }, stray: false };
+            clock = later(clock, passed, set);
+            let look = Look { passed, set, said: if unknown { Said::Nothing } else { Said::Denial }, stray: false };
             let view = view(&record, &listing(&look));
-            learn(&mut record, &view, clock);
+            apply(&mut record, &view, clock);
             if !unknown {
                 first = first.or(Some(real));
             }
             let proven = first.is_some_and(|first| real - first >= DENIAL_GAP_SECONDS);
             let gone = judge(&record, &view.observation, clock) == Verdict::Gone
                 || record.ended.is_some()
-                || farewell(&record, &view, clock) == Farewell::Gone
+                || next_step(&record, &view, clock) == Step::Gone
                 || matches!(start, Start::Unanswered) && open_submission(&record, clock) == OpenSubmission::Resubmit;
             assert!(proven || !gone, "{record:?}");
         }
     });
 }
 
-/// In the end denials are believed: a clock set back delays that by no more than one gap after its last jump.
+/// In the end denials are believed, whatever the time of day is set to.
 #[test]
 fn two_denials_apart_end_a_lease() {
-    check(500, (DENIAL_GAP_SECONDS..500, prop_oneof![Just(0i64), 1..100_000i64]), |(apart, back)| {
-        let said = |passed, back| Look { passed, back, said: Said::Denial, stray: false };
-        let looks = [said(0, 0), said(1, back), said(apart, 0)];
-        play(record(), &looks[1..], |_, _, _, _, _, _| {});
+    check(500, (DENIAL_GAP_SECONDS..500, prop_oneof![Just(0i64), -100_000..100_000i64]), |(apart, set)| {
+        let said = |passed, set| Look { passed, set, said: Said::Denial, stray: false };
+        let looks = [said(0, 0), said(1, set), said(apart, 0)];
         let mut record = Record { shared_dir: "/nonexistent".into(), ..record() };
         let mut clock = START;
         for look in &looks {
-            clock += look.passed - look.back;
+            clock = later(clock, look.passed, look.set);
             let view = view(&record, &listing(look));
-            learn(&mut record, &view, clock);
+            apply(&mut record, &view, clock);
         }
         assert_eq!(record.ended.map(|ended| ended.state).as_deref(), Some("GONE"));
     });
@@ -247,12 +262,13 @@ fn two_denials_apart_end_a_lease() {
 fn only_own_and_living_jobs_are_cancelled() {
     check(1500, (start(), looks(anything())), |((record, _), looks)| {
         play(record, &looks, |_, after, view, look, _, clock| {
-            let Farewell::Cancel(jobs) = farewell(after, view, clock) else { return };
+            let Step::Cancel(jobs) = next_step(after, view, clock) else { return };
             let rows = listing(look).map(|listing| listing.rows).unwrap_or_default();
             assert!(!jobs.is_empty());
             for job in jobs {
                 let row = rows.iter().find(|row| row.job == job).unwrap();
-                assert!(after.related(row) && row.state.class() != Class::Ended, "{row:?}");
+                let ours = after.submitted_as(row) || after.job.as_ref() == Some(&row.job) || after.left_behind(row);
+                assert!(ours && row.state.class() != Class::Ended, "{row:?}");
             }
         });
     });

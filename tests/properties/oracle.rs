@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use slurm_sandbox::allocation::{self, Farewell};
+use slurm_sandbox::allocation;
+use slurm_sandbox::clock::Now;
 use slurm_sandbox::config::connection::{Connection, Route};
 use slurm_sandbox::config::{self, EndpointHost, Settings};
 use slurm_sandbox::endpoint;
@@ -15,9 +16,11 @@ use slurm_sandbox::host::{End, Output};
 use slurm_sandbox::lease::lifecycle::{judge, open_submission};
 use slurm_sandbox::lease::record::{self, Record};
 use slurm_sandbox::lease::{Identity, LeaseId, Nonce};
+use slurm_sandbox::operation::settle::{self, Step};
 use slurm_sandbox::protocol;
 use slurm_sandbox::slurm::job::{Class, JobId, Listing};
 use slurm_sandbox::slurm::sbatch::Outcome;
+use slurm_sandbox::slurm::squeue::Mark;
 use slurm_sandbox::slurm::{sacct, sbatch, squeue};
 
 /// The nonce of every attempt here.
@@ -195,6 +198,13 @@ fn output(bytes: &[u8]) -> Output {
     Output { end, stdout: part(), stderr: part(), took: Duration::from_secs(1) }
 }
 
+/// The mark of the query: few bytes of it are enough for a fuzzer to find.
+pub fn mark() -> Mark {
+    Mark::parse(MARK).expect("32 hex digits")
+}
+
+pub const MARK: &str = "00000000000000000000000000000001";
+
 /// squeue's answer. The second and third byte say where a cut copy of it ends.
 pub fn squeue(bytes: &[u8]) {
     let Some((how, [high, low, text @ ..])) = bytes.split_first() else { return };
@@ -204,7 +214,7 @@ pub fn squeue(bytes: &[u8]) {
         cut_listing(&output, cluster, at);
     }
     let job = JobId { id: 7, cluster: None };
-    match squeue::parse_single(&output, &job) {
+    match squeue::parse_single(&output, &mark(), &job) {
         Ok(Some(row)) => assert_eq!(row.job.id, 7),
         Ok(None) => assert!(output.end == End::Exit(1) && output.stderr_text().contains("Invalid job id specified")),
         Err(why) => line(&why.0),
@@ -229,11 +239,11 @@ pub fn cut_listing(output: &Output, cluster: Option<&str>, at: usize) {
 }
 
 fn listing(output: &Output, cluster: Option<&str>) -> Option<Listing> {
-    match squeue::parse_listing(output, cluster) {
+    match squeue::parse_listing(output, &mark(), cluster) {
         Ok(listing) => {
             assert!(output.success());
             assert!(!listing.complete || output.stderr_text().trim().is_empty());
-            let printed = output.stdout_text().replace("\r\n", "\n");
+            let printed = output.stdout_text();
             for row in &listing.rows {
                 assert_eq!(row.job.cluster.as_deref(), cluster);
                 assert!(printed.contains(row.state.word()) && printed.contains(&row.comment));
@@ -289,15 +299,17 @@ pub fn is_id(text: &str) -> bool {
 
 /// sacct's answer: an end is believed only of the very job.
 pub fn sacct(bytes: &[u8]) {
+    // `|` stands for the mark, which a fuzzer would hardly find.
     let text = String::from_utf8_lossy(bytes);
+    let marked = text.replace('|', MARK);
     for submitted in [None, Some(100)] {
-        if let Some(ended) = sacct::parse(&text, 7, "cbx-4b38f35d4e31", submitted) {
+        if let Some(ended) = sacct::parse(&marked, &mark(), 7, "cbx-4b38f35d4e31", submitted) {
             assert_eq!(ended.state.class(), Class::Ended);
             let told = |line: &str| {
                 let fields: Vec<&str> = line.split('|').collect();
                 fields.len() == 5
                     && fields[0].parse() == Ok(7)
-                    && fields[1..4] == ["cbx-4b38f35d4e31", ended.state.word(), &ended.exit]
+                    && (fields[1], fields[2], fields[4]) == (ended.state.word(), &ended.exit, "cbx-4b38f35d4e31")
             };
             assert!(text.lines().any(told));
         }
@@ -345,13 +357,14 @@ pub fn record(bytes: &[u8]) {
     let written = serde_json::to_vec_pretty(&record).expect("a record can be written");
     assert_eq!(serde_json::from_slice::<Record>(&written).expect("and read"), record);
     assert!(record.cloud_id().starts_with("slurm/") || record.cloud_id.is_some());
-    for now in [0, 2000, 1_800_000_000] {
+    for uptime in [0, 2000, 1_800_000_000] {
+        let now = Now { epoch: 0, uptime };
         let empty = Ok(Listing { rows: vec![], complete: true });
         let view = allocation::view(&record, &empty);
         judge(&record, &view.observation, now);
         open_submission(&record, now);
         let silence = allocation::view(&record, &Ok(Listing { rows: vec![], complete: false }));
-        if allocation::farewell(&record, &silence, now) == Farewell::Gone {
+        if settle::next_step(&record, &silence, now) == Step::Gone {
             assert!(record.ended.is_some() || record.attempt.sent.is_none());
         }
     }

@@ -11,7 +11,7 @@ use super::gather::Clock;
 use super::place::Place;
 use crate::host::{Command, Host, Output};
 use crate::slurm::job::Unasked;
-use crate::slurm::squeue;
+use crate::slurm::squeue::{self, Owner};
 
 /// Commands without which there is no lease.
 const NEEDED: &[&str] = &["sbatch", "squeue", "scancel", "scontrol"];
@@ -121,7 +121,7 @@ fn parse_version(text: &str) -> Option<(String, (u32, u32))> {
 pub fn listing(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
     const NAME: &str = "job listing";
     let ask = |host: &Host| match host.user() {
-        Ok(user) => squeue::list_user(host, user.uid, cluster, clock.left()),
+        Ok(user) => squeue::list_user(host, Owner { uid: user.uid, name: user.name.as_deref() }, cluster, clock.left()),
         Err(error) => Err(Unasked(error.to_string())),
     };
     vec![match place.with(clock, ask).unwrap_or_else(|said| Err(Unasked(said))) {

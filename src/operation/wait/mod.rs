@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Options, now, progress};
+use super::{Options, now, progress, settle};
 use crate::allocation::{self, View};
+use crate::clock::Now;
 use crate::config::Settings;
 use crate::config::connection::{Connection, Route};
 use crate::exchange::{Exchange, Look};
@@ -192,6 +193,7 @@ impl<'a> Wait<'a> {
         match self.dir.load() {
             Loaded::Whole(record) if record.phase == Phase::Releasing => Err(self.being_released(&record).into()),
             Loaded::Whole(record) => Ok(*record),
+            Loaded::Newer { identity } => Err(super::newer(self.doing, &identity).into()),
             Loaded::Damaged { why, .. } => {
                 let gone = !self.dir.is_in_place();
                 let what = format!(
@@ -223,14 +225,13 @@ impl<'a> Wait<'a> {
             _ => None,
         };
         let Some(mut record) = load() else { return error };
-        let view = allocation::ask(&record, squeue::DEADLINE);
-        if allocation::learn(&mut record, &view, now())
+        let (view, time) = (allocation::ask(&record, squeue::DEADLINE), Now::read());
+        if settle::apply(&mut record.clone(), &view, time)
             && let Ok(Some(guard)) = self.dir.lock(LOCK_PATIENCE)
-            && let Some(mut current) = load()
-            && allocation::learn(&mut current, &view, now())
-        {
             // What cannot be written down is learned again by the next call.
-            guard.keep(&current).ok();
+            && let Ok(Some(current)) = settle::persist(&guard, &record, &view, time)
+        {
+            record = current;
         }
         if record.ended.is_some() { self.ended(&mut record).into() } else { error }
     }
@@ -322,9 +323,20 @@ impl<'a> Wait<'a> {
         };
         self.asked = Some(Instant::now());
         self.ask_at = None;
-        self.write_down(record, |record| allocation::learn(record, &view, now()))?;
+        let time = Now::read();
+        if settle::apply(&mut record.clone(), &view, time) {
+            let guard = self.lock()?;
+            match settle::persist(&guard, record, &view, time)? {
+                Some(current) => *record = current,
+                // It was written meanwhile, so the answer may be about another job: ask again.
+                None => {
+                    self.ask_at = Some(Instant::now());
+                    return Ok(View::unasked("the lease has changed while Slurm was asked"));
+                }
+            }
+        }
         let after = |pause: Duration| Some(Instant::now() + pause);
-        match judge(record, &view.observation, now()) {
+        match judge(record, &view.observation, Now::read()) {
             Verdict::Ended | Verdict::Gone => return Err(self.ended(record).into()),
             _ if record.ended.is_some() => return Err(self.ended(record).into()),
             Verdict::Denied => self.ask_at = after(Duration::from_secs(DENIAL_GAP_SECONDS as u64)),
@@ -353,7 +365,7 @@ impl<'a> Wait<'a> {
     /// before, whose own login then has to prove it.
     fn usable(&self, record: &Record, view: Option<&View>) -> Option<String> {
         let view = view?;
-        match judge(record, &view.observation, now()) {
+        match judge(record, &view.observation, Now::read()) {
             Verdict::Running => {
                 view.row().map(|row| row.node.clone()).filter(|node| !node.is_empty() || record.endpoint.is_some())
             }
@@ -379,7 +391,7 @@ impl<'a> Wait<'a> {
             let guard = self.lock()?;
             *record = self.record()?;
             if change(record) {
-                guard.keep(record)?;
+                guard.save(record)?;
             }
         }
         Ok(())

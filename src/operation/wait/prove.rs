@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{Wait, now, progress, turns};
 use crate::allocation::View;
+use crate::clock::Now;
 use crate::config::EndpointHost;
 use crate::config::connection::{Connection, Route};
 use crate::endpoint;
@@ -123,7 +124,7 @@ impl Wait<'_> {
             guard.save(record)?;
             guard.lease.note(now(), "answered", &format!("{}:{}", ssh.host, ssh.port));
         }
-        let mut standing = answer::standing(record, view, now());
+        let mut standing = answer::standing(record, view, Now::read());
         if standing.state == "unknown" {
             // Slurm is silent, but the pinned sshd of the job has just let us in.
             standing = Standing { state: "ready", ..standing };

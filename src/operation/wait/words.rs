@@ -7,6 +7,7 @@ use time::macros::format_description;
 
 use super::{Wait, now, progress};
 use crate::allocation::{self, View};
+use crate::clock::Now;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::lease::record::{Ended, Record};
@@ -16,7 +17,7 @@ use crate::slurm::scontrol;
 impl Wait<'_> {
     /// Says how the job stands when that has changed.
     pub(super) fn report(&mut self, record: &Record, view: &View) {
-        let standing = answer::standing(record, view, now());
+        let standing = answer::standing(record, view, Now::read());
         let mut text = format!("{} is {}", record.shown(), standing.status);
         if !standing.reason.is_empty() {
             text.push_str(&format!(" ({})", standing.reason));
@@ -65,7 +66,7 @@ impl Wait<'_> {
 
     pub(super) fn timed_out(&self, record: &Record, view: Option<&View>) -> Failure {
         let waited = self.started.elapsed().as_secs();
-        let standing = view.map(|view| answer::standing(record, view, now()));
+        let standing = view.map(|view| answer::standing(record, view, Now::read()));
         let (state, reason) = match &standing {
             Some(standing) if standing.reason.is_empty() => (standing.status.as_str(), String::new()),
             Some(standing) => (standing.status.as_str(), format!(" ({})", standing.reason)),

@@ -1,0 +1,246 @@
+//! Which state dir this is: the name that its jobs bear in their comments, and the place where it had that name.
+//!
+//! ```text
+//! instance        the name, 8 random hex digits
+//! place.json      where the name was given, on which hosts it was used, and the names that it had elsewhere
+//! ```
+//! A copy (a restored backup, a home on a new laptop) has the name of its original and must not hurt it, so it gets a new name.
+//! What tells a copy: neither is the file `instance` the one that was written then, by inode and time of its last change, which no
+//! copy can keep; nor is it at the same path on a host that is known. Either alone is no proof: hosts that share a home have
+//! different devices, a file server may be moved, and a directory may be reached by two paths.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::{Dir, FileId, random_hex};
+
+/// Waits for another first call.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+const NAME: &str = "instance";
+const PLACE: &str = "place.json";
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The names of a state dir.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// What its jobs bear.
+    pub name: String,
+    /// Names that were adopted: leases made under them are treated like its own.
+    adopted: BTreeSet<String>,
+    /// Names that it had when it was copied, and that nobody adopted.
+    former: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Place {
+    path: String,
+    file: FileId,
+    hosts: BTreeSet<String>,
+    #[serde(default)]
+    adopted: BTreeSet<String>,
+    #[serde(default)]
+    former: BTreeSet<String>,
+}
+
+/// What a look at the place says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Same,
+    /// The same, and something about it has to be written down.
+    Moved,
+    Copied,
+}
+
+impl Place {
+    fn compare(&self, here: &Place) -> Seen {
+        let known = here.hosts.is_subset(&self.hosts);
+        let same_file = self.file == here.file;
+        let same_path = self.path == here.path;
+        match (same_file, same_path) {
+            (true, true) if known => Seen::Same,
+            (true, _) => Seen::Moved,
+            // The number alone says little, but a copy at the same path of another host hardly has it.
+            (false, true) if known || self.file.inode == here.file.inode => Seen::Moved,
+            (false, _) => Seen::Copied,
+        }
+    }
+}
+
+impl Instance {
+    /// Reads the names of a tree, or gives it one. Where the tree may not be written, a copy is told all the same.
+    ///
+    /// # Errors
+    /// When the files cannot be read, written or locked.
+    pub fn open(root: &Dir, writable: bool) -> io::Result<Instance> {
+        if let Some(instance) = Instance::unchanged(root)? {
+            return Ok(instance);
+        }
+        let _lock = root.lock("lock", LOCK_PATIENCE)?;
+        if let Some(instance) = Instance::unchanged(root)? {
+            return Ok(instance);
+        }
+        let old = read_place(root)?;
+        let (name, mut place) = match (read_name(root)?, old) {
+            (None, old) => (give_name(root)?, old.unwrap_or_default()),
+            // The first call since this program writes the place down.
+            (Some(name), None) => (name, Place::default()),
+            (Some(name), Some(old)) if old.compare(&here(root)?) == Seen::Copied => {
+                if !writable {
+                    return Ok(Instance::of(String::new(), Place { former: BTreeSet::from([name]), ..old }));
+                }
+                let mut former = old.former.clone();
+                former.extend(old.adopted.iter().cloned());
+                former.insert(name);
+                (give_name(root)?, Place { former, ..Place::default() })
+            }
+            (Some(name), Some(old)) => (name, old),
+        };
+        let now = here(root)?;
+        let hosts = place.hosts.union(&now.hosts).cloned().collect();
+        place = Place { path: now.path, file: now.file, hosts, ..place };
+        if writable {
+            root.write(PLACE, &serde_json::to_vec_pretty(&place)?)?;
+        }
+        Ok(Instance::of(name, place))
+    }
+
+    /// The names, where all is as it was written down.
+    fn unchanged(root: &Dir) -> io::Result<Option<Instance>> {
+        let (Some(name), Some(place)) = (read_name(root)?, read_place(root)?) else { return Ok(None) };
+        Ok((place.compare(&here(root)?) == Seen::Same).then(|| Instance::of(name, place)))
+    }
+
+    fn of(name: String, place: Place) -> Instance {
+        Instance { name, adopted: place.adopted, former: place.former }
+    }
+
+    /// Whether a lease that was made under a name is this state dir's to end by itself. A record that does not tell its name
+    /// is of a time before copies were told, and counts as its own unless it is a copy.
+    pub fn owns(&self, name: Option<&str>) -> bool {
+        match name {
+            Some(name) => name == self.name || self.adopted.contains(name),
+            None => self.former.is_empty(),
+        }
+    }
+
+    /// The names that nobody adopted yet.
+    pub fn former(&self) -> impl Iterator<Item = &str> {
+        self.former.iter().map(String::as_str)
+    }
+
+    /// Takes over what was made under former names, for good; which names those are.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub fn adopt(root: &Dir) -> io::Result<Vec<String>> {
+        let _lock = root.lock("lock", LOCK_PATIENCE)?;
+        let Some(mut place) = read_place(root)? else { return Ok(vec![]) };
+        let former: Vec<String> = std::mem::take(&mut place.former).into_iter().collect();
+        place.adopted.extend(former.iter().cloned());
+        root.write(PLACE, &serde_json::to_vec_pretty(&place)?)?;
+        Ok(former)
+    }
+}
+
+/// Names this machine among those that share files.
+pub fn host_id() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    // systemd's id stays when a laptop changes its name; a name may be that of many laptops.
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    format!("{name} {}", id.trim())
+}
+
+/// The place as it is now, without names.
+fn here(root: &Dir) -> io::Result<Place> {
+    let path = std::fs::canonicalize(root.path())?.to_string_lossy().into_owned();
+    let file = root.file_id(NAME)?.ok_or(io::ErrorKind::NotFound)?;
+    Ok(Place { path, file, hosts: BTreeSet::from([host_id()]), ..Place::default() })
+}
+
+fn read_name(root: &Dir) -> io::Result<Option<String>> {
+    let text = root.read(NAME, 64)?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+    Ok(text.filter(|text| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit())))
+}
+
+fn read_place(root: &Dir) -> io::Result<Option<Place>> {
+    Ok(root.read(PLACE, MAX_BYTES)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+fn give_name(root: &Dir) -> io::Result<String> {
+    let name = random_hex(4)?;
+    root.write(NAME, name.as_bytes())?;
+    Ok(name)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests copy and move state dirs as people do")]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use std::path::Path;
+
+    fn open(path: &Path) -> Instance {
+        Instance::open(&Dir::private_root(path).unwrap(), true).unwrap()
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        Dir::private_root(to).unwrap();
+        for name in [NAME, PLACE] {
+            std::fs::copy(from.join(name), to.join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_copy_gets_a_name_of_its_own_until_it_adopts() {
+        let temp = tempfile::tempdir().unwrap();
+        let (first, second) = (temp.path().join("a"), temp.path().join("b"));
+        let original = open(&first);
+        assert!(original.owns(Some(&original.name)) && original.owns(None));
+        copy(&first, &second);
+        let copied = open(&second);
+        assert_ne!(copied.name, original.name);
+        assert!(!copied.owns(Some(&original.name)) && !copied.owns(None));
+        assert_eq!(open(&second), copied);
+        assert_eq!(open(&first), original);
+        assert_eq!(Instance::adopt(&Dir::open_root(&second).unwrap()).unwrap(), [original.name.clone()]);
+        let adopted = open(&second);
+        assert!(adopted.owns(Some(&original.name)) && adopted.owns(None) && adopted.name == copied.name);
+        assert_eq!(adopted.former().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_that_was_moved_or_restored_in_place_is_no_copy() {
+        let temp = tempfile::tempdir().unwrap();
+        let (first, second) = (temp.path().join("a"), temp.path().join("b"));
+        let original = open(&first);
+        std::fs::rename(&first, &second).unwrap();
+        assert_eq!(open(&second), original);
+        // The file server was moved: the same path, other files.
+        copy(&second, &first);
+        std::fs::remove_dir_all(&second).unwrap();
+        std::fs::rename(&first, &second).unwrap();
+        assert_eq!(open(&second), original);
+    }
+
+    fn place(path: &str, inode: u64, changed: i64, host: &str) -> Place {
+        let file = FileId { inode, changed_seconds: changed, changed_nanoseconds: 5 };
+        Place { path: path.into(), file, hosts: BTreeSet::from([host.to_owned()]), ..Place::default() }
+    }
+
+    #[rstest]
+    #[case::the_same(place("/home/a", 7, 100, "login1"), Seen::Same)]
+    #[case::another_host_of_one_home(place("/home/a", 7, 100, "login2"), Seen::Moved)]
+    #[case::another_path_to_it(place("/nfs/a", 7, 100, "login2"), Seen::Moved)]
+    #[case::restored_in_place(place("/home/a", 8, 200, "login1"), Seen::Moved)]
+    #[case::touched_by_a_backup_and_seen_from_a_new_host(place("/home/a", 7, 200, "login2"), Seen::Moved)]
+    #[case::copied_beside_it(place("/home/b", 8, 200, "login1"), Seen::Copied)]
+    #[case::a_home_on_a_new_laptop(place("/home/a", 8, 200, "laptop"), Seen::Copied)]
+    fn places(#[case] here: Place, #[case] expected: Seen) {
+        assert_eq!(place("/home/a", 7, 100, "login1").compare(&here), expected);
+    }
+}

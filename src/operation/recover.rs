@@ -1,0 +1,136 @@
+//! A record for a lease that has lost its own. Its jobs are looked for everywhere they can be, by the lease's id and the state dir
+//! in their comments; where one place cannot be asked, nothing is touched.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::now;
+use crate::clock::{BootTime, Now};
+use crate::config::Settings;
+use crate::config::login::LoginHost;
+use crate::exchange;
+use crate::failure::{Failure, Kind};
+use crate::host::Host;
+use crate::lease::record::{Attempt, CommentWord, Denials, Phase, Record, comment, format_for};
+use crate::lease::store::{Origin, Store};
+use crate::lease::{Identity, Nonce};
+use crate::slurm::job::{Class, Row, Unasked};
+use crate::slurm::squeue::{self, Owner};
+
+/// Longest wait for one answer of Slurm.
+const QUERY_DEADLINE: Duration = Duration::from_secs(12);
+
+/// What a request's configuration says of where its leases' jobs are, for leases that do not tell it themselves.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    pub submit: Option<LoginHost>,
+    clusters: Option<String>,
+    shared_dir: Option<PathBuf>,
+}
+
+impl Recovery {
+    /// That of settings, where there are any.
+    pub fn configured(settings: Option<&Settings>) -> Recovery {
+        settings.map_or_else(Recovery::default, |settings| Recovery {
+            submit: settings.submit.clone(),
+            clusters: settings.clusters.clone(),
+            shared_dir: settings.shared_dir.clone(),
+        })
+    }
+}
+
+/// A record of what Slurm and the lease's origin tell. `doing` is what it is for, for messages.
+///
+/// # Errors
+/// When a place where its job may be could not be asked.
+pub fn recover(
+    doing: &str,
+    store: &Store,
+    identity: &Identity,
+    origin: Option<&Origin>,
+    configured: &Recovery,
+    deadline: Instant,
+) -> Result<Record> {
+    // An origin of the first release says nothing, but the lease has one.
+    let told = origin.filter(|origin| origin.shared_dir.is_some());
+    let submit = told.map_or(&configured.submit, |origin| &origin.submit);
+    let clusters = told.map_or(&configured.clusters, |origin| &origin.clusters);
+    let host = Host::of(submit.as_ref());
+    let user = super::user(&host, &format!("{doing} lease {}", identity.lease_id))?;
+    let owner = Owner { uid: user.uid, name: user.name.as_deref() };
+    let ours = |word: &CommentWord| {
+        let made_in = told.and_then(|origin| origin.instance.as_deref());
+        word.lease_id == identity.lease_id
+            && (made_in == Some(&word.instance) || store.instance().owns(Some(&word.instance)))
+    };
+    let mut found: Vec<(Row, CommentWord)> = Vec::new();
+    let mut names: Vec<Option<&str>> = clusters.iter().flat_map(|names| names.split(',')).map(Some).collect();
+    if names.is_empty() {
+        names.push(None);
+    }
+    for cluster in names {
+        let left = deadline.saturating_duration_since(Instant::now()).min(QUERY_DEADLINE);
+        let listing = match squeue::list_user(&host, owner, cluster, left) {
+            Ok(listing) if listing.complete => listing,
+            Ok(_) => return Err(could_not_ask(doing, identity, "squeue's listing came with other text").into()),
+            Err(Unasked(why)) => return Err(could_not_ask(doing, identity, &why).into()),
+        };
+        let marked =
+            |row: Row| comment(&row.comment).filter(|word| row.uid == user.uid && ours(word)).map(|word| (row, word));
+        found.extend(listing.rows.into_iter().filter_map(marked));
+    }
+    // The one that lives is the lease's job; of several, the oldest.
+    found.sort_by_key(|(row, _)| (row.state.class() == Class::Ended, row.submitted, row.job.id));
+    let root = found.iter().find_map(|(row, word)| exchange::root_of(&row.directory, &word.lease_id, &word.nonce));
+    let shared_dir = told
+        .and_then(|origin| origin.shared_dir.clone())
+        .or(root)
+        .or_else(|| configured.shared_dir.clone())
+        .unwrap_or_else(|| super::default_shared_dir(submit.as_ref(), store.path(), &user));
+    let job = found.first().filter(|(row, _)| row.state.class() != Class::Ended);
+    let nonce = match job {
+        Some((_, word)) => word.nonce.clone(),
+        None => match exchange::permitted(&host, &shared_dir, &identity.lease_id) {
+            Some(nonce) => nonce,
+            None => Nonce::random()?,
+        },
+    };
+    let given_up = found.iter().map(|(_, word)| word.nonce.clone()).filter(|other| *other != nonce).collect();
+    Ok(Record {
+        format: format_for(submit.as_ref()),
+        identity: identity.clone(),
+        phase: Phase::Prepared,
+        keep: false,
+        created: now(),
+        uid: user.uid,
+        user: submit.as_ref().and(user.name.clone()),
+        submit: submit.clone(),
+        route: None,
+        // Whether a submission is on its way is lost with the record, so one is assumed.
+        attempt: Attempt { nonce, sent: Some(now()), sent_at: BootTime::of(Now::read()) },
+        given_up,
+        instance: job.map(|(_, word)| word.instance.clone()).or_else(|| Some(store.instance().name.clone())),
+        clusters: clusters.clone(),
+        job: job.map(|(row, _)| row.job.clone()),
+        submitted: job.and_then(|(row, _)| row.submitted),
+        cloud_id: Some(format!("slurm/lost/{}", identity.lease_id)),
+        server_type: "slurm".into(),
+        shared_dir,
+        contract: false,
+        key: Default::default(),
+        endpoint: None,
+        denied: Denials::default(),
+        ended: None,
+        releasing: None,
+    })
+}
+
+fn could_not_ask(doing: &str, identity: &Identity, why: &str) -> Failure {
+    let what =
+        format!("{doing} lease {}: its record is damaged, and its job could not be looked for", identity.lease_id);
+    Failure::new(Kind::SlurmUnavailable, what)
+        .remedy("repeat the call when Slurm answers; nothing was touched")
+        .cause(why)
+}
