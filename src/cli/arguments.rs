@@ -53,6 +53,11 @@ pub enum Verb {
     Cleanup(Cleanup),
     /// Give up a lease whose end can never be proven; refused while Slurm shows its job alive
     Forget(Forget),
+    /// Look after the state dir itself
+    State {
+        #[command(subcommand)]
+        what: StateVerb,
+    },
     /// Connect standard input and output with a lease's sshd: the proxy command of leases behind a login host
     Connect(Connect),
     /// Show what a lease's job and sshd have written, and how it ended
@@ -172,6 +177,12 @@ pub struct Forget {
     /// Why; it is written down with the lease's last record
     #[arg(long, value_name = "TEXT")]
     pub because: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StateVerb {
+    /// Take over the leases of the state dir that this one is a copy of; the other copy must not be used any more
+    Adopt,
 }
 
 #[derive(Debug, Args)]

@@ -21,7 +21,7 @@ use crate::failure::{self, Failure, Kind};
 use crate::lease::{LeaseId, client_name, required_lease_id};
 use crate::operation::{self, Options, doctor};
 use crate::protocol::{self, Answer, CheckStatus, Desired, Operation, Request, SentLease};
-use arguments::{Arguments, Verb};
+use arguments::{Arguments, StateVerb, Verb};
 
 /// What the process edge writes and exits with.
 #[derive(Debug, Default)]
@@ -172,6 +172,7 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
         Verb::Forget(flags) => {
             operation::forget::run(&options, &flags.lease, &flags.because).map(|done| text(format!("{done}\n")))
         }
+        Verb::State { what: StateVerb::Adopt } => operation::adopt::run(&options).map(|done| text(format!("{done}\n"))),
         Verb::Connect(flags) => operation::connect::run(&options, &flags.lease).map(|()| Outcome::default()),
         Verb::Logs(flags) => visit::logs(&options, &flags.lease).map(text),
         Verb::Ssh(flags) => visit::ssh(&options, base(Operation::Resolve), &flags.lease, &flags.command),

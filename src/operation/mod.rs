@@ -1,6 +1,7 @@
 //! The seven operations. Only this module joins leases with Slurm.
 
 pub mod acquire;
+pub mod adopt;
 pub mod answer;
 pub mod cleanup;
 pub mod connect;
@@ -215,11 +216,13 @@ impl<'a> Demands<'a> {
     fn check(&self, found: &Found) -> Result<(), Failure> {
         let identity = found.identity();
         let cloud_id = found.cloud_id();
+        // The cloud id that a lease was handed out with is lost with its record.
+        let asked = if found.record().is_some() { self.cloud_id } else { "" };
         let pairs = [
             ("leaseId", self.lease_id, identity.lease_id.as_str()),
             ("slug", self.slug, identity.slug.as_str()),
             ("name", self.name, identity.name.as_str()),
-            ("cloudId", self.cloud_id, cloud_id.as_str()),
+            ("cloudId", asked, cloud_id.as_str()),
         ];
         for (field, wanted, is) in pairs {
             if !wanted.is_empty() && wanted != is {

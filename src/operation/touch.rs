@@ -9,7 +9,7 @@ use super::{Options, load, now};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::lease::required_lease_id;
-use crate::lease::store::Store;
+use crate::lease::store::{Loaded, Store};
 use crate::protocol::{Answer, Request};
 
 /// Carries out a touch.
@@ -20,6 +20,9 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let Some(found) = load(&store, &id)? else {
         return Err(Failure::new(Kind::NotFound, format!("touching lease {id}: there is no such lease")).into());
     };
+    if let Loaded::Newer { identity } = &found.loaded {
+        return Err(super::newer("touching", identity).into());
+    }
     super::Demands { slug: &sent.slug, name: &sent.name, ..super::Demands::default() }.check(&found)?;
     let Some(record) = found.record() else {
         return Err(Failure::new(Kind::Storage, format!("touching lease {id}: its record is damaged"))

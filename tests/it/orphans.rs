@@ -15,8 +15,9 @@ fn orphans_are_ended_and_others_are_not() {
     let inject = |lease: &Lease, instance: &str, user: &str, name: &str, age: i64, marker: &str| {
         let nonce = hex(8);
         let attempt = format!("{}/{nonce}", site.shared_dir(lease));
+        site.shell(&format!("mkdir -m 700 -p {attempt}")).ok();
         if !marker.is_empty() {
-            site.shell(&format!("mkdir -m 700 -p {attempt}; touch {attempt}/{marker}")).ok();
+            site.shell(&format!("touch {attempt}/{marker}")).ok();
         }
         let comment = format!("comment=cbx:{}:{nonce}:{instance}", lease.id);
         let submit = format!("submit={}", now() as i64 - age);
@@ -28,7 +29,7 @@ fn orphans_are_ended_and_others_are_not() {
     let me = format!("me:{uid}");
     let orphan = new();
     let ours = inject(&orphan, &instance, &me, &orphan.job_name(), 4000, "");
-    let [fresh, handed] = [new(), new()];
+    let handed = new();
     let spared = [
         ("of another state dir", inject(&new(), "00000000", &me, &new().job_name(), 4000, "")),
         ("handed out", inject(&handed, &instance, &me, &handed.job_name(), 4000, "answered")),
@@ -37,11 +38,21 @@ fn orphans_are_ended_and_others_are_not() {
             inject(&lease, &instance, "mallory:4242", &lease.job_name(), 4000, "")
         }),
         ("with another name", inject(&new(), &instance, &me, "cbx-0123456789ab", 4000, "")),
-        ("fresh", inject(&fresh, &instance, &me, &fresh.job_name(), 5, "")),
         ("a live lease's", job),
     ];
     let state = |job: &str| site.shell(&format!("squeue -h -t all -j {job} -o %T")).line().to_owned();
 
+    let unseen = new();
+    let hidden = inject(&unseen, &instance, &me, &unseen.job_name(), 4000, "");
+    site.shell(&format!("mv {0} {0}.away", site.shared_dir(&unseen))).ok();
+    let first = site.ask("cleanup", json!({}));
+    assert!(first.ok()["message"].as_str().unwrap().contains(&format!("left job {ours}")), "{}", first.value);
+    assert_eq!(state(&ours), "RUNNING", "the first sight ends nothing");
+    // Two minutes later, by this host's own clock.
+    let sights = format!("{}/cache/orphans.json", site.state_dir());
+    site.shell(&format!("sed -i 's/\"uptime\":[0-9]*/\"uptime\":-1000/g' {sights}")).ok();
+    let fresh = new();
+    let fresh = inject(&fresh, &instance, &me, &fresh.job_name(), 4000, "");
     let dry = site.ask("cleanup", json!({"dryRun": true}));
     let message = dry.ok()["message"].as_str().unwrap();
     assert!(message.contains(&orphan.id) && message.contains(&format!("job {ours}")), "{message}");
@@ -49,7 +60,8 @@ fn orphans_are_ended_and_others_are_not() {
     let message = site.ask("cleanup", json!({})).ok()["message"].as_str().unwrap().to_owned();
     assert!(message.contains(&format!("job {ours}")), "{message}");
     assert_ne!(state(&ours), "RUNNING", "{message}");
-    for (what, job) in spared {
+    let late = [("seen only now", fresh), ("whose shared files cannot be read", hidden)];
+    for (what, job) in spared.into_iter().chain(late) {
         assert_eq!(state(&job), "RUNNING", "{what}: {message}");
     }
     assert_eq!(site.resolve(&live.id).lease()["status"], "RUNNING");

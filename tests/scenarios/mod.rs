@@ -58,7 +58,7 @@ macro_rules! shared {
             endings: untaken_after_an_answer never_answered kept_in_the_queue a_permit_removed_by_hand idle_under_a_dashboard
                 a_forgotten_terminal a_long_silent_command a_detached_process past_its_time_to_live
                 a_touch_moves_the_end the_time_limit_is_near;
-            versions: records_of_another_version a_newer_record_in_the_queue a_newer_tree
+            versions: a_record_of_the_first_version records_of_a_newer_version a_newer_tree
                 a_newer_shared_tree a_runner_of_a_newer_contract;
             hostile: endpoints_that_lie_before_the_answer endpoints_that_lie_after_the_answer other_files_that_lie
                 a_shared_dir_that_leads_away one_lease_against_another;

@@ -1,5 +1,4 @@
-//! Files that another version wrote: an older one's are used as they are, a newer one's are read, never written, and its
-//! leases stay listed and releasable.
+//! Files that another version wrote: an older one's are used as they are; a newer one's are shown, and nothing is done to them.
 
 use serde_json::{Value, json};
 
@@ -10,12 +9,8 @@ use super::site::{Lease, Open, Setup, Site, job_of};
 /// What another version would have made of a record.
 type Change = fn(&mut Value);
 
-/// What happens to a record, and what a resolve then has to say; empty: the lease.
-const VERSIONS: &[(&str, Change, &[&str])] = &[
-    ("with only what the first version must have", first, &[]),
-    ("newer, with more in it", newer, &[]),
-    ("newer, with words not known here", unreadable, &["newer", "format 99"]),
-];
+/// What a newer version may have made of a record.
+const NEWER: &[(&str, Change)] = &[("with more in it", newer), ("with words not known here", unreadable)];
 
 fn first(record: &mut Value) {
     let fields = record.as_object_mut().unwrap();
@@ -63,104 +58,77 @@ impl Site {
     }
 }
 
-/// A live lease under a record of another version: listed as who it is, used where that needs no word in the record,
-/// released with all that is of it. A list meets its end without writing it down.
-pub fn records_of_another_version(open: Open) {
+/// A live lease under a record of the first version: used and released like any other.
+pub fn a_record_of_the_first_version(open: Open) {
     let site = open(Setup::default());
-    let others = site.lease("beside");
-    site.acquired(&others, json!({}));
-    process::each(VERSIONS, |(what, change, resolved)| {
-        let lease = site.lease("version");
-        let handed = site.acquired(&lease, json!({}));
-        let job = job_of(&handed);
-        let record = site.rewrite(&lease, *change);
-        let unchanged =
-            || assert!(!record.contains("\"format\":99") || site.record(&lease) == record, "{what}: written");
-
-        let row = site.row(&lease).unwrap_or_else(|| panic!("{what}: not listed"));
-        assert_eq!((&row["slug"], &row["name"]), (&json!(lease.slug), &json!(lease.name)), "{what}");
-        for reply in [site.resolve(&lease.id), site.acquire(&lease, json!({}))] {
-            if resolved.is_empty() {
-                assert_eq!(reply.lease()["ssh"], handed["ssh"], "{what}");
-                assert_eq!(reply.lease()["cloudId"], handed["cloudId"], "{what}");
-                assert_eq!(row["cloudId"], handed["cloudId"], "{what}");
-            } else {
-                reply.refused("storage").says(&[&lease.id]).says(resolved);
-            }
-        }
-        let touch = site.ask("touch", json!({"lease": lease.desired(), "state": "ready"}));
-        assert_eq!(touch.value.get("error").is_none(), resolved.is_empty(), "{what}: {}", touch.value);
-        site.ask("cleanup", json!({})).ok();
-        unchanged();
-        assert_eq!(site.live_jobs(&lease), [format!("{job} RUNNING")], "{what}: nothing but release ends the job");
-
-        site.release_cleanly(&lease);
-        assert_eq!(site.row(&lease), None, "{what}");
-    });
-
-    // Its job ends: nobody else's list suffers.
     let lease = site.lease("version");
-    let job = job_of(&site.acquired(&lease, json!({})));
-    let record = site.rewrite(&lease, newer);
-    site.shell(&format!("scancel {job}")).ok();
-    site.no_live_job(&lease);
+    let handed = site.acquired(&lease, json!({}));
+    site.rewrite(&lease, first);
     let row = site.row(&lease).expect("listed");
-    assert_eq!(row["labels"]["state"], "failed", "{row}");
-    let resolved = site.resolve(&lease.id);
-    site.refusal(&resolved, "job-ended", &lease, Some(&job)).says(&["CANCELLED"]);
-    assert_eq!(site.record(&lease), record);
-    assert_eq!(site.row(&others).expect("listed")["labels"]["state"], "ready");
+    assert_eq!((&row["slug"], &row["name"], &row["cloudId"]), (&handed["slug"], &handed["name"], &handed["cloudId"]));
+    for reply in [site.resolve(&lease.id), site.acquire(&lease, json!({}))] {
+        assert_eq!((&reply.lease()["ssh"], &reply.lease()["cloudId"]), (&handed["ssh"], &handed["cloudId"]));
+    }
+    site.ask("touch", json!({"lease": lease.desired(), "state": "ready"})).ok();
     site.release_cleanly(&lease);
-    site.release_cleanly(&others);
+    assert_eq!(site.row(&lease), None);
 }
 
-/// A newer version's lease that is not handed out yet is that version's to go on with: an acquire refuses and takes
-/// nothing back, a release ends it.
-pub fn a_newer_record_in_the_queue(open: Open) {
+/// A lease whose record a newer version wrote is listed as `newer`. Nothing of it is judged, cancelled, released or removed,
+/// whatever is asked and however its job stands; its neighbours are not touched by that.
+pub fn records_of_a_newer_version(open: Open) {
     let site = open(Setup::default());
-    let lease = site.lease("queued");
-    let config = json!({"partition": "closed", "acquireTimeoutSeconds": 2});
-    let request = site.request("acquire", json!({"desired": lease.desired(), "keep": true, "config": config}));
-    site.protocol(&request).refused("timed-out");
-    let record = site.rewrite(&lease, |record| {
-        record["format"] = json!(99);
-        record["priority"] = json!({"class": "batch"});
+    let beside = site.lease("beside");
+    site.acquired(&beside, json!({}));
+    process::each(NEWER, |(what, change)| {
+        let lease = site.lease("version");
+        let job = job_of(&site.acquired(&lease, json!({})));
+        let old = site.record(&lease);
+        let record = site.rewrite(&lease, *change);
+        site.is_left_alone(&lease, &record, what);
+        assert_eq!(site.live_jobs(&lease), [format!("{job} RUNNING")], "{what}");
+        // Nor when its job has ended.
+        site.shell(&format!("scancel {job}")).ok();
+        site.no_live_job(&lease);
+        site.is_left_alone(&lease, &record, what);
+        site.write(&format!("{}/record.json", site.record_dir(&lease)), &old);
+        site.release_cleanly(&lease);
     });
-    let job = site.job_in(&lease, "PENDING");
-    site.acquire(&lease, json!({})).refused("storage").says(&[&lease.id, "newer", "use that version"]);
-    let resolve = json!({"id": lease.id, "config": {"resolveWaitSeconds": 1}});
-    site.refusal(&site.ask("resolve", resolve), "timed-out", &lease, Some(&job));
-    let row = site.row(&lease).expect("listed");
-    assert_eq!((&row["labels"]["state"], &row["labels"]["slurmJobId"]), (&json!("provisioning"), &json!(job)), "{row}");
-
-    // It starts: handing it out would have to be written down.
-    site.let_start(&job);
-    site.job_in(&lease, "RUNNING");
-    let resolve = json!({"id": lease.id, "config": {"resolveWaitSeconds": 20}});
-    site.ask("resolve", resolve).refused("storage").says(&[&lease.id, "newer"]);
-    site.shell(&format!("test -e {}/permit", site.shared_dir(&lease))).ok();
-    assert_eq!(site.record(&lease), record);
-    assert_eq!(site.live_jobs(&lease), [format!("{job} RUNNING")]);
-    site.release_cleanly(&lease);
+    assert_eq!(site.row(&beside).expect("listed")["labels"]["state"], "ready");
+    site.release_cleanly(&beside);
 }
 
-/// A state dir of a newer version: no lease is made in it, those that are there can be used and released.
+impl Site {
+    /// Asks everything of a lease that a newer version keeps.
+    #[track_caller]
+    fn is_left_alone(&self, lease: &Lease, record: &str, what: &str) {
+        let row = self.row(lease).unwrap_or_else(|| panic!("{what}: not listed"));
+        assert_eq!((&row["slug"], &row["name"]), (&json!(lease.slug), &json!(lease.name)), "{what}");
+        assert_eq!((&row["status"], &row["labels"]["state"]), (&json!("NEWER"), &json!("newer")), "{what}");
+        let touch = self.ask("touch", json!({"lease": lease.desired(), "state": "ready"}));
+        for reply in [self.resolve(&lease.id), self.acquire(lease, json!({})), self.release(lease), touch] {
+            reply.refused("storage").says(&[&lease.id, "newer", "use that version"]);
+        }
+        self.ask("cleanup", json!({})).ok();
+        assert_eq!(self.record(lease), record, "{what}: written");
+        self.shell(&format!("test -e {}/permit", self.shared_dir(lease))).ok();
+    }
+}
+
+/// A state dir of a newer version: no lease is made in it, and those that are there are that version's.
 pub fn a_newer_tree(open: Open) {
     let site = open(Setup::default());
     let [lease, other] = [site.lease("tree"), site.lease("tree")];
-    let handed = site.acquired(&lease, json!({}));
+    let job = job_of(&site.acquired(&lease, json!({})));
     site.make_newer("");
     let record = site.record(&lease);
     site.acquire(&other, json!({})).refused("storage").says(&["newer", &site.state_dir(), "use that version"]);
     site.nothing_left(&other);
-    assert_eq!(site.resolve(&lease.id).lease()["ssh"], handed["ssh"]);
-    assert_eq!(site.row(&lease).expect("listed")["labels"]["state"], "ready");
+    site.is_left_alone(&lease, &record, "a newer tree");
+    assert_eq!(site.live_jobs(&lease), [format!("{job} RUNNING")]);
     let doctor = site.ask("doctor", json!({}));
     doctor.refused("doctor-red").says(&["state dir", "newer"]);
-    site.shell(&format!("scancel {}", job_of(&handed))).ok();
-    site.no_live_job(&lease);
-    assert_eq!(site.row(&lease).expect("listed")["labels"]["state"], "failed");
-    assert_eq!(site.record(&lease), record, "written in a newer tree");
+    site.client(&format!("echo 1 >{}/format", site.state_dir())).ok();
     site.release_cleanly(&lease);
 }
 
