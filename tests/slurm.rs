@@ -24,6 +24,13 @@ fn login_shells_that_talk() {
     }
 }
 
+/// What only a real Slurm has: hosts that share a home, an operator, a federation.
+mod campus {
+    crate::shared!(@ crate::scenarios::site::Site::campus, crate::scenarios::campus::skipped,
+        truth: two_hosts_with_one_home a_job_that_an_operator_requeues a_federation;
+    );
+}
+
 /// The same from outside: the client is a laptop, which reaches the login host alone.
 mod laptop {
     crate::shared!(crate::scenarios::site::Site::laptop, crate::scenarios::laptop::skipped);
