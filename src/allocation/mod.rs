@@ -8,10 +8,10 @@ mod submission;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::exchange::Exchange;
 use crate::host::Host;
 use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, judge, open_submission};
 use crate::lease::record::{Ended, Phase, Record};
+use crate::shared_dir::SharedDir;
 use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
 use crate::slurm::shared::{Heard, Shared};
 use crate::slurm::{sacct, scancel, squeue};
@@ -195,7 +195,7 @@ pub fn learn(record: &mut Record, view: &View, now: i64) -> bool {
         _ => {}
     }
     if before.ended.is_none() && record.ended.is_some() {
-        let note = Exchange::of(record).ending();
+        let note = SharedDir::of(record).ending();
         if let Some(ended) = &mut record.ended {
             ended.runner = note.map(|note| note.reason);
         }

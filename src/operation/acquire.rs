@@ -13,7 +13,6 @@ use super::{Demands, Found, Options, load, now, progress, runner, shared_dir, us
 use crate::allocation::{self, Runner};
 use crate::config::Settings;
 use crate::config::connection::Connection;
-use crate::exchange::Exchange;
 use crate::failure::{self, Failure, Kind};
 use crate::files::Dir;
 use crate::host::{Host, User};
@@ -22,6 +21,7 @@ use crate::lease::record::{Attempt, Phase, Record, format_for};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::lease::{Identity, Nonce};
 use crate::protocol::{Answer, Lease, Request};
+use crate::shared_dir::SharedDir;
 use crate::slurm::sbatch::{self, Outcome};
 use crate::slurm::squeue;
 use crate::ssh;
@@ -165,7 +165,7 @@ impl Acquire<'_> {
             let mut record = self.checked(&guard)?;
             // A release was cut short after it took the permit away.
             let losing =
-                matches!(record.phase, Phase::Queued | Phase::Answered) && Exchange::of(&record).has_lost_permit();
+                matches!(record.phase, Phase::Queued | Phase::Answered) && SharedDir::of(&record).has_lost_permit();
             let pause = match record.phase {
                 _ if losing => {
                     drop(guard);
@@ -364,7 +364,7 @@ impl Acquire<'_> {
             // A job that starts later is wanted, so idle time bounds it, not the grace of one that nobody came for. One
             // whose endpoint is of no use has run already.
             if matches!(failure.kind, Kind::TimedOut | Kind::SubmitUnknown) {
-                Exchange::of(&record).mark("kept", now()).ok();
+                SharedDir::of(&record).mark("kept", now()).ok();
             }
             dir.note(now(), "kept", &failure.to_string());
             failure = failure.remedy(format!(

@@ -9,13 +9,13 @@ use super::inventory::{Entry, Inventory};
 use super::{Options, load, now, progress, release};
 use crate::allocation;
 use crate::config::login::LoginHost;
-use crate::exchange;
 use crate::failure::{self, Kind};
 use crate::host::Host;
 use crate::lease::LeaseId;
 use crate::lease::record::{Phase, comment};
 use crate::lease::store::{Loaded, Store};
 use crate::protocol::{Answer, Request};
+use crate::shared_dir;
 use crate::slurm::job::{Class, JobId, Listing, Unasked};
 use crate::slurm::squeue;
 
@@ -43,7 +43,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             .filter_map(Entry::record)
             .map(|record| (record.submit.clone(), record.shared_dir.clone()));
         for (submit, root) in shared.chain([(None, store.path().join("shared"))]).collect::<BTreeSet<_>>() {
-            exchange::sweep(&Host::of(submit.as_ref()), &root);
+            shared_dir::sweep(&Host::of(submit.as_ref()), &root);
         }
     }
     let verb = if request.dry_run { "would remove" } else { "removed" };
@@ -145,8 +145,8 @@ fn orphans(
         let shown = format!("job {} of lease {}, which has no record", row.job, word.lease_id);
         if row.submitted.is_none_or(|at| now() - at < ORPHAN_AGE_SECONDS) {
             lines.push(format!("left {shown}: it is younger than {ORPHAN_AGE_SECONDS} s"));
-        } else if exchange::root_of(&row.directory, &word.lease_id, &word.nonce)
-            .is_none_or(|root| exchange::answered(host, &root, &word.lease_id, &word.nonce))
+        } else if shared_dir::root_of(&row.directory, &word.lease_id, &word.nonce)
+            .is_none_or(|root| shared_dir::answered(host, &root, &word.lease_id, &word.nonce))
         {
             lines.push(format!("left {shown}: it was handed out; end it with `scancel {}`", row.job.id));
         } else {

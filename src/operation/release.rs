@@ -10,7 +10,6 @@ use anyhow::Result;
 use super::{Demands, Found, Options, check_expected, load, now, progress};
 use crate::allocation::{self, Farewell, View};
 use crate::config::login::LoginHost;
-use crate::exchange::{self, Exchange};
 use crate::failure::{Failure, Kind};
 use crate::host::Host;
 use crate::lease::lifecycle::Verdict;
@@ -18,6 +17,7 @@ use crate::lease::record::{Attempt, Phase, Record, comment, format_for};
 use crate::lease::store::{Guard, Loaded, Store};
 use crate::lease::{Identity, Nonce, required_lease_id};
 use crate::protocol::{Answer, Request};
+use crate::shared_dir::{self, SharedDir};
 use crate::slurm::squeue;
 
 /// Patience for the lease's lock.
@@ -106,7 +106,7 @@ pub fn release(
     // A login host that is lost in the middle must not hold us beyond our bound.
     let _bound = found.record().map_or_else(|| Host::of(submit), allocation::host).end_by(deadline);
     // Without lock or record: whatever else is going on, nothing of this lease may start any more.
-    let taken = found.record().filter(|record| Exchange::of(record).revoke().is_ok());
+    let taken = found.record().filter(|record| SharedDir::of(record).revoke().is_ok());
     let patience = LOCK_PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
     let guard = match found.dir.lock(patience) {
         Ok(Some(guard)) => guard,
@@ -139,7 +139,7 @@ pub fn release(
         guard.lease.note(now(), "releasing", why);
     }
     if !revoked {
-        match Exchange::of(&record).revoke() {
+        match SharedDir::of(&record).revoke() {
             Ok(()) => revoked = true,
             // The job itself is ended all the same; only one that starts later would find its permit.
             Err(error) => progress(&format!("the permit of {} could not be removed: {error:#}", record.shown())),
@@ -157,10 +157,10 @@ fn recovered(store: &Store, identity: &Identity, submit: Option<&LoginHost>) -> 
     let rows = listing.map(|listing| listing.rows).unwrap_or_default();
     let shared_dir = rows.iter().find_map(|row| {
         let word = comment(&row.comment).filter(|word| word.lease_id == identity.lease_id)?;
-        exchange::root_of(&row.directory, &word.lease_id, &word.nonce)
+        shared_dir::root_of(&row.directory, &word.lease_id, &word.nonce)
     });
     let shared_dir = shared_dir.unwrap_or_else(|| super::default_shared_dir(submit, store.path(), &user));
-    let nonce = match exchange::permitted(&host, &shared_dir, &identity.lease_id) {
+    let nonce = match shared_dir::permitted(&host, &shared_dir, &identity.lease_id) {
         Some(nonce) => nonce,
         None => Nonce::random()?,
     };
@@ -262,6 +262,6 @@ fn look(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> 
 
 /// Removes all that is left of a lease whose jobs have ended.
 pub fn finish(store: &Store, guard: Guard<'_>, record: &Record) -> Result<()> {
-    Exchange::of(record).remove()?;
+    SharedDir::of(record).remove()?;
     store.trash_lease(guard)
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Options, load, now};
-use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::lease::required_lease_id;
 use crate::lease::store::Store;
 use crate::protocol::{Answer, Request};
+use crate::shared_dir::SharedDir;
 
 /// Carries out a touch.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
@@ -30,10 +30,10 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let ttl = label(&["ttl_secs", "ttl"]).map(|ttl| if ttl == 0 { 0 } else { record.created + ttl });
     let idle = label(&["idle_timeout_secs", "idle_timeout"]).and_then(|idle| u64::try_from(idle).ok());
     // A shared file system that hangs must not hang the client: the note is a help, not a promise.
-    let exchange = Exchange::of(record);
+    let shared = SharedDir::of(record);
     let state = request.state.clone();
     let (done, wait) = std::sync::mpsc::channel();
-    std::thread::spawn(move || done.send(exchange.set_deadline(ttl, idle, &state)));
+    std::thread::spawn(move || done.send(shared.set_deadline(ttl, idle, &state)));
     let patience = Duration::from_secs(10);
     match wait.recv_timeout(patience) {
         Ok(Ok(())) => found.dir.note(now(), "touch", &request.state),

@@ -11,8 +11,8 @@
 //! ```
 //! Everything here can be rewritten by sandboxed code: nothing read here is trusted.
 
-mod far;
-mod near;
+mod local;
+mod remote;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,8 +25,8 @@ use crate::host::Host;
 use crate::lease::record::Record;
 use crate::lease::{LeaseId, Nonce};
 use crate::slurm::job::JobId;
-use far::Far;
-use near::Near;
+use local::Local;
+use remote::Remote;
 
 /// Format of the tree. 1: the first.
 const TREE_FORMAT: u32 = 1;
@@ -37,15 +37,15 @@ const TAIL_BYTES: u64 = 2048;
 /// Starts the names of what could not be removed yet.
 const ASIDE: &str = ".gone-";
 
-/// One attempt's place in a shared dir.
+/// One attempt's directory in a shared dir.
 #[derive(Debug)]
-struct Place {
+struct AttemptDir {
     root: PathBuf,
     lease: LeaseId,
     nonce: Nonce,
 }
 
-impl Place {
+impl AttemptDir {
     fn attempt_path(&self) -> PathBuf {
         self.root.join(self.lease.as_str()).join(self.nonce.as_str())
     }
@@ -53,17 +53,17 @@ impl Place {
 
 /// The shared dir of one lease.
 #[derive(Debug)]
-pub struct Exchange(Side);
+pub struct SharedDir(Side);
 
 #[derive(Debug)]
 enum Side {
-    Near(Near),
-    Far(Far),
+    Local(Local),
+    Remote(Remote),
 }
 
 /// What an attempt's directory shows without asking Slurm.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
+pub enum Notice {
     Nothing,
     /// A runner published an endpoint: its bytes, or why they could not be read.
     Endpoint(Result<Vec<u8>, String>),
@@ -73,7 +73,7 @@ pub enum Look {
 
 /// All that a wait looks for in a shared dir.
 #[derive(Debug)]
-pub struct Glance {
+pub struct Snapshot {
     /// The lease's directory is readable, and the permit in it is missing or names another attempt: its job ends by
     /// itself. A release that was killed leaves a lease like this.
     pub lost_permit: bool,
@@ -81,14 +81,14 @@ pub struct Glance {
     pub answered: bool,
     /// The job's output is there, so it has started; never told by a login host, which answers at once by itself.
     pub begun: bool,
-    pub look: Result<Look>,
+    pub notice: Result<Notice>,
     /// Why the login host could not be asked; nothing else says anything then.
     pub unasked: Option<String>,
 }
 
-impl Glance {
-    fn unasked(why: String) -> Glance {
-        Glance { lost_permit: false, answered: false, begun: false, look: Ok(Look::Nothing), unasked: Some(why) }
+impl Snapshot {
+    fn unasked(why: String) -> Snapshot {
+        Snapshot { lost_permit: false, answered: false, begun: false, notice: Ok(Notice::Nothing), unasked: Some(why) }
     }
 }
 
@@ -99,45 +99,45 @@ pub struct Ending {
     pub detail: String,
 }
 
-impl Exchange {
-    pub fn of(record: &Record) -> Exchange {
-        let place = Place {
+impl SharedDir {
+    pub fn of(record: &Record) -> SharedDir {
+        let attempt = AttemptDir {
             root: record.shared_dir.clone(),
             lease: record.lease_id().clone(),
             nonce: record.attempt.nonce.clone(),
         };
-        Exchange(match Host::of(record.submit.as_ref()) {
-            Host::Here => Side::Near(Near(place)),
-            Host::Login(login) => Side::Far(Far { place, login }),
+        SharedDir(match Host::of(record.submit.as_ref()) {
+            Host::Here => Side::Local(Local(attempt)),
+            Host::Login(login) => Side::Remote(Remote { attempt, login }),
         })
     }
 
-    fn place(&self) -> &Place {
+    fn attempt(&self) -> &AttemptDir {
         match &self.0 {
-            Side::Near(near) => &near.0,
-            Side::Far(far) => &far.place,
+            Side::Local(local) => &local.0,
+            Side::Remote(remote) => &remote.attempt,
         }
     }
 
     /// The attempt's directory, as the job is told it.
     pub fn attempt_path(&self) -> PathBuf {
-        self.place().attempt_path()
+        self.attempt().attempt_path()
     }
 
     /// The permit's path, as the job is told it.
     pub fn permit_path(&self) -> PathBuf {
-        let place = self.place();
-        place.root.join(place.lease.as_str()).join("permit")
+        let attempt = self.attempt();
+        attempt.root.join(attempt.lease.as_str()).join("permit")
     }
 
     /// Makes the attempt's directory and gives it the permit, which takes it from every earlier attempt.
     pub fn grant(&self, public_key: &[u8]) -> Result<()> {
         let granted = match &self.0 {
-            Side::Near(near) => near.grant(public_key).map_err(anyhow::Error::from),
-            Side::Far(far) => far.grant(public_key),
+            Side::Local(local) => local.grant(public_key).map_err(anyhow::Error::from),
+            Side::Remote(remote) => remote.grant(public_key),
         };
         granted.map_err(|error| {
-            let Place { root, lease, .. } = self.place();
+            let AttemptDir { root, lease, .. } = self.attempt();
             Failure::new(Kind::Storage, format!("preparing the shared dir {} for lease {lease}", root.display()))
                 .remedy(
                     "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes, and not of a newer version",
@@ -151,25 +151,25 @@ impl Exchange {
     /// the place of the permit or of the whole directory is moved away, never followed.
     pub fn revoke(&self) -> Result<()> {
         match &self.0 {
-            Side::Near(near) => near.revoke(),
-            Side::Far(far) => far.revoke(),
+            Side::Local(local) => local.revoke(),
+            Side::Remote(remote) => remote.revoke(),
         }
     }
 
     /// All that a wait looks for. A login host goes on looking for as long as `patience` while there is nothing to see; here,
     /// a look costs nothing and the caller looks again.
-    pub fn glance(&self, patience: Duration) -> Glance {
+    pub fn snapshot(&self, patience: Duration) -> Snapshot {
         match &self.0 {
-            Side::Near(near) => near.glance(),
-            Side::Far(far) => far.glance(patience),
+            Side::Local(local) => local.snapshot(),
+            Side::Remote(remote) => remote.snapshot(patience),
         }
     }
 
     /// Whether this attempt has lost its permit.
     pub fn has_lost_permit(&self) -> bool {
         match &self.0 {
-            Side::Near(near) => near.has_lost_permit(),
-            Side::Far(far) => far.glance(Duration::ZERO).lost_permit,
+            Side::Local(local) => local.has_lost_permit(),
+            Side::Remote(remote) => remote.snapshot(Duration::ZERO).lost_permit,
         }
     }
 
@@ -182,8 +182,8 @@ impl Exchange {
             detail: String,
         }
         let bytes = match &self.0 {
-            Side::Near(near) => near.ending(),
-            Side::Far(far) => far.ending(),
+            Side::Local(local) => local.ending(),
+            Side::Remote(remote) => remote.ending(),
         };
         let note: Note = serde_json::from_slice(&bytes?).ok()?;
         let clean = |text: String| one_line(&text).chars().take(300).collect::<String>();
@@ -198,8 +198,8 @@ impl Exchange {
     /// The last bytes of a file of the attempt, as text.
     pub fn tail(&self, name: &str, max: u64) -> Option<String> {
         let bytes = match &self.0 {
-            Side::Near(near) => near.tail(name, max),
-            Side::Far(far) => far.tail(name, max),
+            Side::Local(local) => local.tail(name, max),
+            Side::Remote(remote) => remote.tail(name, max),
         };
         let text = String::from_utf8_lossy(&bytes?).into_owned();
         (!text.trim().is_empty()).then_some(text)
@@ -227,8 +227,8 @@ impl Exchange {
 
     fn put(&self, name: &str, text: &str) -> Result<()> {
         match &self.0 {
-            Side::Near(near) => near.put(name, text),
-            Side::Far(far) => far.put(name, text),
+            Side::Local(local) => local.put(name, text),
+            Side::Remote(remote) => remote.put(name, text),
         }
     }
 
@@ -236,8 +236,8 @@ impl Exchange {
     /// file system does not let go yet (NFS keeps open files as `.nfs…`) is moved aside for [`sweep`].
     pub fn remove(&self) -> Result<()> {
         match &self.0 {
-            Side::Near(near) => near.remove(),
-            Side::Far(far) => far.remove(),
+            Side::Local(local) => local.remove(),
+            Side::Remote(remote) => remote.remove(),
         }
     }
 }
@@ -245,8 +245,8 @@ impl Exchange {
 /// Removes what earlier removals had to leave.
 pub fn sweep(host: &Host, root: &Path) {
     match host {
-        Host::Here => near::sweep(root),
-        Host::Login(login) => far::sweep(login, root),
+        Host::Here => local::sweep(root),
+        Host::Login(login) => remote::sweep(login, root),
     }
 }
 
@@ -261,16 +261,16 @@ pub fn root_of(directory: &str, lease: &LeaseId, nonce: &Nonce) -> Option<PathBu
 /// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.
 pub fn answered(host: &Host, root: &Path, lease: &LeaseId, nonce: &Nonce) -> bool {
     match host {
-        Host::Here => near::answered(root, lease, nonce),
-        Host::Login(login) => far::answered(login, root, lease, nonce),
+        Host::Here => local::answered(root, lease, nonce),
+        Host::Login(login) => remote::answered(login, root, lease, nonce),
     }
 }
 
 /// The permit that a shared dir holds for a lease, for a lease whose record is lost.
 pub fn permitted(host: &Host, root: &Path, lease: &LeaseId) -> Option<Nonce> {
     match host {
-        Host::Here => near::permitted(root, lease),
-        Host::Login(login) => far::permitted(login, root, lease),
+        Host::Here => local::permitted(root, lease),
+        Host::Login(login) => remote::permitted(login, root, lease),
     }
 }
 
@@ -280,91 +280,91 @@ mod tests {
     use super::*;
     use crate::lease::record::tests::record;
 
-    fn exchange() -> (tempfile::TempDir, Exchange) {
+    fn shared() -> (tempfile::TempDir, SharedDir) {
         let temp = tempfile::tempdir().unwrap();
         let record = Record { shared_dir: temp.path().join("shared"), ..record() };
-        (temp, Exchange::of(&record))
+        (temp, SharedDir::of(&record))
     }
 
-    fn look(exchange: &Exchange) -> Look {
-        exchange.glance(Duration::ZERO).look.unwrap()
+    fn notice(shared: &SharedDir) -> Notice {
+        shared.snapshot(Duration::ZERO).notice.unwrap()
     }
 
     #[test]
     fn an_attempt_from_permit_to_removal() {
-        let (_temp, exchange) = exchange();
-        exchange.revoke().unwrap();
-        exchange.grant(b"ssh-ed25519 AAAA").unwrap();
-        assert_eq!(std::fs::read_to_string(exchange.place().root.join("format")).unwrap(), "1\n");
-        assert_eq!(std::fs::read_to_string(exchange.permit_path()).unwrap(), "00112233445566ff\n");
+        let (_temp, shared) = shared();
+        shared.revoke().unwrap();
+        shared.grant(b"ssh-ed25519 AAAA").unwrap();
+        assert_eq!(std::fs::read_to_string(shared.attempt().root.join("format")).unwrap(), "1\n");
+        assert_eq!(std::fs::read_to_string(shared.permit_path()).unwrap(), "00112233445566ff\n");
         assert_eq!(
-            permitted(&Host::Here, &exchange.place().root, &exchange.place().lease),
-            Some(exchange.place().nonce.clone())
+            permitted(&Host::Here, &shared.attempt().root, &shared.attempt().lease),
+            Some(shared.attempt().nonce.clone())
         );
-        assert_eq!(look(&exchange), Look::Nothing);
-        let reference = exchange.attempt_path().join("jobs").join(exchange.place().lease.as_str());
+        assert_eq!(notice(&shared), Notice::Nothing);
+        let reference = shared.attempt_path().join("jobs").join(shared.attempt().lease.as_str());
         std::fs::write(reference.join("endpoint.json"), "{}").unwrap();
-        assert_eq!(look(&exchange), Look::Endpoint(Ok(b"{}".to_vec())));
-        exchange.mark("answered", 5).unwrap();
-        assert!(exchange.glance(Duration::ZERO).answered && !exchange.attempt_path().join("kept").exists());
-        exchange.set_deadline(Some(9), Some(0), "running").unwrap();
+        assert_eq!(notice(&shared), Notice::Endpoint(Ok(b"{}".to_vec())));
+        shared.mark("answered", 5).unwrap();
+        assert!(shared.snapshot(Duration::ZERO).answered && !shared.attempt_path().join("kept").exists());
+        shared.set_deadline(Some(9), Some(0), "running").unwrap();
         assert_eq!(
-            std::fs::read_to_string(exchange.attempt_path().join("deadline")).unwrap(),
+            std::fs::read_to_string(shared.attempt_path().join("deadline")).unwrap(),
             "ttl=9\nidle=0\nstate=running\n"
         );
-        let begun = || exchange.glance(Duration::ZERO).begun;
+        let begun = || shared.snapshot(Duration::ZERO).begun;
         assert!(!begun());
-        std::fs::write(exchange.attempt_path().join("slurm-7.out"), "").unwrap();
-        assert!(begun() && !exchange.has_lost_permit());
-        exchange.revoke().unwrap();
-        assert!(!exchange.permit_path().exists() && exchange.has_lost_permit());
-        exchange.remove().unwrap();
-        assert!(!exchange.has_lost_permit());
-        assert_eq!(look(&exchange), Look::Nothing);
+        std::fs::write(shared.attempt_path().join("slurm-7.out"), "").unwrap();
+        assert!(begun() && !shared.has_lost_permit());
+        shared.revoke().unwrap();
+        assert!(!shared.permit_path().exists() && shared.has_lost_permit());
+        shared.remove().unwrap();
+        assert!(!shared.has_lost_permit());
+        assert_eq!(notice(&shared), Notice::Nothing);
     }
 
     #[test]
     fn a_newer_tree_gets_no_lease_and_lets_one_go() {
-        let (_temp, exchange) = exchange();
-        exchange.grant(b"k").unwrap();
-        std::fs::write(exchange.place().root.join("format"), "2\n").unwrap();
-        let error = crate::failure::of(&exchange.grant(b"k").unwrap_err());
+        let (_temp, shared) = shared();
+        shared.grant(b"k").unwrap();
+        std::fs::write(shared.attempt().root.join("format"), "2\n").unwrap();
+        let error = crate::failure::of(&shared.grant(b"k").unwrap_err());
         assert_eq!(error.kind, Kind::Storage);
         assert!(error.to_string().contains("newer"), "{error}");
-        exchange.revoke().unwrap();
-        exchange.remove().unwrap();
-        assert!(!exchange.permit_path().exists());
+        shared.revoke().unwrap();
+        shared.remove().unwrap();
+        assert!(!shared.permit_path().exists());
     }
 
     #[test]
     fn strange_files_are_refused_not_read() {
-        let (temp, exchange) = exchange();
-        exchange.grant(b"k").unwrap();
-        let path = exchange.attempt_path().join("endpoint.json");
+        let (temp, shared) = shared();
+        shared.grant(b"k").unwrap();
+        let path = shared.attempt_path().join("endpoint.json");
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        assert!(matches!(look(&exchange), Look::Endpoint(Err(_))));
+        assert!(matches!(notice(&shared), Notice::Endpoint(Err(_))));
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, vec![b'x'; 70_000]).unwrap();
-        assert!(matches!(look(&exchange), Look::Endpoint(Err(_))));
-        std::fs::remove_dir_all(exchange.attempt_path()).unwrap();
-        std::os::unix::fs::symlink(temp.path(), exchange.attempt_path()).unwrap();
-        assert!(exchange.glance(Duration::ZERO).look.is_err());
+        assert!(matches!(notice(&shared), Notice::Endpoint(Err(_))));
+        std::fs::remove_dir_all(shared.attempt_path()).unwrap();
+        std::os::unix::fs::symlink(temp.path(), shared.attempt_path()).unwrap();
+        assert!(shared.snapshot(Duration::ZERO).notice.is_err());
     }
 
     #[test]
     fn a_permit_is_taken_away_whatever_lies_in_its_place() {
-        let (temp, exchange) = exchange();
+        let (temp, shared) = shared();
         let outside = temp.path().join("thesis");
         std::fs::write(&outside, "words").unwrap();
-        exchange.grant(b"k").unwrap();
-        std::fs::remove_file(exchange.permit_path()).unwrap();
-        std::fs::create_dir_all(exchange.permit_path().join("deeper")).unwrap();
-        exchange.revoke().unwrap();
-        assert!(!exchange.permit_path().exists());
-        exchange.remove().unwrap();
-        let lease = exchange.place().root.join(exchange.place().lease.as_str());
+        shared.grant(b"k").unwrap();
+        std::fs::remove_file(shared.permit_path()).unwrap();
+        std::fs::create_dir_all(shared.permit_path().join("deeper")).unwrap();
+        shared.revoke().unwrap();
+        assert!(!shared.permit_path().exists());
+        shared.remove().unwrap();
+        let lease = shared.attempt().root.join(shared.attempt().lease.as_str());
         std::os::unix::fs::symlink(temp.path(), &lease).unwrap();
-        exchange.revoke().unwrap();
+        shared.revoke().unwrap();
         assert!(!lease.exists());
         assert_eq!(std::fs::read_to_string(outside).unwrap(), "words");
     }
@@ -381,11 +381,11 @@ mod tests {
 
     #[test]
     fn an_ending_is_cleaned_for_a_message() {
-        let (_temp, exchange) = exchange();
-        exchange.grant(b"k").unwrap();
+        let (_temp, shared) = shared();
+        shared.grant(b"k").unwrap();
         let text = r#"{"reason":"idle\u001b[31m","detail":"no use\nfor 1800 s"}"#;
-        std::fs::write(exchange.attempt_path().join("ending.json"), text).unwrap();
-        assert_eq!(look(&exchange), Look::Ending);
-        assert_eq!(exchange.ending(), Some(Ending { reason: "idle[31m".into(), detail: "no use / for 1800 s".into() }));
+        std::fs::write(shared.attempt_path().join("ending.json"), text).unwrap();
+        assert_eq!(notice(&shared), Notice::Ending);
+        assert_eq!(shared.ending(), Some(Ending { reason: "idle[31m".into(), detail: "no use / for 1800 s".into() }));
     }
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The shared dir as a login host sees it (see far.rs): what root lease nonce and more of each task's own.
+# The shared dir as a login host sees it (see remote.rs): what root lease nonce and more of each task's own.
 # Sandboxed code can put anything into the place of anything here, so directories are entered one by one and only when
 # they are what they seem, and files are read without following a link.
 what=$1 root=$2 lease=$3 nonce=$4
@@ -77,40 +77,40 @@ revoke() {
   (enter "$lease" && erase permit && sync -- .) || move_aside
 }
 
-# What a wait looks for: permit held|lost|unknown, answered yes|no, look nothing|endpoint|ending|strange. The directory is
+# What a wait looks for: permit held|lost|unknown, answered yes|no, notice nothing|endpoint|ending|strange. The directory is
 # read; a name that was missing once is missing for half a minute on NFS.
 see() {
   local word='' name names=() entry
-  permit=unknown answered=no look=nothing
+  permit=unknown answered=no notice=nothing
   cd -P -- "$root" 2>/dev/null || return
-  enter "$lease" 2>/dev/null || { (($? == 2)) || look=strange; return; }
+  enter "$lease" 2>/dev/null || { (($? == 2)) || notice=strange; return; }
   for entry in *; do [[ $entry != permit ]] || names=(permit); done
   if ((${#names[@]} == 0)); then
     permit=lost
   elif [[ -f permit && ! -L permit ]] && { read -r word <permit || [[ $word ]]; }; then
     if [[ $word == "$nonce" ]]; then permit=held; else permit=lost; fi
   fi
-  enter "$nonce" 2>/dev/null || { (($? == 2)) || look=strange; return; }
+  enter "$nonce" 2>/dev/null || { (($? == 2)) || notice=strange; return; }
   for name in *; do
     case $name in
       answered) [[ ! -f answered || -L answered ]] || answered=yes ;;
-      endpoint.json) look=endpoint ;;
-      ending.json) [[ $look == endpoint ]] || look=ending ;;
+      endpoint.json) notice=endpoint ;;
+      ending.json) [[ $notice == endpoint ]] || notice=ending ;;
     esac
   done
-  [[ $look == nothing ]] || return
+  [[ $notice == nothing ]] || return
   if (enter jobs && enter "$lease" && for name in *; do [[ $name != endpoint.json ]] || exit 0; done; exit 1) 2>/dev/null; then
-    cd -P -- "./jobs/$lease" && look=endpoint
+    cd -P -- "./jobs/$lease" && notice=endpoint
   fi
 }
 
-# glance TIMES INTERVAL: answers when there is something to see, or after so many looks.
-glance() {
+# snapshot TIMES INTERVAL: answers when there is something to see, or after so many looks.
+snapshot() {
   local left=$1
   exec 9<> <(:)
-  while see; ((--left > 0)) && [[ $look == nothing && $permit != lost ]]; do read -r -t "$2" -u 9; done
-  printf 'permit %s\nanswered %s\nlook %s\n' "$permit" "$answered" "$look"
-  [[ $look != endpoint ]] || show endpoint.json 65536
+  while see; ((--left > 0)) && [[ $notice == nothing && $permit != lost ]]; do read -r -t "$2" -u 9; done
+  printf 'permit %s\nanswered %s\nnotice %s\n' "$permit" "$answered" "$notice"
+  [[ $notice != endpoint ]] || show endpoint.json 65536
 }
 
 tail_of() {
@@ -135,7 +135,7 @@ sweep() {
 case $what in
   grant) grant "$@" ;;
   revoke) revoke ;;
-  glance) glance "$@" ;;
+  snapshot) snapshot "$@" ;;
   ending) enter_attempt 2>/dev/null && [[ -e ending.json ]] && show ending.json 65536 ;;
   tail) tail_of "$@" ;;
   put) enter_attempt && put "$1" ;;

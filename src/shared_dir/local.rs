@@ -5,16 +5,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{ASIDE, Glance, Look, Place, TREE_FORMAT};
+use super::{ASIDE, AttemptDir, Notice, Snapshot, TREE_FORMAT};
 use crate::endpoint;
 use crate::files::{Dir, random_hex};
 use crate::lease::{LeaseId, Nonce};
 
 /// The shared dir of one lease on this machine.
 #[derive(Debug)]
-pub struct Near(pub Place);
+pub struct Local(pub AttemptDir);
 
-impl Near {
+impl Local {
     pub fn grant(&self, public_key: &[u8]) -> io::Result<()> {
         let root = Dir::private_root(&self.0.root)?;
         match root.read("format", 16)? {
@@ -94,23 +94,23 @@ impl Near {
 
     /// Looks for an endpoint by reading the directory, never by opening a name that may be missing: NFS remembers
     /// for half a minute that a file was not there (hazards.md D1). `begun` is set when the job's output is there.
-    fn look(&self, attempt: &Dir, begun: &mut bool) -> Result<Look> {
+    fn notice(&self, attempt: &Dir, begun: &mut bool) -> Result<Notice> {
         let names = attempt.names()?;
         *begun = names.iter().any(|name| name.starts_with("slurm-") && name.ends_with(".out"));
         let has = |name: &str| names.iter().any(|found| found == name);
         if has(endpoint::FILE) {
-            return Ok(Look::Endpoint(read(attempt)));
+            return Ok(Notice::Endpoint(read(attempt)));
         }
         if has("ending.json") {
-            return Ok(Look::Ending);
+            return Ok(Notice::Ending);
         }
         if let Some(jobs) = attempt.subdir("jobs")?
             && let Some(theirs) = jobs.subdir(self.0.lease.as_str())?
             && theirs.names()?.iter().any(|name| name == endpoint::FILE)
         {
-            return Ok(Look::Endpoint(read(&theirs)));
+            return Ok(Notice::Endpoint(read(&theirs)));
         }
-        Ok(Look::Nothing)
+        Ok(Notice::Nothing)
     }
 
     pub fn ending(&self) -> Option<Vec<u8>> {
@@ -129,17 +129,17 @@ impl Near {
     }
 
     /// All that a wait looks for.
-    pub fn glance(&self) -> Glance {
+    pub fn snapshot(&self) -> Snapshot {
         let (mut answered, mut begun) = (false, false);
-        let look = match self.attempt_dir() {
+        let notice = match self.attempt_dir() {
             Ok(Some(attempt)) => {
                 answered = attempt.modified("answered").is_some();
-                self.look(&attempt, &mut begun)
+                self.notice(&attempt, &mut begun)
             }
-            Ok(None) => Ok(Look::Nothing),
+            Ok(None) => Ok(Notice::Nothing),
             Err(error) => Err(error),
         };
-        Glance { lost_permit: self.has_lost_permit(), answered, begun, look, unasked: None }
+        Snapshot { lost_permit: self.has_lost_permit(), answered, begun, notice, unasked: None }
     }
 
     /// Removes all that is shared of this lease; only once its jobs have ended, or they would run into a void. What a

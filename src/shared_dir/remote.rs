@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Glance, Look, Place, TREE_FORMAT};
+use super::{AttemptDir, Notice, Snapshot, TREE_FORMAT};
 use crate::host::command::{End, quoted};
 use crate::host::{Login, Output};
 use crate::lease::{LeaseId, Nonce};
 
 /// What runs there.
-const SCRIPT: &str = include_str!("far.sh");
+const SCRIPT: &str = include_str!("remote.sh");
 
 /// A healthy file system answers in milliseconds, a loaded one in seconds.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -23,15 +23,15 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The shared dir of one lease on a cluster.
 #[derive(Debug)]
-pub struct Far {
-    pub place: Place,
+pub struct Remote {
+    pub attempt: AttemptDir,
     pub login: Arc<Login>,
 }
 
-impl Far {
+impl Remote {
     fn run(&self, what: &str, more: &[&str], input: &[u8], deadline: Duration) -> io::Result<Output> {
-        let (lease, nonce) = (self.place.lease.as_str(), self.place.nonce.as_str());
-        run(&self.login, what, &self.place.root, lease, nonce, more, input, deadline)
+        let (lease, nonce) = (self.attempt.lease.as_str(), self.attempt.nonce.as_str());
+        run(&self.login, what, &self.attempt.root, lease, nonce, more, input, deadline)
     }
 
     fn done(&self, what: &str, more: &[&str], input: &[u8]) -> Result<()> {
@@ -70,19 +70,19 @@ impl Far {
 
     /// All that a wait looks for. While there is nothing to see, the login host goes on looking for as long as `patience` and
     /// answers at once when there is.
-    pub fn glance(&self, patience: Duration) -> Glance {
+    pub fn snapshot(&self, patience: Duration) -> Snapshot {
         let looks = patience.as_millis() / LOOK_INTERVAL.as_millis() + 1;
         let more = [&looks.to_string(), &LOOK_INTERVAL.as_secs_f64().to_string()];
-        match self.run("glance", &more.map(|text| text as &str), &[], DEADLINE + patience) {
-            Err(error) => Glance::unasked(error.to_string()),
-            Ok(output) if output.end == End::ConnectionLost => Glance::unasked(output.said()),
-            Ok(output) => parse(&output).unwrap_or_else(|| Glance::unasked(output.said())),
+        match self.run("snapshot", &more.map(|text| text as &str), &[], DEADLINE + patience) {
+            Err(error) => Snapshot::unasked(error.to_string()),
+            Ok(output) if output.end == End::ConnectionLost => Snapshot::unasked(output.said()),
+            Ok(output) => parse(&output).unwrap_or_else(|| Snapshot::unasked(output.said())),
         }
     }
 }
 
-/// Reads what a glance printed.
-fn parse(output: &Output) -> Option<Glance> {
+/// Reads what a snapshot printed.
+fn parse(output: &Output) -> Option<Snapshot> {
     let mut rest = output.stdout.as_slice();
     let mut line = |name: &str| {
         let end = rest.iter().position(|byte| *byte == b'\n')?;
@@ -90,15 +90,15 @@ fn parse(output: &Output) -> Option<Glance> {
         rest = &rest[end + 1..];
         Some(line)
     };
-    let (permit, answered, look) = (line("permit")?, line("answered")?, line("look")?);
-    let look = match look.as_str() {
-        "nothing" => Ok(Look::Nothing),
-        "ending" => Ok(Look::Ending),
-        "endpoint" if output.success() => Ok(Look::Endpoint(Ok(rest.to_vec()))),
-        "endpoint" => Ok(Look::Endpoint(Err(crate::failure::one_line(&output.stderr_text())))),
+    let (permit, answered, notice) = (line("permit")?, line("answered")?, line("notice")?);
+    let notice = match notice.as_str() {
+        "nothing" => Ok(Notice::Nothing),
+        "ending" => Ok(Notice::Ending),
+        "endpoint" if output.success() => Ok(Notice::Endpoint(Ok(rest.to_vec()))),
+        "endpoint" => Ok(Notice::Endpoint(Err(crate::failure::one_line(&output.stderr_text())))),
         _ => Err(anyhow::anyhow!("a directory of the lease was replaced by something else")),
     };
-    Some(Glance { lost_permit: permit == "lost", answered: answered == "yes", begun: false, look, unasked: None })
+    Some(Snapshot { lost_permit: permit == "lost", answered: answered == "yes", begun: false, notice, unasked: None })
 }
 
 #[expect(clippy::too_many_arguments, reason = "the words of one command line")]
@@ -146,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn a_glance_is_read_whole_or_not_at_all() {
-        let glance = parse(&output(0, "permit held\nanswered yes\nlook endpoint\n{}\n", "")).unwrap();
-        assert!(!glance.lost_permit && glance.answered);
-        assert_eq!(glance.look.unwrap(), Look::Endpoint(Ok(b"{}\n".to_vec())));
+    fn a_snapshot_is_read_whole_or_not_at_all() {
+        let snapshot = parse(&output(0, "permit held\nanswered yes\nnotice endpoint\n{}\n", "")).unwrap();
+        assert!(!snapshot.lost_permit && snapshot.answered);
+        assert_eq!(snapshot.notice.unwrap(), Notice::Endpoint(Ok(b"{}\n".to_vec())));
         let strange =
-            parse(&output(1, "permit held\nanswered no\nlook endpoint\n", "endpoint.json is a link\n")).unwrap();
-        assert!(matches!(strange.look, Ok(Look::Endpoint(Err(_)))));
-        assert!(parse(&output(0, "permit lost\nanswered no\nlook strange\n", "")).unwrap().look.is_err());
+            parse(&output(1, "permit held\nanswered no\nnotice endpoint\n", "endpoint.json is a link\n")).unwrap();
+        assert!(matches!(strange.notice, Ok(Notice::Endpoint(Err(_)))));
+        assert!(parse(&output(0, "permit lost\nanswered no\nnotice strange\n", "")).unwrap().notice.is_err());
         assert!(parse(&output(0, "permit lost\nansw", "")).is_none());
         assert!(parse(&output(1, "", "bash: error")).is_none());
     }
