@@ -5,7 +5,8 @@
 //! that open directory, never following a link; a file is read only when it is a regular file of a bounded size.
 //! Writes are durable before they are visible: a new file in the same directory, synced, renamed, directory synced.
 
-use std::ffi::{CString, OsStr};
+mod removal;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,8 +20,13 @@ use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+pub use removal::Cleared;
+
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
 const DIR_MODE: Mode = Mode::from_bits_truncate(0o700);
+
+/// A directory of ours has some ten files; what code inside a lease has put beside them must not hold a call.
+const REMOVAL_TIME: Duration = Duration::from_secs(2);
 
 /// An open directory of ours and the path that it was opened by, for messages and other programs.
 #[derive(Debug)]
@@ -216,48 +222,16 @@ impl Dir {
         Ok(nix::unistd::symlinkat(points_to, &self.fd, name)?)
     }
 
-    /// Removes an entry and all below it, never through a link; missing is fine.
+    /// Removes what nobody uses any more and all below it, see [`Dir::clear`]; missing is fine.
+    ///
+    /// # Errors
+    /// What is left then goes with the next try.
     pub fn remove_tree(&self, name: &str) -> io::Result<()> {
-        self.remove_entry(CString::new(name)?.as_c_str().to_str().map_err(io::Error::other)?.as_ref())
-    }
-
-    fn remove_entry(&self, name: &OsStr) -> io::Result<()> {
-        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(error) => return Err(error.into()),
-            Ok(meta) if SFlag::from_bits_truncate(meta.st_mode) & SFlag::S_IFMT != SFlag::S_IFDIR => {
-                return ignore_missing(unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir));
-            }
-            Ok(meta) if meta.st_mode & 0o700 != 0o700 => self.open_up(name)?,
-            Ok(_) => {}
+        match self.clear(name, Instant::now() + REMOVAL_TIME) {
+            Cleared::All => Ok(()),
+            Cleared::TimeUp => Err(io::ErrorKind::TimedOut.into()),
+            Cleared::Stuck(error) => Err(error),
         }
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let inner = Dir { fd: openat(&self.fd, name, flags, Mode::empty())?, path: self.path.join(name) };
-        let mut stream = DirStream::openat(&inner.fd, ".", flags, Mode::empty())?;
-        let mut entries = Vec::new();
-        for entry in stream.iter() {
-            use std::os::unix::ffi::OsStrExt;
-            let entry = entry?;
-            let bytes = entry.file_name().to_bytes();
-            if bytes != b"." && bytes != b".." {
-                entries.push(OsStr::from_bytes(bytes).to_owned());
-            }
-        }
-        for entry in entries {
-            inner.remove_entry(&entry)?;
-        }
-        ignore_missing(unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir))
-    }
-
-    /// Gives us access to a directory of ours that was closed to us; it is held open meanwhile, so that the change
-    /// cannot be led elsewhere by a link.
-    fn open_up(&self, name: &OsStr) -> io::Result<()> {
-        use std::os::fd::AsRawFd;
-        use std::os::unix::fs::PermissionsExt;
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let held = openat(&self.fd, name, flags, Mode::empty())?;
-        let place = format!("/proc/self/fd/{}", held.as_raw_fd());
-        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o700))
     }
 
     /// Whether this very directory still lies where it was opened.
@@ -340,13 +314,6 @@ impl Drop for Lock {
     }
 }
 
-fn ignore_missing(result: nix::Result<()>) -> io::Result<()> {
-    match result {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// `bytes` random bytes from the kernel, as lower-case hex.
 pub fn random_hex(bytes: usize) -> io::Result<String> {
     let mut buffer = vec![0u8; bytes];
@@ -354,10 +321,15 @@ pub fn random_hex(bytes: usize) -> io::Result<String> {
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A file without a name that holds these bytes, read from its start: standard input of a child.
+/// A file without a name that holds these bytes, read from its start: standard input of a child. It is kept in memory, since
+/// a temporary directory may be full or missing; old kernels need one all the same.
 pub fn unnamed(bytes: &[u8]) -> io::Result<File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
     use std::io::Seek;
-    let mut file = tempfile::tempfile()?;
+    let mut file = match memfd_create(c"input", MFdFlags::MFD_CLOEXEC) {
+        Ok(fd) => File::from(fd),
+        Err(_) => tempfile::tempfile()?,
+    };
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file)
