@@ -98,18 +98,53 @@ impl Dir {
     /// The names below, unordered, without `.` and `..`; names that are not UTF-8 are none of ours. The directory is
     /// opened anew, which makes NFS ask its server (hazards.md D1).
     pub fn names(&self) -> io::Result<Vec<String>> {
+        self.some_names(usize::MAX, |_| true)
+    }
+
+    /// The first `most` of the names below that are wanted.
+    pub fn some_names(&self, most: usize, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut stream = DirStream::openat(&self.fd, ".", flags, Mode::empty())?;
         let mut names = Vec::new();
         for entry in stream.iter() {
+            if names.len() >= most {
+                break;
+            }
             if let Ok(name) = entry?.file_name().to_str()
                 && name != "."
                 && name != ".."
+                && wanted(name)
             {
                 names.push(name.to_owned());
             }
         }
         Ok(names)
+    }
+
+    /// Whether a name is there, told by the directory itself: of a name that was missing NFS says for half a minute that
+    /// it still is.
+    pub fn lists(&self, name: &str) -> io::Result<bool> {
+        Ok(!self.some_names(1, |found| found == name)?.is_empty())
+    }
+
+    /// Whether a name is that of a regular file of exactly these bytes; `None` when there is no such name.
+    pub fn holds(&self, name: &str, bytes: &[u8]) -> io::Result<Option<bool>> {
+        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => return if self.lists(name)? { Err(Errno::ENOENT.into()) } else { Ok(None) },
+            Err(error) => return Err(error.into()),
+            Ok(meta) if kind(meta.st_mode) != SFlag::S_IFREG => return Ok(Some(false)),
+            Ok(_) => {}
+        }
+        let Some((file, _)) = self.open_regular(name)? else { return Err(Errno::ENOENT.into()) };
+        let mut read = Vec::new();
+        file.take(bytes.len() as u64 + 1).read_to_end(&mut read)?;
+        Ok(Some(read == bytes))
+    }
+
+    /// Whether a name is that of a directory which belongs to this user.
+    pub fn has_own_dir(&self, name: &str) -> bool {
+        fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .is_ok_and(|meta| kind(meta.st_mode) == SFlag::S_IFDIR && meta.st_uid == geteuid().as_raw())
     }
 
     /// Reads a regular file; `None` when it is missing, an error when it is anything else or longer than `max` bytes.
@@ -245,7 +280,7 @@ impl Dir {
     /// When a file was last written, in seconds since the epoch; `None` when it is missing or not a regular file.
     pub fn modified(&self, name: &str) -> Option<i64> {
         let meta = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
-        (SFlag::from_bits_truncate(meta.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG).then_some(meta.st_mtime)
+        (kind(meta.st_mode) == SFlag::S_IFREG).then_some(meta.st_mtime)
     }
 
     /// Makes the directory's entries durable.
@@ -290,6 +325,29 @@ impl Dir {
             }
         }
     }
+}
+
+/// An absolute path without links and `..`, as far as it exists.
+pub fn resolve(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut resolved = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            Component::Normal(name) => {
+                resolved.push(name);
+                resolved = std::fs::canonicalize(&resolved).unwrap_or(resolved);
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    resolved
+}
+
+fn kind(mode: u32) -> SFlag {
+    SFlag::from_bits_truncate(mode) & SFlag::S_IFMT
 }
 
 /// Whether an error of [`Dir::lock`] means that the file system has no locks that work (hazards.md D8), not that

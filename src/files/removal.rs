@@ -192,7 +192,7 @@ fn is_perhaps_dir(kind: Option<Type>) -> bool {
 
 fn is_dir(from: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     match fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(meta) => Ok(SFlag::from_bits_truncate(meta.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR),
+        Ok(meta) => Ok(super::kind(meta.st_mode) == SFlag::S_IFDIR),
         Err(Errno::ENOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }

@@ -21,7 +21,7 @@ use crate::lease::record::{Attempt, Phase, Record, format_for};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::lease::{Identity, Nonce};
 use crate::protocol::{Answer, Lease, Request};
-use crate::shared_dir::SharedDir;
+use crate::shared_dir::{Permit, SharedDir};
 use crate::slurm::sbatch::{self, Outcome};
 use crate::slurm::squeue;
 use crate::ssh;
@@ -164,8 +164,8 @@ impl Acquire<'_> {
             };
             let mut record = self.checked(&guard)?;
             // A release was cut short after it took the permit away.
-            let losing =
-                matches!(record.phase, Phase::Queued | Phase::Answered) && SharedDir::of(&record).has_lost_permit();
+            let losing = matches!(record.phase, Phase::Queued | Phase::Answered)
+                && SharedDir::of(&record).permit() == Permit::Lost;
             let pause = match record.phase {
                 _ if losing => {
                     drop(guard);

@@ -160,7 +160,7 @@ fn recovered(store: &Store, identity: &Identity, submit: Option<&LoginHost>) -> 
         shared_dir::root_of(&row.directory, &word.lease_id, &word.nonce)
     });
     let shared_dir = shared_dir.unwrap_or_else(|| super::default_shared_dir(submit, store.path(), &user));
-    let nonce = match shared_dir::permitted(&host, &shared_dir, &identity.lease_id) {
+    let nonce = match shared_dir::permitted(&host, &shared_dir, &identity.lease_id).ok().flatten() {
         Some(nonce) => nonce,
         None => Nonce::random()?,
     };

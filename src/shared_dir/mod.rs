@@ -11,9 +11,12 @@
 //! ```
 //! Everything here can be rewritten by sandboxed code: nothing read here is trusted.
 
+mod guarded;
 mod local;
 mod remote;
 
+use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +24,7 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use crate::failure::{Failure, Kind, one_line};
+use crate::files::random_hex;
 use crate::host::Host;
 use crate::lease::record::Record;
 use crate::lease::{LeaseId, Nonce};
@@ -34,11 +38,49 @@ const TREE_FORMAT: u32 = 1;
 /// Longest part of the job's output that goes into a message.
 const TAIL_BYTES: u64 = 2048;
 
-/// Starts the names of what could not be removed yet.
+/// Starts the names of what was moved aside to be removed.
 const ASIDE: &str = ".gone-";
 
+/// What one call spends on the removal of what it moved aside, for all its leases together; cleanup does the rest. A client
+/// waits for these calls.
+const CLEARING: Duration = Duration::from_secs(2);
+
+/// What a killed call has left is removed after this: no call takes so long, and the clocks of file servers differ by less.
+const OLD_ENOUGH: Duration = Duration::from_secs(3600);
+
+/// Why something in the cluster's directories was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// The file system does not answer. What was asked may be done later all the same.
+    Hung(PathBuf),
+    /// There is no such directory: it was never made, or its file system is not mounted.
+    Away(PathBuf),
+    /// The login host could not be asked, or was lost before it answered.
+    Unasked(String),
+    /// The file system refused it.
+    Failed(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Hung(root) => write!(f, "the file system of {} does not answer", root.display()),
+            Error::Away(root) => write!(f, "{} is not there: is its file system mounted?", root.display()),
+            Error::Unasked(why) | Error::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Failed(error.to_string())
+    }
+}
+
 /// One attempt's directory in a shared dir.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct AttemptDir {
     root: PathBuf,
     lease: LeaseId,
@@ -48,6 +90,11 @@ struct AttemptDir {
 impl AttemptDir {
     fn attempt_path(&self) -> PathBuf {
         self.root.join(self.lease.as_str()).join(self.nonce.as_str())
+    }
+
+    /// What the permit holds that lets this attempt run, to the byte.
+    fn permit_text(&self) -> String {
+        format!("{}\n", self.nonce)
     }
 }
 
@@ -59,6 +106,54 @@ pub struct SharedDir(Side);
 enum Side {
     Local(Local),
     Remote(Remote),
+}
+
+/// Whether an attempt may run. The runner judges by the same table (tests/fixtures/permit-cases).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    /// The permit names this attempt and nothing else.
+    Held,
+    /// The lease's directory can be read, and what lies there is no permit of this attempt: its job ends by itself. A release
+    /// that was killed leaves a lease like this.
+    Lost,
+    /// Nobody can say; it moves nothing.
+    Unknown,
+}
+
+/// How much of a lease is left in its shared dir. Its names are gone either way, durably: no job finds a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    Gone,
+    /// Files of it lie aside, for [`sweep`].
+    AsideUnfinished,
+}
+
+/// What a sweep has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Directories that are gone.
+    pub removed: usize,
+    /// Directories of which something is left, for the next sweep.
+    pub unfinished: usize,
+    /// What does not go: the first such entry and why.
+    pub stuck: Option<String>,
+}
+
+impl Swept {
+    /// What is left and why, as a line for people.
+    pub fn left(&self, root: &Path) -> Option<String> {
+        let why = self.stuck.clone().unwrap_or_else(|| "the next cleanup goes on".to_owned());
+        let left = format!("{} removed directories of leases are not empty yet", self.unfinished);
+        (self.unfinished > 0).then(|| format!("in {}: {left}: {why}", root.display()))
+    }
+}
+
+/// Whether the marker of a lease that was handed out is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marked {
+    Yes,
+    No,
+    Unknown,
 }
 
 /// What an attempt's directory shows without asking Slurm.
@@ -74,21 +169,19 @@ pub enum Notice {
 /// All that a wait looks for in a shared dir.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The lease's directory is readable, and the permit in it is missing or names another attempt: its job ends by
-    /// itself. A release that was killed leaves a lease like this.
-    pub lost_permit: bool,
+    pub permit: Permit,
     /// The marker is there.
     pub answered: bool,
     /// The job's output is there, so it has started; never told by a login host, which answers at once by itself.
     pub begun: bool,
-    pub notice: Result<Notice>,
+    pub notice: Result<Notice, Error>,
     /// Why the login host could not be asked; nothing else says anything then.
     pub unasked: Option<String>,
 }
 
 impl Snapshot {
-    fn unasked(why: String) -> Snapshot {
-        Snapshot { lost_permit: false, answered: false, begun: false, notice: Ok(Notice::Nothing), unasked: Some(why) }
+    fn empty() -> Snapshot {
+        Snapshot { permit: Permit::Unknown, answered: false, begun: false, notice: Ok(Notice::Nothing), unasked: None }
     }
 }
 
@@ -108,7 +201,7 @@ impl SharedDir {
         };
         SharedDir(match Host::of(record.submit.as_ref()) {
             Host::Here => Side::Local(Local(attempt)),
-            Host::Login(login) => Side::Remote(Remote { attempt, login }),
+            Host::Login(login) => Side::Remote(Remote::new(attempt, login)),
         })
     }
 
@@ -133,7 +226,7 @@ impl SharedDir {
     /// Makes the attempt's directory and gives it the permit, which takes it from every earlier attempt.
     pub fn grant(&self, public_key: &[u8]) -> Result<()> {
         let granted = match &self.0 {
-            Side::Local(local) => local.grant(public_key).map_err(anyhow::Error::from),
+            Side::Local(local) => local.grant(public_key),
             Side::Remote(remote) => remote.grant(public_key),
         };
         granted.map_err(|error| {
@@ -142,14 +235,17 @@ impl SharedDir {
                 .remedy(
                     "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes, and not of a newer version",
                 )
-                .cause(format!("{error:#}"))
+                .cause(error.to_string())
                 .into()
         })
     }
 
-    /// Takes the permit away: jobs of this lease end by themselves, whenever they start. What sandboxed code put in
+    /// Takes the permit away, durably: jobs of this lease end by themselves, whenever they start. What sandboxed code put in
     /// the place of the permit or of the whole directory is moved away, never followed.
-    pub fn revoke(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// The permit may still be there.
+    pub fn revoke(&self) -> Result<(), Error> {
         match &self.0 {
             Side::Local(local) => local.revoke(),
             Side::Remote(remote) => remote.revoke(),
@@ -165,11 +261,11 @@ impl SharedDir {
         }
     }
 
-    /// Whether this attempt has lost its permit.
-    pub fn has_lost_permit(&self) -> bool {
+    /// Whether this attempt may run.
+    pub fn permit(&self) -> Permit {
         match &self.0 {
-            Side::Local(local) => local.has_lost_permit(),
-            Side::Remote(remote) => remote.snapshot(Duration::ZERO).lost_permit,
+            Side::Local(local) => local.permit(),
+            Side::Remote(remote) => remote.snapshot(Duration::ZERO).permit,
         }
     }
 
@@ -206,12 +302,12 @@ impl SharedDir {
     }
 
     /// Sets a marker for the runner: `answered` or `kept`.
-    pub fn mark(&self, marker: &str, now: i64) -> Result<()> {
+    pub fn mark(&self, marker: &str, now: i64) -> Result<(), Error> {
         self.put(marker, &format!("{now}\n"))
     }
 
     /// Tells the runner when to end and after how much idleness; `None` leaves its own setting.
-    pub fn set_deadline(&self, ttl: Option<i64>, idle: Option<u64>, state: &str) -> Result<()> {
+    pub fn set_deadline(&self, ttl: Option<i64>, idle: Option<u64>, state: &str) -> Result<(), Error> {
         let mut text = String::new();
         if let Some(ttl) = ttl {
             text.push_str(&format!("ttl={ttl}\n"));
@@ -225,16 +321,20 @@ impl SharedDir {
         self.put("deadline", &text)
     }
 
-    fn put(&self, name: &str, text: &str) -> Result<()> {
+    fn put(&self, name: &str, text: &str) -> Result<(), Error> {
         match &self.0 {
             Side::Local(local) => local.put(name, text),
             Side::Remote(remote) => remote.put(name, text),
         }
     }
 
-    /// Removes all that is shared of this lease; only once its jobs have ended, or they would run into a void. What a
-    /// file system does not let go yet (NFS keeps open files as `.nfs…`) is moved aside for [`sweep`].
-    pub fn remove(&self) -> Result<()> {
+    /// Takes all that is shared of this lease away by one rename, durably, and removes what there is time for; only once its
+    /// jobs have ended, or they would run into a void. The rest, and what a file system does not let go yet (NFS keeps open
+    /// files as `.nfs…`), is for [`sweep`].
+    ///
+    /// # Errors
+    /// The lease's directory, and its permit, may still be there.
+    pub fn remove(&self) -> Result<Removed, Error> {
         match &self.0 {
             Side::Local(local) => local.remove(),
             Side::Remote(remote) => remote.remove(),
@@ -242,11 +342,68 @@ impl SharedDir {
     }
 }
 
-/// Removes what earlier removals had to leave.
-pub fn sweep(host: &Host, root: &Path) {
+fn aside_name(lease: &LeaseId) -> io::Result<String> {
+    Ok(format!("{ASIDE}{lease}-{}", random_hex(4)?))
+}
+
+/// Files that a killed call has left in a shared dir itself: of a write, or of doctor.
+fn is_leftover(name: &str) -> bool {
+    [".format.", "doctor-", ".doctor-"].iter().any(|start| name.starts_with(start))
+}
+
+/// The lease that an entry of a work root was made for: its work directory, what its runner moved aside, or what we did.
+fn work_entry(name: &str) -> Option<LeaseId> {
+    let rest = match name.strip_prefix(ASIDE).and_then(|rest| rest.rsplit_once('-')) {
+        Some((lease, _)) => lease,
+        None => match name.strip_prefix('.').and_then(|rest| rest.split_once('.')) {
+            Some((lease, nonce)) => Nonce::parse(nonce).map(|_| lease)?,
+            None => name,
+        },
+    };
+    LeaseId::parse(rest)
+}
+
+/// What we moved aside is nobody's any more, whoever has the lease now.
+fn is_to_go(name: &str, is_known: impl Fn(&LeaseId) -> bool) -> bool {
+    name.starts_with(ASIDE) || work_entry(name).is_some_and(|lease| !is_known(&lease))
+}
+
+/// Removes what earlier calls had to leave in a shared dir, as far as the time allows.
+pub fn sweep(host: &Host, root: &Path, time: Duration) -> Result<Swept, Error> {
     match host {
-        Host::Here => local::sweep(root),
-        Host::Login(login) => remote::sweep(login, root),
+        Host::Here => local::sweep(root, time),
+        Host::Login(login) => remote::sweep(login, root, time),
+    }
+}
+
+/// Removes the work directories that nobody is left to remove: the runner was killed, or had no time. `is_known` is asked of
+/// each lease that has one, after they were listed; it says yes of a lease with a record or a job, and when it cannot tell. Only
+/// directories of this user are removed, never through a link or on another mount.
+pub fn sweep_work_root(
+    host: &Host,
+    root: &Path,
+    is_known: impl Fn(&LeaseId) -> bool,
+    time: Duration,
+) -> Result<Swept, Error> {
+    let names = match host {
+        Host::Here => local::list_work_root(root)?,
+        Host::Login(login) => remote::list_work_root(login, root)?,
+    };
+    let names: Vec<_> = names.into_iter().filter(|name| is_to_go(name, &is_known)).collect();
+    if names.is_empty() {
+        return Ok(Swept::default());
+    }
+    match host {
+        Host::Here => local::clear_work_root(root, names, time),
+        Host::Login(login) => remote::clear_work_root(login, root, &names, time),
+    }
+}
+
+/// Absolute paths without links and `..`, as far as they exist there.
+pub fn resolve(host: &Host, paths: &[&Path]) -> Result<Vec<PathBuf>, Error> {
+    match host {
+        Host::Here => paths.iter().map(|path| local::resolve(path)).collect(),
+        Host::Login(login) => remote::resolve(login, paths),
     }
 }
 
@@ -259,15 +416,15 @@ pub fn root_of(directory: &str, lease: &LeaseId, nonce: &Nonce) -> Option<PathBu
 }
 
 /// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.
-pub fn answered(host: &Host, root: &Path, lease: &LeaseId, nonce: &Nonce) -> bool {
+pub fn marked(host: &Host, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked {
     match host {
-        Host::Here => local::answered(root, lease, nonce),
-        Host::Login(login) => remote::answered(login, root, lease, nonce),
+        Host::Here => local::marked(root, lease, nonce),
+        Host::Login(login) => remote::marked(login, root, lease, nonce),
     }
 }
 
 /// The permit that a shared dir holds for a lease, for a lease whose record is lost.
-pub fn permitted(host: &Host, root: &Path, lease: &LeaseId) -> Option<Nonce> {
+pub fn permitted(host: &Host, root: &Path, lease: &LeaseId) -> Result<Option<Nonce>, Error> {
     match host {
         Host::Here => local::permitted(root, lease),
         Host::Login(login) => remote::permitted(login, root, lease),
@@ -275,117 +432,4 @@ pub fn permitted(host: &Host, root: &Path, lease: &LeaseId) -> Option<Nonce> {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "tests play the runner and the sandboxed code")]
-mod tests {
-    use super::*;
-    use crate::lease::record::tests::record;
-
-    fn shared() -> (tempfile::TempDir, SharedDir) {
-        let temp = tempfile::tempdir().unwrap();
-        let record = Record { shared_dir: temp.path().join("shared"), ..record() };
-        (temp, SharedDir::of(&record))
-    }
-
-    fn notice(shared: &SharedDir) -> Notice {
-        shared.snapshot(Duration::ZERO).notice.unwrap()
-    }
-
-    #[test]
-    fn an_attempt_from_permit_to_removal() {
-        let (_temp, shared) = shared();
-        shared.revoke().unwrap();
-        shared.grant(b"ssh-ed25519 AAAA").unwrap();
-        assert_eq!(std::fs::read_to_string(shared.attempt().root.join("format")).unwrap(), "1\n");
-        assert_eq!(std::fs::read_to_string(shared.permit_path()).unwrap(), "00112233445566ff\n");
-        assert_eq!(
-            permitted(&Host::Here, &shared.attempt().root, &shared.attempt().lease),
-            Some(shared.attempt().nonce.clone())
-        );
-        assert_eq!(notice(&shared), Notice::Nothing);
-        let reference = shared.attempt_path().join("jobs").join(shared.attempt().lease.as_str());
-        std::fs::write(reference.join("endpoint.json"), "{}").unwrap();
-        assert_eq!(notice(&shared), Notice::Endpoint(Ok(b"{}".to_vec())));
-        shared.mark("answered", 5).unwrap();
-        assert!(shared.snapshot(Duration::ZERO).answered && !shared.attempt_path().join("kept").exists());
-        shared.set_deadline(Some(9), Some(0), "running").unwrap();
-        assert_eq!(
-            std::fs::read_to_string(shared.attempt_path().join("deadline")).unwrap(),
-            "ttl=9\nidle=0\nstate=running\n"
-        );
-        let begun = || shared.snapshot(Duration::ZERO).begun;
-        assert!(!begun());
-        std::fs::write(shared.attempt_path().join("slurm-7.out"), "").unwrap();
-        assert!(begun() && !shared.has_lost_permit());
-        shared.revoke().unwrap();
-        assert!(!shared.permit_path().exists() && shared.has_lost_permit());
-        shared.remove().unwrap();
-        assert!(!shared.has_lost_permit());
-        assert_eq!(notice(&shared), Notice::Nothing);
-    }
-
-    #[test]
-    fn a_newer_tree_gets_no_lease_and_lets_one_go() {
-        let (_temp, shared) = shared();
-        shared.grant(b"k").unwrap();
-        std::fs::write(shared.attempt().root.join("format"), "2\n").unwrap();
-        let error = crate::failure::of(&shared.grant(b"k").unwrap_err());
-        assert_eq!(error.kind, Kind::Storage);
-        assert!(error.to_string().contains("newer"), "{error}");
-        shared.revoke().unwrap();
-        shared.remove().unwrap();
-        assert!(!shared.permit_path().exists());
-    }
-
-    #[test]
-    fn strange_files_are_refused_not_read() {
-        let (temp, shared) = shared();
-        shared.grant(b"k").unwrap();
-        let path = shared.attempt_path().join("endpoint.json");
-        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        assert!(matches!(notice(&shared), Notice::Endpoint(Err(_))));
-        std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, vec![b'x'; 70_000]).unwrap();
-        assert!(matches!(notice(&shared), Notice::Endpoint(Err(_))));
-        std::fs::remove_dir_all(shared.attempt_path()).unwrap();
-        std::os::unix::fs::symlink(temp.path(), shared.attempt_path()).unwrap();
-        assert!(shared.snapshot(Duration::ZERO).notice.is_err());
-    }
-
-    #[test]
-    fn a_permit_is_taken_away_whatever_lies_in_its_place() {
-        let (temp, shared) = shared();
-        let outside = temp.path().join("thesis");
-        std::fs::write(&outside, "words").unwrap();
-        shared.grant(b"k").unwrap();
-        std::fs::remove_file(shared.permit_path()).unwrap();
-        std::fs::create_dir_all(shared.permit_path().join("deeper")).unwrap();
-        shared.revoke().unwrap();
-        assert!(!shared.permit_path().exists());
-        shared.remove().unwrap();
-        let lease = shared.attempt().root.join(shared.attempt().lease.as_str());
-        std::os::unix::fs::symlink(temp.path(), &lease).unwrap();
-        shared.revoke().unwrap();
-        assert!(!lease.exists());
-        assert_eq!(std::fs::read_to_string(outside).unwrap(), "words");
-    }
-
-    #[test]
-    fn a_jobs_directory_tells_the_shared_dir() {
-        let record = record();
-        let root = |directory: &str| root_of(directory, record.lease_id(), &record.attempt.nonce);
-        assert_eq!(root("/scratch/x/cbx_4b38f35d4e31/00112233445566ff"), Some(PathBuf::from("/scratch/x")));
-        assert_eq!(root("/scratch/x/other/00112233445566ff"), None);
-        assert_eq!(root("/"), None);
-        assert_eq!(root(""), None);
-    }
-
-    #[test]
-    fn an_ending_is_cleaned_for_a_message() {
-        let (_temp, shared) = shared();
-        shared.grant(b"k").unwrap();
-        let text = r#"{"reason":"idle\u001b[31m","detail":"no use\nfor 1800 s"}"#;
-        std::fs::write(shared.attempt_path().join("ending.json"), text).unwrap();
-        assert_eq!(notice(&shared), Notice::Ending);
-        assert_eq!(shared.ending(), Some(Ending { reason: "idle[31m".into(), detail: "no use / for 1800 s".into() }));
-    }
-}
+mod tests;

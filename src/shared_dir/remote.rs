@@ -1,58 +1,177 @@
 //! The shared dir as a login host sees it: one script, which runs there.
 
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-
-use super::{AttemptDir, Notice, Snapshot, TREE_FORMAT};
+use super::{AttemptDir, CLEARING, Error, Marked, Notice, Permit, Removed, Snapshot, Swept, TREE_FORMAT, aside_name};
+use crate::failure::one_line;
 use crate::host::command::{End, quoted};
-use crate::host::{Login, Output};
+use crate::host::{Host, Login, Output};
 use crate::lease::{LeaseId, Nonce};
 
 /// What runs there.
 const SCRIPT: &str = include_str!("remote.sh");
 
 /// A healthy file system answers in milliseconds, a loaded one in seconds.
-const DEADLINE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// How long the script there may take to tell that its file system does not answer. The session is given up after that.
+const TO_TELL: Duration = Duration::from_secs(2);
+
+/// A file system that did not answer is not asked again sooner: each time costs as much.
+const HUNG_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often the login host looks while a call waits: bash's own `read` is the pause, so a look costs no process.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Where the script runs.
+#[derive(Debug, Clone)]
+enum Bash {
+    There(Arc<Login>),
+    /// For tests of the script.
+    #[cfg(test)]
+    Here,
+}
+
+impl Bash {
+    fn script(&self, text: &str, input: &[u8], deadline: Duration) -> std::io::Result<Output> {
+        match self {
+            Bash::There(login) => login.script(text, input, deadline),
+            #[cfg(test)]
+            Bash::Here => {
+                let command = crate::host::Command::new("bash", deadline).args(["--noprofile", "--norc", "-c", text]);
+                command.input(input.to_vec()).run()
+            }
+        }
+    }
+
+    fn place(&self) -> Host {
+        match self {
+            Bash::There(login) => Host::Login(Arc::clone(login)),
+            #[cfg(test)]
+            Bash::Here => Host::Here,
+        }
+    }
+}
+
+/// What the script said when it came to its end.
+struct Said {
+    code: i32,
+    stdout: Vec<u8>,
+    stderr: String,
+}
+
+/// The script's own codes, see remote.sh.
+const AWAY: i32 = 4;
+const UNFINISHED: i32 = 3;
+
+/// File systems of login hosts that did not answer, and until when they are taken to be so.
+static HUNG: Mutex<BTreeMap<(String, PathBuf), Instant>> = Mutex::new(BTreeMap::new());
+
+/// Runs a task of the script, see there; `longer` than a file system needs where the task keeps a time of its own.
+fn run(bash: &Bash, root: &Path, words: &[&str], input: &[u8], longer: Duration) -> Result<Said, Error> {
+    let place = bash.place();
+    let key = (place.key(), root.to_owned());
+    let hung = || HUNG.lock().unwrap_or_else(PoisonError::into_inner);
+    if hung().get(&key).is_some_and(|until| Instant::now() < *until) {
+        return Err(Error::Hung(root.to_owned()));
+    }
+    let left = place.left().saturating_sub(TO_TELL);
+    let patience = (PATIENCE + longer).min(left).max(Duration::from_secs(1));
+    let root_word = root.to_string_lossy();
+    let seconds = patience.as_secs().to_string();
+    let (task, more) = words.split_first().unwrap_or((&"", &[]));
+    let all = [*task, seconds.as_str(), &*root_word].into_iter().chain(more.iter().copied());
+    let all: Vec<_> = all.map(quoted).collect();
+    let text = format!("set -- {}\n{SCRIPT}", all.join(" "));
+    let output = bash.script(&text, input, patience + TO_TELL).map_err(|error| Error::Unasked(error.to_string()))?;
+    if output.end == End::ConnectionLost {
+        return Err(Error::Unasked(output.said()));
+    }
+    let stderr = one_line(&output.stderr_text());
+    // The last line is the script's word that it came to its end.
+    let ended = output.stdout.strip_suffix(b"\n").and_then(|text| {
+        let at = text.iter().rposition(|byte| *byte == b'\n')?;
+        let code = std::str::from_utf8(&text[at + 1..]).ok()?.strip_prefix("ended ")?.parse().ok()?;
+        Some((code, text[..at].to_vec()))
+    });
+    match ended {
+        Some((AWAY, _)) => Err(Error::Away(root.to_owned())),
+        Some((code, stdout)) => Ok(Said { code, stdout, stderr }),
+        None if output.end == End::Exit(124) => {
+            hung().insert(key, Instant::now() + HUNG_PAUSE);
+            Err(Error::Hung(root.to_owned()))
+        }
+        None => Err(Error::Unasked(output.said())),
+    }
+}
+
+impl Said {
+    fn done(self) -> Result<Said, Error> {
+        match self.code {
+            0 | UNFINISHED => Ok(self),
+            code if self.stderr.is_empty() => Err(Error::Failed(format!("exit {code}"))),
+            _ => Err(Error::Failed(self.stderr)),
+        }
+    }
+
+    fn removed(self) -> Result<Removed, Error> {
+        self.done().map(|said| if said.code == UNFINISHED { Removed::AsideUnfinished } else { Removed::Gone })
+    }
+
+    fn swept(self) -> Result<Swept, Error> {
+        let said = self.done()?;
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        let number = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap_or_default()
+        };
+        let stuck = (!said.stderr.is_empty()).then_some(said.stderr);
+        Ok(Swept { removed: number("removed"), unfinished: number("unfinished"), stuck })
+    }
+}
 
 /// The shared dir of one lease on a cluster.
 #[derive(Debug)]
 pub struct Remote {
     pub attempt: AttemptDir,
-    pub login: Arc<Login>,
+    bash: Bash,
 }
 
 impl Remote {
-    fn run(&self, what: &str, more: &[&str], input: &[u8], deadline: Duration) -> io::Result<Output> {
-        let (lease, nonce) = (self.attempt.lease.as_str(), self.attempt.nonce.as_str());
-        run(&self.login, what, &self.attempt.root, lease, nonce, more, input, deadline)
+    pub fn new(attempt: AttemptDir, login: Arc<Login>) -> Remote {
+        Remote { attempt, bash: Bash::There(login) }
     }
 
-    fn done(&self, what: &str, more: &[&str], input: &[u8]) -> Result<()> {
-        let output = self.run(what, more, input, DEADLINE)?;
-        if output.success() { Ok(()) } else { Err(anyhow::anyhow!("{}", output.said())) }
+    /// The same script in a bash of this machine.
+    #[cfg(test)]
+    pub fn here(attempt: AttemptDir) -> Remote {
+        Remote { attempt, bash: Bash::Here }
     }
 
-    pub fn grant(&self, public_key: &[u8]) -> Result<()> {
-        self.done("grant", &[&TREE_FORMAT.to_string()], public_key)
+    fn run(&self, task: &str, more: &[&str], input: &[u8], longer: Duration) -> Result<Said, Error> {
+        let AttemptDir { root, lease, nonce } = &self.attempt;
+        let words = [task, lease.as_str(), nonce.as_str()].into_iter().chain(more.iter().copied());
+        run(&self.bash, root, &words.collect::<Vec<_>>(), input, longer)
     }
 
-    pub fn revoke(&self) -> Result<()> {
-        self.done("revoke", &[], &[]).context("removing the permit")
+    pub fn grant(&self, public_key: &[u8]) -> Result<(), Error> {
+        self.run("grant", &[&TREE_FORMAT.to_string()], public_key, Duration::ZERO)?.done().map(|_| ())
     }
 
-    pub fn remove(&self) -> Result<()> {
-        self.done("remove", &[], &[]).context("removing the lease's shared files")
+    pub fn revoke(&self) -> Result<(), Error> {
+        let aside = aside_name(&self.attempt.lease)?;
+        self.run("revoke", &[&aside, &seconds(CLEARING)], &[], CLEARING)?.done().map(|_| ())
     }
 
-    pub fn put(&self, name: &str, text: &str) -> Result<()> {
-        self.done("put", &[name], text.as_bytes()).with_context(|| format!("writing {name}"))
+    pub fn remove(&self) -> Result<Removed, Error> {
+        let aside = aside_name(&self.attempt.lease)?;
+        self.run("remove", &[&aside, &seconds(CLEARING)], &[], CLEARING)?.removed()
+    }
+
+    pub fn put(&self, name: &str, text: &str) -> Result<(), Error> {
+        self.run("put", &[name], text.as_bytes(), Duration::ZERO)?.done().map(|_| ())
     }
 
     pub fn ending(&self) -> Option<Vec<u8>> {
@@ -63,9 +182,8 @@ impl Remote {
         self.read("tail", &[name, &max.to_string()])
     }
 
-    fn read(&self, what: &str, more: &[&str]) -> Option<Vec<u8>> {
-        let output = self.run(what, more, &[], DEADLINE).ok().filter(Output::success)?;
-        Some(output.stdout)
+    fn read(&self, task: &str, more: &[&str]) -> Option<Vec<u8>> {
+        Some(self.run(task, more, &[], Duration::ZERO).ok()?.done().ok()?.stdout)
     }
 
     /// All that a wait looks for. While there is nothing to see, the login host goes on looking for as long as `patience` and
@@ -73,88 +191,144 @@ impl Remote {
     pub fn snapshot(&self, patience: Duration) -> Snapshot {
         let looks = patience.as_millis() / LOOK_INTERVAL.as_millis() + 1;
         let more = [&looks.to_string(), &LOOK_INTERVAL.as_secs_f64().to_string()];
-        match self.run("snapshot", &more.map(|text| text as &str), &[], DEADLINE + patience) {
-            Err(error) => Snapshot::unasked(error.to_string()),
-            Ok(output) if output.end == End::ConnectionLost => Snapshot::unasked(output.said()),
-            Ok(output) => parse(&output).unwrap_or_else(|| Snapshot::unasked(output.said())),
+        match self.run("snapshot", &more.map(|text| text as &str), &[], patience) {
+            Err(Error::Unasked(why)) => Snapshot { unasked: Some(why), ..Snapshot::empty() },
+            Err(Error::Away(_)) => Snapshot::empty(),
+            Err(error) => Snapshot { notice: Err(error), ..Snapshot::empty() },
+            Ok(said) => parse(&said).unwrap_or_else(|| Snapshot { unasked: Some(said.stderr), ..Snapshot::empty() }),
         }
     }
 }
 
+fn seconds(time: Duration) -> String {
+    time.as_secs().max(1).to_string()
+}
+
 /// Reads what a snapshot printed.
-fn parse(output: &Output) -> Option<Snapshot> {
-    let mut rest = output.stdout.as_slice();
+fn parse(said: &Said) -> Option<Snapshot> {
+    let mut rest = said.stdout.as_slice();
     let mut line = |name: &str| {
-        let end = rest.iter().position(|byte| *byte == b'\n')?;
+        let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
         let line = std::str::from_utf8(&rest[..end]).ok()?.strip_prefix(name)?.strip_prefix(' ')?.to_owned();
-        rest = &rest[end + 1..];
+        rest = rest.get(end + 1..).unwrap_or_default();
         Some(line)
     };
     let (permit, answered, notice) = (line("permit")?, line("answered")?, line("notice")?);
+    let permit = match permit.as_str() {
+        "held" => Permit::Held,
+        "lost" => Permit::Lost,
+        _ => Permit::Unknown,
+    };
     let notice = match notice.as_str() {
         "nothing" => Ok(Notice::Nothing),
         "ending" => Ok(Notice::Ending),
-        "endpoint" if output.success() => Ok(Notice::Endpoint(Ok(rest.to_vec()))),
-        "endpoint" => Ok(Notice::Endpoint(Err(crate::failure::one_line(&output.stderr_text())))),
-        _ => Err(anyhow::anyhow!("a directory of the lease was replaced by something else")),
+        "endpoint" if said.code == 0 => Ok(Notice::Endpoint(Ok(rest.to_vec()))),
+        "endpoint" => Ok(Notice::Endpoint(Err(said.stderr.clone()))),
+        _ => Err(Error::Failed("a directory of the lease cannot be entered, or is something else".to_owned())),
     };
-    Some(Snapshot { lost_permit: permit == "lost", answered: answered == "yes", begun: false, notice, unasked: None })
+    Some(Snapshot { permit, answered: answered == "yes", begun: false, notice, unasked: None })
 }
 
-#[expect(clippy::too_many_arguments, reason = "the words of one command line")]
-fn run(
-    login: &Login,
-    what: &str,
-    root: &Path,
-    lease: &str,
-    nonce: &str,
-    more: &[&str],
-    input: &[u8],
-    deadline: Duration,
-) -> io::Result<Output> {
-    let root = root.to_string_lossy();
-    let words = [what, &root, lease, nonce].into_iter().chain(more.iter().copied());
-    let words: Vec<_> = words.map(quoted).collect();
-    login.script(&format!("set -- {}\n{SCRIPT}", words.join(" ")), input, deadline)
+/// Removes what earlier calls had to leave.
+pub fn sweep(login: &Arc<Login>, root: &Path, time: Duration) -> Result<Swept, Error> {
+    sweep_at(&Bash::There(Arc::clone(login)), root, time)
 }
 
-/// Removes what earlier removals had to leave.
-pub fn sweep(login: &Login, root: &Path) {
-    run(login, "sweep", root, "", "", &[], &[], DEADLINE).ok();
+fn sweep_at(bash: &Bash, root: &Path, time: Duration) -> Result<Swept, Error> {
+    match run(bash, root, &["sweep", "", "", &seconds(time)], &[], time) {
+        Err(Error::Away(_)) => Ok(Swept::default()),
+        said => said?.swept(),
+    }
 }
 
-/// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost; yes, when in doubt.
-pub fn answered(login: &Login, root: &Path, lease: &LeaseId, nonce: &Nonce) -> bool {
-    match run(login, "answered", root, lease.as_str(), nonce.as_str(), &[], &[], DEADLINE) {
-        Ok(output) => output.end != End::Exit(1),
-        Err(_) => true,
+/// What a work root holds of leases.
+pub fn list_work_root(login: &Arc<Login>, root: &Path) -> Result<Vec<String>, Error> {
+    list_at(&Bash::There(Arc::clone(login)), root)
+}
+
+fn list_at(bash: &Bash, root: &Path) -> Result<Vec<String>, Error> {
+    let said = match run(bash, root, &["list-work", "", ""], &[], Duration::ZERO) {
+        Err(Error::Away(_)) => return Ok(vec![]),
+        said => said?.done()?,
+    };
+    let names = String::from_utf8_lossy(&said.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
+    Ok(names.into_iter().filter(|name| super::work_entry(name).is_some()).collect())
+}
+
+/// Removes these entries of a work root.
+pub fn clear_work_root(login: &Arc<Login>, root: &Path, names: &[String], time: Duration) -> Result<Swept, Error> {
+    clear_at(&Bash::There(Arc::clone(login)), root, names, time)
+}
+
+fn clear_at(bash: &Bash, root: &Path, names: &[String], time: Duration) -> Result<Swept, Error> {
+    let seconds = seconds(time);
+    let asides = names.iter().filter_map(|name| aside_name(&super::work_entry(name)?).ok()).collect::<Vec<_>>();
+    let pairs = names.iter().zip(&asides).flat_map(|(name, aside)| [name.as_str(), aside.as_str()]);
+    let words: Vec<_> = ["clear-work", "", "", &seconds].into_iter().chain(pairs).collect();
+    run(bash, root, &words, &[], time)?.swept()
+}
+
+/// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.
+pub fn marked(login: &Arc<Login>, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked {
+    marked_at(&Bash::There(Arc::clone(login)), root, lease, nonce)
+}
+
+fn marked_at(bash: &Bash, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked {
+    match run(bash, root, &["marked", lease.as_str(), nonce.as_str()], &[], Duration::ZERO) {
+        Ok(said) if said.stdout == b"answered yes\n" => Marked::Yes,
+        Ok(said) if said.stdout == b"answered no\n" => Marked::No,
+        _ => Marked::Unknown,
     }
 }
 
 /// The permit that a shared dir holds for a lease, for a lease whose record is lost.
-pub fn permitted(login: &Login, root: &Path, lease: &LeaseId) -> Option<Nonce> {
-    let output = run(login, "permitted", root, lease.as_str(), "", &[], &[], DEADLINE).ok().filter(Output::success)?;
-    Nonce::parse(output.stdout_text().trim())
+pub fn permitted(login: &Arc<Login>, root: &Path, lease: &LeaseId) -> Result<Option<Nonce>, Error> {
+    let said = run(&Bash::There(Arc::clone(login)), root, &["permitted", lease.as_str(), ""], &[], Duration::ZERO)?;
+    Ok(Nonce::parse(String::from_utf8_lossy(&said.done()?.stdout).trim_end()))
+}
+
+/// Absolute paths without links and `..`, as far as they exist there.
+pub fn resolve(login: &Arc<Login>, paths: &[&Path]) -> Result<Vec<PathBuf>, Error> {
+    let texts: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
+    let words: Vec<_> = ["resolve", "", ""].into_iter().chain(texts.iter().skip(1).map(|text| &**text)).collect();
+    let Some(root) = paths.first() else { return Ok(vec![]) };
+    let said = run(&Bash::There(Arc::clone(login)), root, &words, &[], Duration::ZERO)?.done()?;
+    let resolved: Vec<_> = String::from_utf8_lossy(&said.stdout).lines().map(PathBuf::from).collect();
+    if resolved.len() == paths.len() { Ok(resolved) } else { Err(Error::Failed(said.stderr)) }
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn output(code: i32, stdout: &str, stderr: &str) -> Output {
-        Output { end: End::Exit(code), stdout: stdout.into(), stderr: stderr.into(), took: Duration::ZERO }
+    pub fn sweep_here(root: &Path, time: Duration) -> Result<Swept, Error> {
+        sweep_at(&Bash::Here, root, time)
+    }
+
+    pub fn sweep_work_root_here(root: &Path, known: impl Fn(&LeaseId) -> bool, time: Duration) -> Result<Swept, Error> {
+        let names = list_at(&Bash::Here, root)?;
+        let names: Vec<_> = names.into_iter().filter(|name| super::super::is_to_go(name, &known)).collect();
+        if names.is_empty() { Ok(Swept::default()) } else { clear_at(&Bash::Here, root, &names, time) }
+    }
+
+    pub fn marked_here(attempt: &AttemptDir) -> Marked {
+        marked_at(&Bash::Here, &attempt.root, &attempt.lease, &attempt.nonce)
+    }
+
+    fn said(code: i32, stdout: &str, stderr: &str) -> Said {
+        Said { code, stdout: stdout.into(), stderr: stderr.into() }
     }
 
     #[test]
     fn a_snapshot_is_read_whole_or_not_at_all() {
-        let snapshot = parse(&output(0, "permit held\nanswered yes\nnotice endpoint\n{}\n", "")).unwrap();
-        assert!(!snapshot.lost_permit && snapshot.answered);
+        let snapshot = parse(&said(0, "permit held\nanswered yes\nnotice endpoint\n{}\n", "")).unwrap();
+        assert!(snapshot.permit == Permit::Held && snapshot.answered);
         assert_eq!(snapshot.notice.unwrap(), Notice::Endpoint(Ok(b"{}\n".to_vec())));
         let strange =
-            parse(&output(1, "permit held\nanswered no\nnotice endpoint\n", "endpoint.json is a link\n")).unwrap();
+            parse(&said(1, "permit held\nanswered no\nnotice endpoint\n", "endpoint.json is a link")).unwrap();
         assert!(matches!(strange.notice, Ok(Notice::Endpoint(Err(_)))));
-        assert!(parse(&output(0, "permit lost\nanswered no\nnotice strange\n", "")).unwrap().notice.is_err());
-        assert!(parse(&output(0, "permit lost\nansw", "")).is_none());
-        assert!(parse(&output(1, "", "bash: error")).is_none());
+        assert!(parse(&said(0, "permit lost\nanswered no\nnotice strange\n", "")).unwrap().notice.is_err());
+        assert!(parse(&said(0, "permit lost\nansw", "")).is_none());
+        assert!(parse(&said(1, "", "bash: error")).is_none());
     }
 }

@@ -22,7 +22,7 @@ use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, judge};
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::protocol::Lease;
-use crate::shared_dir::{Notice, SharedDir};
+use crate::shared_dir::{Notice, Permit, SharedDir};
 use crate::slurm::job::{Hope, hope};
 use crate::slurm::shared::Shared;
 use crate::slurm::squeue;
@@ -183,7 +183,7 @@ impl<'a> Wait<'a> {
     /// The record as it is now, with its permit where that costs nothing to see; a login host tells it by each look.
     fn record(&self) -> Result<Record> {
         let record = self.stored()?;
-        let lost = record.submit.is_none() && SharedDir::of(&record).has_lost_permit();
+        let lost = record.submit.is_none() && SharedDir::of(&record).permit() == Permit::Lost;
         if lost { Err(self.being_released(&record).into()) } else { Ok(record) }
     }
 
@@ -250,7 +250,7 @@ impl<'a> Wait<'a> {
             return Ok(Notice::Nothing);
         }
         self.lost = false;
-        if snapshot.lost_permit {
+        if snapshot.permit == Permit::Lost {
             return Err(self.being_released(record).into());
         }
         self.answered = snapshot.answered;
