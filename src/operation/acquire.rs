@@ -53,6 +53,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let user = user(&Host::of(settings.submit.as_ref()), &format!("acquiring lease {}", identity.lease_id))?;
     settings.at_home(user.home.as_deref());
     check_user(&settings, &user)?;
+    super::places::check(&Host::of(settings.submit.as_ref()), &settings, &options.state_dir, &user)?;
     let deadline = Instant::now() + Duration::from_secs(settings.acquire_timeout);
     let acquire = Acquire {
         options,

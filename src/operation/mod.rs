@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod forget;
 pub mod inventory;
 pub mod list;
+pub mod places;
 pub mod release;
 pub mod resolve;
 pub mod touch;

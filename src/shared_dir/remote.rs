@@ -30,9 +30,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 enum Bash {
     There(Arc<Login>),
-    /// For tests of the script.
+    /// For tests of the script: with these lines before it.
     #[cfg(test)]
-    Here,
+    Here(&'static str),
 }
 
 impl Bash {
@@ -40,8 +40,9 @@ impl Bash {
         match self {
             Bash::There(login) => login.script(text, input, deadline),
             #[cfg(test)]
-            Bash::Here => {
-                let command = crate::host::Command::new("bash", deadline).args(["--noprofile", "--norc", "-c", text]);
+            Bash::Here(lines) => {
+                let text = format!("{lines}\n{text}");
+                let command = crate::host::Command::new("bash", deadline).args(["--noprofile", "--norc", "-c", &text]);
                 command.input(input.to_vec()).run()
             }
         }
@@ -51,7 +52,7 @@ impl Bash {
         match self {
             Bash::There(login) => Host::Login(Arc::clone(login)),
             #[cfg(test)]
-            Bash::Here => Host::Here,
+            Bash::Here(_) => Host::Here,
         }
     }
 }
@@ -144,10 +145,10 @@ impl Remote {
         Remote { attempt, bash: Bash::There(login) }
     }
 
-    /// The same script in a bash of this machine.
+    /// The same script in a bash of this machine, after these lines.
     #[cfg(test)]
-    pub fn here(attempt: AttemptDir) -> Remote {
-        Remote { attempt, bash: Bash::Here }
+    pub fn here(attempt: AttemptDir, lines: &'static str) -> Remote {
+        Remote { attempt, bash: Bash::Here(lines) }
     }
 
     fn run(&self, task: &str, more: &[&str], input: &[u8], longer: Duration) -> Result<Said, Error> {
@@ -302,17 +303,37 @@ pub mod tests {
     use super::*;
 
     pub fn sweep_here(root: &Path, time: Duration) -> Result<Swept, Error> {
-        sweep_at(&Bash::Here, root, time)
+        sweep_at(&Bash::Here(""), root, time)
     }
 
     pub fn sweep_work_root_here(root: &Path, known: impl Fn(&LeaseId) -> bool, time: Duration) -> Result<Swept, Error> {
-        let names = list_at(&Bash::Here, root)?;
+        let names = list_at(&Bash::Here(""), root)?;
         let names: Vec<_> = names.into_iter().filter(|name| super::super::is_to_go(name, &known)).collect();
-        if names.is_empty() { Ok(Swept::default()) } else { clear_at(&Bash::Here, root, &names, time) }
+        if names.is_empty() { Ok(Swept::default()) } else { clear_at(&Bash::Here(""), root, &names, time) }
     }
 
     pub fn marked_here(attempt: &AttemptDir) -> Marked {
-        marked_at(&Bash::Here, &attempt.root, &attempt.lease, &attempt.nonce)
+        marked_at(&Bash::Here(""), &attempt.root, &attempt.lease, &attempt.nonce)
+    }
+
+    #[test]
+    fn a_file_system_that_hangs_there_is_told_and_not_asked_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let record = crate::lease::record::tests::record();
+        let (lease, nonce) = (record.lease_id().clone(), record.attempt.nonce.clone());
+        let attempt = AttemptDir { root: temp.path().join("shared"), lease, nonce };
+        Remote::here(attempt.clone(), "").grant(b"k").unwrap();
+        let remote = Remote::here(attempt.clone(), "sync() { sleep 300; }");
+        let _bound = Host::Here.end_by(Instant::now() + TO_TELL + Duration::from_secs(2));
+        let began = Instant::now();
+        assert_eq!(remote.revoke(), Err(Error::Hung(attempt.root.clone())));
+        assert!(began.elapsed() < Duration::from_secs(60));
+        let began = Instant::now();
+        for _ in 0..1000 {
+            assert_eq!(remote.remove(), Err(Error::Hung(attempt.root.clone())));
+        }
+        assert!(began.elapsed() < Duration::from_secs(60));
+        assert_eq!(remote.snapshot(Duration::ZERO).permit, Permit::Unknown);
     }
 
     fn said(code: i32, stdout: &str, stderr: &str) -> Said {

@@ -27,7 +27,7 @@ fn shared(by: By) -> (tempfile::TempDir, SharedDir) {
     };
     let side = match by {
         Files => Side::Local(Local(attempt)),
-        Script => Side::Remote(Remote::here(attempt)),
+        Script => Side::Remote(Remote::here(attempt, "")),
     };
     (temp, SharedDir(side))
 }
