@@ -1,7 +1,7 @@
 //! The three directories of a lease must not lie in each other's way: the state dir with the private keys, the shared dir with
 //! the permits, and the work root, which is the sandbox's to fill and to empty.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use crate::config::Settings;
 use crate::failure::{Failure, Kind};
@@ -26,22 +26,19 @@ pub fn check(host: &Host, settings: &Settings, state_dir: &Path, user: &User) ->
     let mut settings = settings.clone();
     settings.at_home(user.home.as_deref());
     let shared = super::shared_dir(&settings, state_dir, user);
-    let resolved = |host, paths: &[&Path]| match shared_dir::resolve(host, paths) {
+    let named = [shared.as_path(), &settings.work_root];
+    let found = match shared_dir::resolve(host, &named) {
+        Ok(found) => found,
         // A host without realpath: the names have to do.
-        Err(Error::Failed(_)) => Ok(paths.iter().map(|path| path.to_path_buf()).collect()),
-        Err(error) => {
-            let kind = if let Error::Unasked(_) = error { Kind::SlurmUnavailable } else { Kind::Storage };
-            Err(Failure::new(kind, "looking where the shared dir and the work root are").cause(error.to_string()))
-        }
-        Ok(paths) => Ok(paths),
+        Err(Error::Failed(_)) => named.iter().map(|path| path.to_path_buf()).collect(),
+        Err(error) => return Err(error.failure("looking where the shared dir and the work root are")),
     };
-    let there = resolved(host, &[&shared, &settings.work_root])?;
     let state = match host {
-        Host::Here => resolved(host, &[state_dir])?,
-        Host::Login(_) => vec![],
+        Host::Here => Some(crate::files::resolve(state_dir)),
+        Host::Login(_) => None,
     };
-    let [shared, work] = &there[..] else { return Ok(()) };
-    judge(Places { state: state.first().map(PathBuf::as_path), shared, work })
+    let [shared, work] = &found[..] else { return Ok(()) };
+    judge(Places { state: state.as_deref(), shared, work })
 }
 
 /// Whether the places can be used together.

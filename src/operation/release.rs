@@ -262,6 +262,14 @@ fn look(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> 
 
 /// Removes all that is left of a lease whose jobs have ended.
 pub fn finish(store: &Store, guard: Guard<'_>, record: &Record) -> Result<()> {
-    SharedDir::of(record).remove()?;
+    match SharedDir::of(record).remove() {
+        Ok(_) => {}
+        // Nothing was sent, so there is no job that could find a permit.
+        Err(shared_dir::Error::Away(_)) if record.attempt.sent.is_none() => {}
+        Err(error) => {
+            let what = format!("releasing {}: its job has ended, but its shared files are not removed", record.shown());
+            return Err(error.failure(what).into());
+        }
+    }
     store.trash_lease(guard)
 }

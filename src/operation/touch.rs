@@ -28,10 +28,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let ttl = label(&["ttl_secs", "ttl"]).map(|ttl| if ttl == 0 { 0 } else { record.created + ttl });
     let idle = label(&["idle_timeout_secs", "idle_timeout"]).and_then(|idle| u64::try_from(idle).ok());
     if let Err(error) = SharedDir::of(record).set_deadline(ttl, idle, &request.state) {
-        return Err(Failure::new(Kind::Storage, format!("touching {}: its job cannot be told", record.shown()))
-            .remedy("see `slurm-sandbox doctor` for the shared dir")
-            .cause(error.to_string())
-            .into());
+        return Err(error.failure(format!("touching {}: its job cannot be told", record.shown())).into());
     }
     found.dir.note(now(), "touch", &request.state);
     Ok(Answer { message: Some(format!("lease {id} is touched")), ..Answer::default() })

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::guarded::run;
 use super::{
     ASIDE, AttemptDir, CLEARING, Error, Marked, Notice, OLD_ENOUGH, Permit, Removed, Snapshot, Swept, TREE_FORMAT,
-    aside_name, is_leftover, work_entry,
+    aside_name, in_parts, is_leftover, work_entry,
 };
 use crate::endpoint;
 use crate::files::{Cleared, Dir};
@@ -228,12 +228,8 @@ fn read(dir: &Dir) -> Result<Vec<u8>, String> {
 /// Removes what earlier calls had to leave.
 pub fn sweep(root: &Path, time: Duration) -> Result<Swept, Error> {
     let place = root.to_owned();
-    run(root, time, move || {
-        let until = Instant::now() + time;
-        let root = match open(&place) {
-            Err(Error::Away(_)) => return Ok(Swept::default()),
-            root => root?,
-        };
+    let removed = run(root, Duration::ZERO, move || {
+        let root = open(&place)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let old = |name: &String| {
             let written = root.modified(name).and_then(|at| u64::try_from(at).ok());
@@ -242,27 +238,36 @@ pub fn sweep(root: &Path, time: Duration) -> Result<Swept, Error> {
         for name in root.some_names(MOST_SWEPT, is_leftover)?.iter().filter(|name| old(name)) {
             root.unlink(name).ok();
         }
-        let asides = root.some_names(MOST_SWEPT, |name| name.starts_with(ASIDE))?;
-        Ok(clear_all(&root, &asides, until))
-    })
+        Ok(())
+    });
+    match removed {
+        Err(Error::Away(_)) => Ok(Swept::default()),
+        Err(error) => Err(error),
+        Ok(()) => clear_asides(root, time),
+    }
 }
 
-/// Shares the time out, so that one tree does not take it from all others.
-fn clear_all(root: &Dir, names: &[String], until: Instant) -> Swept {
-    let mut swept = Swept::default();
-    for (index, name) in names.iter().enumerate() {
-        let share =
-            until.saturating_duration_since(Instant::now()) / u32::try_from(names.len() - index).unwrap_or(u32::MAX);
-        match root.clear(name, Instant::now() + share) {
-            Cleared::All => swept.removed += 1,
-            Cleared::TimeUp => swept.unfinished += 1,
-            Cleared::Stuck(error) => {
-                swept.unfinished += 1;
-                swept.stuck.get_or_insert(error.to_string());
+/// Removes what was moved aside. The time is shared out, so that one tree does not take it from all others.
+fn clear_asides(root: &Path, time: Duration) -> Result<Swept, Error> {
+    in_parts(time, |part| {
+        let place = root.to_owned();
+        run(root, part, move || {
+            let until = Instant::now() + part;
+            let root = open(&place)?;
+            let names = root.some_names(MOST_SWEPT, |name| name.starts_with(ASIDE))?;
+            let mut swept = Swept::default();
+            for (index, name) in names.iter().enumerate() {
+                let others = u32::try_from(names.len() - index).unwrap_or(u32::MAX);
+                let share = until.saturating_duration_since(Instant::now()) / others;
+                match root.clear(name, Instant::now() + share) {
+                    Cleared::All => swept.removed += 1,
+                    Cleared::TimeUp => swept.unfinished += 1,
+                    Cleared::Stuck(error) => swept.stuck.push(error.to_string()),
+                }
             }
-        }
-    }
-    swept
+            Ok(swept)
+        })
+    })
 }
 
 /// What a work root holds of leases.
@@ -275,32 +280,26 @@ pub fn list_work_root(root: &Path) -> Result<Vec<String>, Error> {
     })
 }
 
-/// Removes these entries of a work root.
+/// Removes these entries of a work root, and what was moved aside there.
 pub fn clear_work_root(root: &Path, names: Vec<String>, time: Duration) -> Result<Swept, Error> {
     let place = root.to_owned();
-    run(root, time, move || {
-        let until = Instant::now() + time;
+    let mut stuck = run(root, Duration::ZERO, move || {
         let root = open(&place)?;
-        let mut asides = Vec::new();
-        let mut stuck = None;
-        for name in names {
-            let Some(lease) = work_entry(&name).filter(|_| root.has_own_dir(&name)) else { continue };
-            if name.starts_with(ASIDE) {
-                asides.push(name);
-                continue;
-            }
-            let aside = aside_name(&lease)?;
-            match root.rename(&name, &root, &aside) {
-                Ok(()) => asides.push(aside),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    stuck.get_or_insert(format!("moving {} away: {error}", root.path().join(&name).display()));
+        let mut stuck = Vec::new();
+        for name in names.iter().filter(|name| !name.starts_with(ASIDE) && root.has_own_dir(name)) {
+            let Some(lease) = work_entry(name) else { continue };
+            match root.rename(name, &root, &aside_name(&lease)?) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    stuck.push(format!("moving {} away: {error}", root.path().join(name).display()));
                 }
+                _ => {}
             }
         }
-        let swept = clear_all(&root, &asides, until);
-        Ok(Swept { unfinished: swept.unfinished + usize::from(stuck.is_some()), stuck: stuck.or(swept.stuck), ..swept })
-    })
+        Ok(stuck)
+    })?;
+    let mut swept = clear_asides(root, time)?;
+    swept.stuck.append(&mut stuck);
+    Ok(swept)
 }
 
 /// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.

@@ -18,7 +18,7 @@ mod remote;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -59,6 +59,26 @@ pub enum Error {
     Unasked(String),
     /// The file system refused it.
     Failed(String),
+}
+
+impl Error {
+    /// The failure of a call that could not do without it; `what` was being done, to which lease.
+    pub fn failure(&self, what: impl Into<String>) -> Failure {
+        let (kind, remedy) = match self {
+            Error::Hung(_) => {
+                (Kind::Storage, "wait until the file system answers, or have its admins look; then repeat the call")
+            }
+            Error::Away(_) => {
+                (Kind::Storage, "mount its file system; if it was removed for good, make an empty one with mode 0700")
+            }
+            Error::Unasked(_) => (Kind::SlurmUnavailable, "see `slurm-sandbox doctor`; then repeat the call"),
+            Error::Failed(_) => (
+                Kind::Storage,
+                "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes, and not of a newer version",
+            ),
+        };
+        Failure::new(kind, what).remedy(remedy).cause(self.to_string())
+    }
 }
 
 impl fmt::Display for Error {
@@ -133,18 +153,19 @@ pub enum Removed {
 pub struct Swept {
     /// Directories that are gone.
     pub removed: usize,
-    /// Directories of which something is left, for the next sweep.
+    /// Directories for which there was no time; the next sweep goes on.
     pub unfinished: usize,
-    /// What does not go: the first such entry and why.
-    pub stuck: Option<String>,
+    /// Directories that do not go: which entry, and why.
+    pub stuck: Vec<String>,
 }
 
 impl Swept {
     /// What is left and why, as a line for people.
     pub fn left(&self, root: &Path) -> Option<String> {
-        let why = self.stuck.clone().unwrap_or_else(|| "the next cleanup goes on".to_owned());
-        let left = format!("{} removed directories of leases are not empty yet", self.unfinished);
-        (self.unfinished > 0).then(|| format!("in {}: {left}: {why}", root.display()))
+        let count = self.unfinished + self.stuck.len();
+        let why = self.stuck.first().map_or("the next cleanup goes on", String::as_str);
+        let left = format!("in {}: of {count} released lease(s) files are left: {why}", root.display());
+        (count > 0).then_some(left)
     }
 }
 
@@ -231,12 +252,7 @@ impl SharedDir {
         };
         granted.map_err(|error| {
             let AttemptDir { root, lease, .. } = self.attempt();
-            Failure::new(Kind::Storage, format!("preparing the shared dir {} for lease {lease}", root.display()))
-                .remedy(
-                    "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes, and not of a newer version",
-                )
-                .cause(error.to_string())
-                .into()
+            error.failure(format!("preparing the shared dir {} for lease {lease}", root.display())).into()
         })
     }
 
@@ -361,6 +377,20 @@ fn work_entry(name: &str) -> Option<LeaseId> {
         },
     };
     LeaseId::parse(rest)
+}
+
+/// Removes in small parts, so that a file system which hangs is told from much to do.
+fn in_parts(time: Duration, mut part: impl FnMut(Duration) -> Result<Swept, Error>) -> Result<Swept, Error> {
+    let until = Instant::now() + time;
+    let mut removed = 0;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let swept = part(left.min(CLEARING))?;
+        removed += swept.removed;
+        if swept.unfinished == 0 || left <= CLEARING {
+            return Ok(Swept { removed, ..swept });
+        }
+    }
 }
 
 /// What we moved aside is nobody's any more, whoever has the lease now.

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{AttemptDir, CLEARING, Error, Marked, Notice, Permit, Removed, Snapshot, Swept, TREE_FORMAT, aside_name};
+use super::{
+    ASIDE, AttemptDir, CLEARING, Error, Marked, Notice, Permit, Removed, Snapshot, Swept, TREE_FORMAT, aside_name,
+    in_parts,
+};
 use crate::failure::one_line;
 use crate::host::command::{End, quoted};
 use crate::host::{Host, Login, Output};
@@ -125,10 +128,10 @@ impl Said {
     fn swept(self) -> Result<Swept, Error> {
         let said = self.done()?;
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
-        let number = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap_or_default()
-        };
-        let stuck = (!said.stderr.is_empty()).then_some(said.stderr);
+        let values =
+            |name: &'static str| text.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix(' '));
+        let number = |name| values(name).find_map(|value| value.parse().ok()).unwrap_or_default();
+        let stuck = values("stuck").map(one_line).collect();
         Ok(Swept { removed: number("removed"), unfinished: number("unfinished"), stuck })
     }
 }
@@ -236,10 +239,10 @@ pub fn sweep(login: &Arc<Login>, root: &Path, time: Duration) -> Result<Swept, E
 }
 
 fn sweep_at(bash: &Bash, root: &Path, time: Duration) -> Result<Swept, Error> {
-    match run(bash, root, &["sweep", "", "", &seconds(time)], &[], time) {
+    in_parts(time, |part| match run(bash, root, &["sweep", "", "", &seconds(part)], &[], part) {
         Err(Error::Away(_)) => Ok(Swept::default()),
         said => said?.swept(),
-    }
+    })
 }
 
 /// What a work root holds of leases.
@@ -262,11 +265,21 @@ pub fn clear_work_root(login: &Arc<Login>, root: &Path, names: &[String], time: 
 }
 
 fn clear_at(bash: &Bash, root: &Path, names: &[String], time: Duration) -> Result<Swept, Error> {
-    let seconds = seconds(time);
-    let asides = names.iter().filter_map(|name| aside_name(&super::work_entry(name)?).ok()).collect::<Vec<_>>();
-    let pairs = names.iter().zip(&asides).flat_map(|(name, aside)| [name.as_str(), aside.as_str()]);
-    let words: Vec<_> = ["clear-work", "", "", &seconds].into_iter().chain(pairs).collect();
-    run(bash, root, &words, &[], time)?.swept()
+    let mut names: Vec<_> = names.to_vec();
+    in_parts(time, |part| {
+        let aside = |name: &String| match super::work_entry(name) {
+            Some(lease) if !name.starts_with(ASIDE) => aside_name(&lease).ok(),
+            _ => Some(name.clone()),
+        };
+        let asides: Vec<_> = names.iter().filter_map(aside).collect();
+        let seconds = seconds(part);
+        let mut words = vec!["clear-work", "", "", &seconds];
+        words.extend(names.iter().zip(&asides).flat_map(|(name, aside)| [name.as_str(), aside.as_str()]));
+        let swept = run(bash, root, &words, &[], part)?.swept()?;
+        // What could be moved aside lies there now.
+        names = asides;
+        Ok(swept)
+    })
 }
 
 /// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.

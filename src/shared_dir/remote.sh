@@ -189,20 +189,21 @@ sweep() {
   clear_all "$1" "${names[@]:0:1000}"
 }
 
+tell_stuck() { printf 'stuck %s\n' "${1//$'\n'/ }"; }
+
 # clear_all SECONDS NAME...: shares the time out, so that one tree does not take it from all others.
 clear_all() {
-  local until=$((SECONDS + $1)) total=$(($# - 1)) left removed=0 code stuck='' said
+  local until=$((SECONDS + $1)) total=$(($# - 1)) left removed=0 stuck=0 code said
   shift
   for ((left = total; left > 0; left--)); do
     ((SECONDS < until)) || break
     said=$(erase "$1" $(((until - SECONDS + left - 1) / left)) 2>&1)
     code=$?
     ((code)) || ((removed += 1))
-    ((code != 1)) || stuck=${stuck:-$said}
+    ((code != 1)) || { ((stuck += 1)); tell_stuck "$said"; }
     shift
   done
-  printf 'removed %d\nunfinished %d\n' "$removed" "$((total - removed))"
-  [[ ! $stuck ]] || say "$stuck"
+  printf 'removed %d\nunfinished %d\n' "$removed" "$((total - removed - stuck))"
 }
 
 # list_work: what this user's leases have in a work root.
@@ -218,18 +219,17 @@ list_work() {
 
 # clear_work SECONDS [NAME ASIDE]...
 clear_work() {
-  local seconds=$1 names=() stuck=() said
+  local seconds=$1 names=() said
   enter_root || return
   shift
   for (( ; $# > 1; )); do
     if [[ ! -d $1 || -L $1 || ! -O $1 ]]; then :
     elif [[ $1 == .gone-* ]]; then names+=("$1")
     elif said=$(mv -T -- "./$1" "./$2" 2>&1); then names+=("$2")
-    else stuck+=("$said"); fi
+    else tell_stuck "$said"; fi
     shift 2
   done
   clear_all "$seconds" "${names[@]}"
-  ((${#stuck[@]} == 0)) || say "${stuck[0]}"
 }
 
 # resolve PATH...

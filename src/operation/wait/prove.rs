@@ -115,7 +115,8 @@ impl Wait<'_> {
         let marked = (self.doing == "resolving" && self.answered) || shared.mark("answered", now()).is_ok();
         // Of a lease that was answered before, sandboxed code may have removed the directory; its sshd works.
         if !marked && record.phase != Phase::Answered {
-            shared.mark("answered", now())?;
+            let what = || format!("{} {}: its job cannot be told that it was handed out", self.doing, record.shown());
+            shared.mark("answered", now()).map_err(|error| error.failure(what()))?;
         }
         if record.phase != Phase::Answered {
             record.phase = Phase::Answered;
