@@ -5,7 +5,8 @@
 //! that open directory, never following a link; a file is read only when it is a regular file of a bounded size.
 //! Writes are durable before they are visible: a new file in the same directory, synced, renamed, directory synced.
 
-use std::ffi::{CString, OsStr};
+mod removal;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,8 +20,13 @@ use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+pub use removal::Cleared;
+
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
 const DIR_MODE: Mode = Mode::from_bits_truncate(0o700);
+
+/// A directory of ours has some ten files; what code inside a lease has put beside them must not hold a call.
+const REMOVAL_TIME: Duration = Duration::from_secs(2);
 
 /// An open directory of ours and the path that it was opened by, for messages and other programs.
 #[derive(Debug)]
@@ -102,18 +108,53 @@ impl Dir {
     /// The names below, unordered, without `.` and `..`; names that are not UTF-8 are none of ours. The directory is
     /// opened anew, which makes NFS ask its server (hazards.md D1).
     pub fn names(&self) -> io::Result<Vec<String>> {
+        self.some_names(usize::MAX, |_| true)
+    }
+
+    /// The first `most` of the names below that are wanted.
+    pub fn some_names(&self, most: usize, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut stream = DirStream::openat(&self.fd, ".", flags, Mode::empty())?;
         let mut names = Vec::new();
         for entry in stream.iter() {
+            if names.len() >= most {
+                break;
+            }
             if let Ok(name) = entry?.file_name().to_str()
                 && name != "."
                 && name != ".."
+                && wanted(name)
             {
                 names.push(name.to_owned());
             }
         }
         Ok(names)
+    }
+
+    /// Whether a name is there, told by the directory itself: of a name that was missing NFS says for half a minute that
+    /// it still is.
+    pub fn lists(&self, name: &str) -> io::Result<bool> {
+        Ok(!self.some_names(1, |found| found == name)?.is_empty())
+    }
+
+    /// Whether a name is that of a regular file of exactly these bytes; `None` when there is no such name.
+    pub fn holds(&self, name: &str, bytes: &[u8]) -> io::Result<Option<bool>> {
+        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => return if self.lists(name)? { Err(Errno::ENOENT.into()) } else { Ok(None) },
+            Err(error) => return Err(error.into()),
+            Ok(meta) if kind(meta.st_mode) != SFlag::S_IFREG => return Ok(Some(false)),
+            Ok(_) => {}
+        }
+        let Some((file, _)) = self.open_regular(name)? else { return Err(Errno::ENOENT.into()) };
+        let mut read = Vec::new();
+        file.take(bytes.len() as u64 + 1).read_to_end(&mut read)?;
+        Ok(Some(read == bytes))
+    }
+
+    /// Whether a name is that of a directory which belongs to this user.
+    pub fn has_own_dir(&self, name: &str) -> bool {
+        fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .is_ok_and(|meta| kind(meta.st_mode) == SFlag::S_IFDIR && meta.st_uid == geteuid().as_raw())
     }
 
     /// Reads a regular file; `None` when it is missing, an error when it is anything else or longer than `max` bytes.
@@ -226,48 +267,16 @@ impl Dir {
         Ok(nix::unistd::symlinkat(points_to, &self.fd, name)?)
     }
 
-    /// Removes an entry and all below it, never through a link; missing is fine.
+    /// Removes what nobody uses any more and all below it, see [`Dir::clear`]; missing is fine.
+    ///
+    /// # Errors
+    /// What is left then goes with the next try.
     pub fn remove_tree(&self, name: &str) -> io::Result<()> {
-        self.remove_entry(CString::new(name)?.as_c_str().to_str().map_err(io::Error::other)?.as_ref())
-    }
-
-    fn remove_entry(&self, name: &OsStr) -> io::Result<()> {
-        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(error) => return Err(error.into()),
-            Ok(meta) if SFlag::from_bits_truncate(meta.st_mode) & SFlag::S_IFMT != SFlag::S_IFDIR => {
-                return ignore_missing(unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir));
-            }
-            Ok(meta) if meta.st_mode & 0o700 != 0o700 => self.open_up(name)?,
-            Ok(_) => {}
+        match self.clear(name, Instant::now() + REMOVAL_TIME) {
+            Cleared::All => Ok(()),
+            Cleared::TimeUp => Err(io::ErrorKind::TimedOut.into()),
+            Cleared::Stuck(error) => Err(error),
         }
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let inner = Dir { fd: openat(&self.fd, name, flags, Mode::empty())?, path: self.path.join(name) };
-        let mut stream = DirStream::openat(&inner.fd, ".", flags, Mode::empty())?;
-        let mut entries = Vec::new();
-        for entry in stream.iter() {
-            use std::os::unix::ffi::OsStrExt;
-            let entry = entry?;
-            let bytes = entry.file_name().to_bytes();
-            if bytes != b"." && bytes != b".." {
-                entries.push(OsStr::from_bytes(bytes).to_owned());
-            }
-        }
-        for entry in entries {
-            inner.remove_entry(&entry)?;
-        }
-        ignore_missing(unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir))
-    }
-
-    /// Gives us access to a directory of ours that was closed to us; it is held open meanwhile, so that the change
-    /// cannot be led elsewhere by a link.
-    fn open_up(&self, name: &OsStr) -> io::Result<()> {
-        use std::os::fd::AsRawFd;
-        use std::os::unix::fs::PermissionsExt;
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let held = openat(&self.fd, name, flags, Mode::empty())?;
-        let place = format!("/proc/self/fd/{}", held.as_raw_fd());
-        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o700))
     }
 
     /// Whether this very directory still lies where it was opened.
@@ -294,7 +303,7 @@ impl Dir {
     /// When a file was last written, in seconds since the epoch; `None` when it is missing or not a regular file.
     pub fn modified(&self, name: &str) -> Option<i64> {
         let meta = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
-        (SFlag::from_bits_truncate(meta.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG).then_some(meta.st_mtime)
+        (kind(meta.st_mode) == SFlag::S_IFREG).then_some(meta.st_mtime)
     }
 
     /// Makes the directory's entries durable.
@@ -341,6 +350,29 @@ impl Dir {
     }
 }
 
+/// An absolute path without links and `..`, as far as it exists.
+pub fn resolve(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut resolved = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            Component::Normal(name) => {
+                resolved.push(name);
+                resolved = std::fs::canonicalize(&resolved).unwrap_or(resolved);
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    resolved
+}
+
+fn kind(mode: u32) -> SFlag {
+    SFlag::from_bits_truncate(mode) & SFlag::S_IFMT
+}
+
 /// Whether an error of [`Dir::lock`] means that the file system has no locks that work (hazards.md D8), not that
 /// something is wrong with the file.
 pub fn locks_nothing(error: &io::Error) -> bool {
@@ -363,13 +395,6 @@ impl Drop for Lock {
     }
 }
 
-fn ignore_missing(result: nix::Result<()>) -> io::Result<()> {
-    match result {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// `bytes` random bytes from the kernel, as lower-case hex.
 pub fn random_hex(bytes: usize) -> io::Result<String> {
     let mut buffer = vec![0u8; bytes];
@@ -377,10 +402,15 @@ pub fn random_hex(bytes: usize) -> io::Result<String> {
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A file without a name that holds these bytes, read from its start: standard input of a child.
+/// A file without a name that holds these bytes, read from its start: standard input of a child. It is kept in memory, since
+/// a temporary directory may be full or missing; old kernels need one all the same.
 pub fn unnamed(bytes: &[u8]) -> io::Result<File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
     use std::io::Seek;
-    let mut file = tempfile::tempfile()?;
+    let mut file = match memfd_create(c"input", MFdFlags::MFD_CLOEXEC) {
+        Ok(fd) => File::from(fd),
+        Err(_) => tempfile::tempfile()?,
+    };
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file)

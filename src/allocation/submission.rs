@@ -8,9 +8,9 @@ use anyhow::Result;
 use crate::clock::{BootTime, Now};
 use crate::config::Settings;
 use crate::config::connection::Route;
-use crate::exchange::Exchange;
 use crate::lease::record::{Denials, Phase, Record};
 use crate::lease::store::{Guard, Store};
+use crate::shared_dir::SharedDir;
 use crate::slurm::sbatch::{self, Outcome};
 
 /// The batch script that turns an allocation into an endpoint.
@@ -55,8 +55,8 @@ impl Runner {
 }
 
 /// The variables that the runner finds (docs/slurm-sandbox.md).
-fn environment(record: &Record, exchange: &Exchange, settings: &Settings) -> Vec<(&'static str, OsString)> {
-    let attempt = exchange.attempt_path();
+fn environment(record: &Record, shared: &SharedDir, settings: &Settings) -> Vec<(&'static str, OsString)> {
+    let attempt = shared.attempt_path();
     let mut variables: Vec<(&'static str, OsString)> = vec![
         ("CBX_LEASE_ID", record.lease_id().as_str().into()),
         ("CBX_SLUG", record.identity.slug.clone().into()),
@@ -68,7 +68,7 @@ fn environment(record: &Record, exchange: &Exchange, settings: &Settings) -> Vec
         ("CBX_SSH_USER", settings.ssh_user.clone().unwrap_or_default().into()),
         ("CBX_READY_CHECK", settings.ready_check.clone().into()),
         ("CBX_NONCE", record.attempt.nonce.as_str().into()),
-        ("CBX_PERMIT_FILE", exchange.permit_path().into()),
+        ("CBX_PERMIT_FILE", shared.permit_path().into()),
         ("CBX_BIND_ADDRESS", settings.bind_address.clone().into()),
         ("CBX_TAKEN_GRACE_SECONDS", settings.taken_grace.to_string().into()),
         ("CBX_IDLE_TIMEOUT_SECONDS", settings.idle_timeout.to_string().into()),
@@ -96,8 +96,8 @@ pub fn submit(
     runner: &Runner,
     now: Now,
 ) -> Result<Outcome> {
-    let exchange = Exchange::of(record);
-    exchange.grant(&guard.lease.public_key(record)?)?;
+    let shared = SharedDir::of(record);
+    shared.grant(&guard.lease.public_key(record)?)?;
     record.phase = Phase::Submitting;
     record.attempt.sent = Some(now.epoch);
     record.attempt.sent_at = BootTime::of(now);
@@ -111,10 +111,10 @@ pub fn submit(
     let submission = sbatch::Submission {
         job_name: &record.lease_id().job_name(),
         comment: &comment,
-        directory: &exchange.attempt_path(),
+        directory: &shared.attempt_path(),
         clusters: settings.clusters.as_deref(),
         resources: &settings.resources.options,
-        environment: &environment(record, &exchange, settings),
+        environment: &environment(record, &shared, settings),
         script: &runner.script,
     };
     let outcome = match super::host(record).run(&submission.command()) {

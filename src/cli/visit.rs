@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Outcome;
-use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::lease::store::Store;
 use crate::operation::{self, Found, Options};
 use crate::protocol::{Request, Ssh};
+use crate::shared_dir::SharedDir;
 use crate::ssh;
 
 /// Longest part of one file that is shown.
@@ -40,7 +40,7 @@ pub fn logs(options: &Options, word: &str) -> Result<String> {
     match found.record() {
         None => part("record", Some("damaged; release the lease, its job is found by name".to_owned())),
         Some(record) => {
-            let exchange = Exchange::of(record);
+            let shared = SharedDir::of(record);
             let ended = record.ended.as_ref();
             let ended = ended.map(|ended| {
                 format!("{} {} exit {}", ended.state, ended.reason, ended.exit.as_deref().unwrap_or("unknown"))
@@ -48,16 +48,16 @@ pub fn logs(options: &Options, word: &str) -> Result<String> {
             part("how the job ended, says Slurm", ended);
             part(
                 "how the job ended, says the runner",
-                exchange.ending().map(|note| format!("{}: {}", note.reason, note.detail)),
+                shared.ending().map(|note| format!("{}: {}", note.reason, note.detail)),
             );
             if let Some(job) = &record.job {
                 let name = format!("slurm-{}.out", job.id);
                 part(
                     &format!("output of job {job} ({name})"),
-                    exchange.tail(&name, SHOWN_BYTES).map(|text| clean(&text)),
+                    shared.tail(&name, SHOWN_BYTES).map(|text| clean(&text)),
                 );
             }
-            part("sshd.log", exchange.tail("sshd.log", SHOWN_BYTES).map(|text| clean(&text)));
+            part("sshd.log", shared.tail("sshd.log", SHOWN_BYTES).map(|text| clean(&text)));
         }
     }
     Ok(text)

@@ -6,9 +6,10 @@
 pub mod command;
 pub mod login;
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use command::{Command, End, Output, find_program};
 pub use login::Login;
@@ -66,15 +67,31 @@ impl Host {
         }
     }
 
-    /// Lets nothing there take longer than until then, whatever it is, for as long as the answer lives.
+    /// Lets nothing that is asked there, and nothing in the cluster's directories, take longer than until then, for as long
+    /// as the answer lives. A bound within another never lengthens it.
     pub fn end_by(&self, end: Instant) -> Bound {
-        Bound(match self {
-            Host::Here => None,
-            Host::Login(login) => {
-                login.end_by(Some(end));
-                Some(Arc::clone(login))
-            }
-        })
+        let before = self.bound();
+        self.set_bound(Some(before.map_or(end, |before| before.min(end))));
+        Bound { host: self.clone(), before }
+    }
+
+    /// How long what is asked there now may take.
+    pub fn left(&self) -> Duration {
+        self.bound().map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+    }
+
+    fn bound(&self) -> Option<Instant> {
+        match self {
+            Host::Here => END_HERE.get(),
+            Host::Login(login) => login.bound(),
+        }
+    }
+
+    fn set_bound(&self, end: Option<Instant>) {
+        match self {
+            Host::Here => END_HERE.set(end),
+            Host::Login(login) => login.end_by(end),
+        }
     }
 
     /// Names the place in files that processes share.
@@ -94,20 +111,49 @@ impl Host {
     }
 }
 
-/// While it lives, nothing on a login host takes longer than was said.
+thread_local! {
+    /// When whatever is asked of this machine has to be over; a call is one thread.
+    static END_HERE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// While it lives, nothing at a place takes longer than was said.
 #[derive(Debug)]
 #[must_use]
-pub struct Bound(Option<Arc<Login>>);
+pub struct Bound {
+    host: Host,
+    before: Option<Instant>,
+}
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        if let Some(login) = &self.0 {
-            login.end_by(None);
-        }
+        self.host.set_bound(self.before);
     }
 }
 
 fn own_name() -> Option<String> {
     let by_uid = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
     by_uid.or_else(|| std::env::var("USER").ok()).filter(|name| crate::config::value::is_word(name, "._-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_ends_with_its_value_and_is_never_lengthened() {
+        let seconds = |seconds| Instant::now() + Duration::from_secs(seconds);
+        let left = || Host::Here.left().as_secs();
+        assert_eq!(Host::Here.left(), Duration::MAX);
+        let outer = Host::Here.end_by(seconds(100));
+        assert!((98..100).contains(&left()));
+        let inner = Host::Here.end_by(seconds(1000));
+        assert!(left() < 100);
+        drop(inner);
+        let inner = Host::Here.end_by(seconds(10));
+        assert!(left() < 10);
+        drop(inner);
+        assert!(left() > 90);
+        drop(outer);
+        assert_eq!(Host::Here.left(), Duration::MAX);
+    }
 }

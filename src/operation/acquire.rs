@@ -16,7 +16,6 @@ use crate::allocation::{self, Runner};
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::config::connection::Connection;
-use crate::exchange::Exchange;
 use crate::failure::{self, Failure, Kind};
 use crate::files::Dir;
 use crate::host::{Host, User};
@@ -25,6 +24,7 @@ use crate::lease::record::{Attempt, Denials, Phase, Record, format_for};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::lease::{Identity, Nonce};
 use crate::protocol::{Answer, Lease, Request};
+use crate::shared_dir::{Permit, SharedDir};
 use crate::slurm::sbatch::{self, Outcome};
 use crate::slurm::squeue;
 use crate::ssh;
@@ -56,6 +56,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let user = user(&Host::of(settings.submit.as_ref()), &format!("acquiring lease {}", identity.lease_id))?;
     settings.at_home(user.home.as_deref());
     check_user(&settings, &user)?;
+    super::places::check(&Host::of(settings.submit.as_ref()), &settings, &options.state_dir, &user)?;
     let deadline = Instant::now() + Duration::from_secs(settings.acquire_timeout);
     let acquire = Acquire {
         options,
@@ -169,8 +170,8 @@ impl Acquire<'_> {
             };
             let mut record = self.checked(&guard)?;
             // A release was cut short after it took the permit away.
-            let losing =
-                matches!(record.phase, Phase::Queued | Phase::Answered) && Exchange::of(&record).has_lost_permit();
+            let losing = matches!(record.phase, Phase::Queued | Phase::Answered)
+                && SharedDir::of(&record).permit() == Permit::Lost;
             let pause = match record.phase {
                 _ if losing => {
                     drop(guard);
@@ -373,7 +374,7 @@ impl Acquire<'_> {
             // A job that starts later is wanted, so idle time bounds it, not the grace of one that nobody came for. One
             // whose endpoint is of no use has run already.
             if matches!(failure.kind, Kind::TimedOut | Kind::SubmitUnknown) {
-                Exchange::of(&record).mark("kept", now()).ok();
+                SharedDir::of(&record).mark("kept", now()).ok();
             }
             dir.note(now(), "kept", &failure.to_string());
             failure = failure.remedy(format!(

@@ -16,12 +16,12 @@ use crate::allocation;
 use crate::clock::Now;
 use crate::config::connection::Route;
 use crate::config::login::LoginHost;
-use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::host::command::{Command, Output, quoted};
 use crate::host::login::{master, piped};
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
 use crate::lease::store::{Loaded, Store};
+use crate::shared_dir::SharedDir;
 use crate::slurm::job::JobId;
 
 /// A session may last as long as its job.
@@ -48,7 +48,7 @@ pub fn run(options: &Options, word: &str) -> Result<()> {
         }
     };
     if let Some(ended) = &record.ended {
-        return Err(failure_of_end("connecting to", record, ended, &Exchange::of(record)).into());
+        return Err(failure_of_end("connecting to", record, ended, &SharedDir::of(record)).into());
     }
     if record.phase == Phase::Releasing {
         let what = format!("connecting to {}: it is being released", record.shown());
@@ -120,7 +120,7 @@ fn line(command: &Command) -> String {
 
 /// A session of its own in the job: srun starts what the runner has prepared, `sshd -i`, in a step beside it.
 fn session(record: &Record, job: &JobId, endpoint: &PinnedEndpoint) -> Result<Command> {
-    let script = Exchange::of(record).attempt_path().join("session");
+    let script = SharedDir::of(record).attempt_path().join("session");
     let mut srun = vec!["srun".to_owned(), format!("--jobid={}", job.id), format!("--nodelist={}", endpoint.host)];
     srun.extend(job.cluster.iter().map(|cluster| format!("--clusters={cluster}")));
     // Without --unbuffered srun forwards whole lines alone, and the first handshake hangs (slurm-facts.md section 8).
@@ -178,9 +178,9 @@ fn reason(record: &Record, output: &Output) -> Failure {
     let view = allocation::ask(&record, REASON_DEADLINE);
     settle::apply(&mut record, &view, Now::read());
     if let Some(ended) = &record.ended {
-        return failure_of_end("connecting to", &record, ended, &Exchange::of(&record));
+        return failure_of_end("connecting to", &record, ended, &SharedDir::of(&record));
     }
-    if let Some(note) = Exchange::of(&record).ending() {
+    if let Some(note) = SharedDir::of(&record).ending() {
         let what = format!("connecting to {}: its job is ending: {} ({})", record.shown(), note.reason, note.detail);
         return Failure::new(Kind::JobEnded, what);
     }

@@ -10,9 +10,9 @@ use super::settle::{self, Step};
 use super::{Options, find, now};
 use crate::allocation;
 use crate::clock::Now;
-use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::lease::store::{Loaded, Store};
+use crate::shared_dir::SharedDir;
 use crate::slurm::squeue;
 
 /// Patience for the lease's lock.
@@ -47,8 +47,8 @@ pub fn run(options: &Options, word: &str, because: &str) -> Result<String> {
         let what = format!("forgetting {}: Slurm shows its job alive", record.shown());
         return Err(Failure::new(Kind::Releasing, what).remedy(format!("run `slurm-sandbox release {id}`")).into());
     }
-    let exchange = Exchange::of(&record);
-    exchange.revoke().and_then(|()| exchange.remove()).ok();
+    let shared = SharedDir::of(&record);
+    shared.revoke().and_then(|()| shared.remove()).ok();
     let line = serde_json::json!({"at": now(), "leaseId": id, "job": job, "because": because, "record": record});
     store.log_forgotten(&line.to_string()).context("writing down what is forgotten")?;
     store.trash_lease(guard)?;

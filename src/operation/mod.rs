@@ -10,6 +10,7 @@ pub mod forget;
 pub mod inventory;
 pub mod list;
 mod orphans;
+pub mod places;
 pub mod recover;
 pub mod release;
 pub mod resolve;

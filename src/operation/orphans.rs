@@ -11,12 +11,12 @@ use super::load;
 use crate::allocation;
 use crate::clock::{BootTime, Now};
 use crate::config::login::LoginHost;
-use crate::exchange;
 use crate::files::Dir;
 use crate::host::Host;
 use crate::lease::LeaseId;
 use crate::lease::record::{CommentWord, comment};
 use crate::lease::store::Store;
+use crate::shared_dir::{self, Marked};
 use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
 use crate::slurm::squeue::{self, Owner};
 
@@ -139,8 +139,12 @@ fn candidate(store: &Store, row: &Row, uid: u32) -> Option<CommentWord> {
 
 /// Whether the lease of a job was handed out; `None` where the shared dir does not tell.
 fn handed_out(host: &Host, row: &Row, word: &CommentWord) -> Option<bool> {
-    let root = exchange::root_of(&row.directory, &word.lease_id, &word.nonce)?;
-    exchange::answered(host, &root, &word.lease_id, &word.nonce)
+    let root = shared_dir::root_of(&row.directory, &word.lease_id, &word.nonce)?;
+    match shared_dir::marked(host, &root, &word.lease_id, &word.nonce) {
+        Marked::Yes => Some(true),
+        Marked::No => Some(false),
+        Marked::Unknown => None,
+    }
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use super::now;
 use crate::clock::{BootTime, Now};
 use crate::config::Settings;
 use crate::config::login::LoginHost;
-use crate::exchange;
 use crate::failure::{Failure, Kind};
 use crate::host::Host;
 use crate::lease::record::{Attempt, CommentWord, Denials, Phase, Record, comment, format_for};
 use crate::lease::store::{Origin, Store};
 use crate::lease::{Identity, Nonce};
+use crate::shared_dir;
 use crate::slurm::job::{Class, Row, Unasked};
 use crate::slurm::squeue::{self, Owner};
 
@@ -83,7 +83,7 @@ pub fn recover(
     }
     // The one that lives is the lease's job; of several, the oldest.
     found.sort_by_key(|(row, _)| (row.state.class() == Class::Ended, row.submitted, row.job.id));
-    let root = found.iter().find_map(|(row, word)| exchange::root_of(&row.directory, &word.lease_id, &word.nonce));
+    let root = found.iter().find_map(|(row, word)| shared_dir::root_of(&row.directory, &word.lease_id, &word.nonce));
     let shared_dir = told
         .and_then(|origin| origin.shared_dir.clone())
         .or(root)
@@ -92,9 +92,10 @@ pub fn recover(
     let job = found.first().filter(|(row, _)| row.state.class() != Class::Ended);
     let nonce = match job {
         Some((_, word)) => word.nonce.clone(),
-        None => match exchange::permitted(&host, &shared_dir, &identity.lease_id) {
-            Some(nonce) => nonce,
-            None => Nonce::random()?,
+        None => match shared_dir::permitted(&host, &shared_dir, &identity.lease_id) {
+            Ok(Some(nonce)) => nonce,
+            Ok(None) => Nonce::random()?,
+            Err(why) => return Err(could_not_ask(doing, identity, &why.to_string()).into()),
         },
     };
     let given_up = found.iter().map(|(_, word)| word.nonce.clone()).filter(|other| *other != nonce).collect();

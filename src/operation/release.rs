@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::recover::{Recovery, recover};
-use super::settle::{self, Permit, Released};
+use super::settle::{self, Released};
 use super::{Demands, Found, Options, check_expected, load, now, progress};
 use crate::allocation;
-use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::host::Host;
-use crate::lease::record::{Phase, Record};
+use crate::lease::record::Phase;
 use crate::lease::required_lease_id;
 use crate::lease::store::{Loaded, Store};
 use crate::protocol::{Answer, Request};
+use crate::shared_dir::SharedDir;
 
 /// Patience for the lease's lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -78,7 +78,7 @@ pub fn release(store: &Store, found: &Found, recovery: &Recovery, deadline: Inst
         return Err(super::newer("releasing", identity).into());
     }
     // Without lock or record: whatever else is going on, nothing of this lease may start any more.
-    let taken = found.record().filter(|record| revoke(record) == Permit::Removed);
+    let taken = found.record().filter(|record| SharedDir::of(record).revoke().is_ok());
     let patience = LOCK_PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
     let guard = match found.dir.lock(patience) {
         Ok(Some(guard)) => guard,
@@ -110,20 +110,13 @@ pub fn release(store: &Store, found: &Found, recovery: &Recovery, deadline: Inst
         guard.lease.note(now(), "releasing", why);
     }
     // Nobody can have given it back to a record that is still the same attempt.
-    let permit = match taken {
-        Some(before) if before.attempt == record.attempt => Permit::Removed,
-        _ => revoke(&record),
+    let revoked = match taken {
+        Some(before) if before.attempt == record.attempt => Ok(()),
+        _ => SharedDir::of(&record).revoke(),
     };
     // The job itself is ended all the same; only one that starts later would find its permit.
-    if let Permit::Left(why) = &permit {
+    if let Err(why) = &revoked {
         progress(&format!("the permit of {} could not be removed: {why}", record.shown()));
     }
-    settle::end(store, guard, record, permit, deadline)
-}
-
-fn revoke(record: &Record) -> Permit {
-    match Exchange::of(record).revoke() {
-        Ok(()) => Permit::Removed,
-        Err(error) => Permit::Left(format!("{error:#}")),
-    }
+    settle::end(store, guard, record, &revoked, deadline)
 }

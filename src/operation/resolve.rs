@@ -10,11 +10,11 @@ use super::wait::{Wait, failure_of_end};
 use super::{Demands, Found, Options, check_expected, find};
 use crate::allocation::View;
 use crate::clock::Now;
-use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::lease::record::Record;
 use crate::lease::store::{Loaded, Store};
 use crate::protocol::{Answer, Lease, Request};
+use crate::shared_dir::SharedDir;
 
 /// Carries out a resolve. An unknown lease is answered without a lease, which callers read as gone.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
@@ -75,7 +75,7 @@ fn identity_only(found: &Found) -> Lease {
 
 fn ended(record: &Record) -> Failure {
     match &record.ended {
-        Some(ended) => failure_of_end("resolving", record, ended, &Exchange::of(record)),
+        Some(ended) => failure_of_end("resolving", record, ended, &SharedDir::of(record)),
         None => Failure::new(Kind::JobEnded, format!("resolving {}: its job ended", record.shown())),
     }
 }

@@ -12,11 +12,11 @@ use anyhow::Result;
 use super::now;
 use crate::allocation::{self, View};
 use crate::clock::Now;
-use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, judge, open_submission};
 use crate::lease::record::{Denials, Ended, Phase, Record};
 use crate::lease::store::{Guard, Store};
+use crate::shared_dir::{self, SharedDir};
 use crate::slurm::job::{Class, JobId};
 
 /// How long a job on its way out is waited for: most end within two seconds, one that ignores TERM only after Slurm's
@@ -178,16 +178,22 @@ pub fn persist(guard: &Guard<'_>, asked_for: &Record, view: &View, now: Now) -> 
 /// Adds the runner's own word to an end that has just been learned.
 pub fn note_ending(before: &Record, record: &mut Record) {
     if before.ended.is_none() && record.ended.is_some() {
-        let note = Exchange::of(record).ending();
+        let note = SharedDir::of(record).ending();
         if let Some(ended) = &mut record.ended {
             ended.runner = note.map(|note| note.reason);
         }
     }
 }
 
-/// Ends a lease whose record says that it is to end: cancels and watches until it is gone or time is up. `permit` tells
-/// whether it is taken away.
-pub fn end(store: &Store, guard: Guard<'_>, mut record: Record, permit: Permit, deadline: Instant) -> Result<Released> {
+/// Ends a lease whose record says that it is to end: cancels and watches until it is gone or time is up. `revoked` tells what
+/// became of its permit.
+pub fn end(
+    store: &Store,
+    guard: Guard<'_>,
+    mut record: Record,
+    revoked: &Result<(), shared_dir::Error>,
+    deadline: Instant,
+) -> Result<Released> {
     let mut pauses = PAUSES.iter().chain(std::iter::repeat(&PAUSES[PAUSES.len() - 1]));
     let mut complaint = None;
     let mut cancelled: Option<Instant> = None;
@@ -219,43 +225,26 @@ pub fn end(store: &Store, guard: Guard<'_>, mut record: Record, permit: Permit, 
         let left = deadline.saturating_duration_since(Instant::now());
         let pause = pauses.next().copied().unwrap_or(CANCEL_AGAIN);
         if left <= pause {
-            let causes = [complaint, Some(waiting), permit.trouble()].into_iter().flatten().collect::<Vec<_>>();
-            return Err(not_ended(&record, &permit, &causes.join("; ")).into());
+            let trouble = revoked.as_ref().err().map(ToString::to_string);
+            let causes = [complaint, Some(waiting), trouble].into_iter().flatten().collect::<Vec<_>>();
+            return Err(not_ended(&record, revoked.is_ok(), &causes.join("; ")).into());
         }
         std::thread::sleep(pause);
     }
 }
 
-/// What became of a lease's permit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Permit {
-    Removed,
-    /// It may be there; why it could not be removed.
-    Left(String),
-}
-
-impl Permit {
-    fn trouble(&self) -> Option<String> {
-        match self {
-            Permit::Removed => None,
-            Permit::Left(why) => Some(why.clone()),
-        }
-    }
-}
-
-fn not_ended(record: &Record, permit: &Permit, cause: &str) -> Failure {
-    let permit_text = match permit {
-        Permit::Removed => "it has no permit any more and stays listed",
-        Permit::Left(_) => "its permit could not be removed, it stays listed",
+fn not_ended(record: &Record, revoked: bool, cause: &str) -> Failure {
+    let permit = match revoked {
+        true => "it has no permit any more and stays listed",
+        false => "its permit could not be removed, it stays listed",
     };
-    let failure =
-        Failure::new(Kind::Releasing, format!("releasing {}: not proven ended; {permit_text}", record.shown()))
-            .cause(cause);
-    match (&record.job, permit) {
-        (None, Permit::Removed) => {
+    let what = format!("releasing {}: not proven ended; {permit}", record.shown());
+    let failure = Failure::new(Kind::Releasing, what).cause(cause);
+    match (&record.job, revoked) {
+        (None, true) => {
             failure.remedy("repeat release, or let list or cleanup finish it; a job that appears now ends by itself")
         }
-        (_, Permit::Left(_)) => failure.remedy(format!(
+        (_, false) => failure.remedy(format!(
             "see that {} can be reached, then repeat release, or let list or cleanup finish it",
             record.shared_dir.display()
         )),
@@ -289,8 +278,29 @@ fn look(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> 
 /// # Errors
 /// When something could not be removed; the lease stays then.
 pub fn finish(store: &Store, guard: Guard<'_>, record: &Record) -> Result<()> {
-    Exchange::of(record).remove()?;
+    if concerns_shared_dir(record)
+        && let Err(error) = SharedDir::of(record).remove()
+    {
+        let what = format!(
+            "releasing {}: its job has ended, but its files in {} could not be removed; it stays listed",
+            record.shown(),
+            record.shared_dir.display()
+        );
+        let remedy = match error {
+            shared_dir::Error::Away(_) => format!(
+                "repeat release when its file system is mounted; if it was removed for good, run `slurm-sandbox forget {} --because TEXT`",
+                record.lease_id()
+            ),
+            _ => "repeat release, or let list or cleanup finish it".to_owned(),
+        };
+        return Err(Failure::new(Kind::Releasing, what).remedy(remedy).cause(error.to_string()).into());
+    }
     store.trash_lease(guard)
+}
+
+/// Whether anything was ever made for a lease in its shared dir.
+fn concerns_shared_dir(record: &Record) -> bool {
+    record.attempt.sent.is_some() || record.job.is_some() || !record.given_up.is_empty()
 }
 
 #[cfg(test)]

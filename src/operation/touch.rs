@@ -1,16 +1,14 @@
 //! touch: tells the job how long it may live and be idle. It answers without a lease, or the client would freeze its
 //! own expiry labels (protocol.md fact 5), and never asks Slurm: the client waits for a touch without limit.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use super::{Options, load, now};
-use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::lease::required_lease_id;
 use crate::lease::store::{Loaded, Store};
 use crate::protocol::{Answer, Request};
+use crate::shared_dir::SharedDir;
 
 /// Carries out a touch.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
@@ -32,26 +30,10 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let label = |names: &[&str]| names.iter().find_map(|name| sent.labels.get(*name)).and_then(|text| seconds(text));
     let ttl = label(&["ttl_secs", "ttl"]).map(|ttl| if ttl == 0 { 0 } else { record.created + ttl });
     let idle = label(&["idle_timeout_secs", "idle_timeout"]).and_then(|idle| u64::try_from(idle).ok());
-    // A shared file system that hangs must not hang the client: the note is a help, not a promise.
-    let exchange = Exchange::of(record);
-    let state = request.state.clone();
-    let (done, wait) = std::sync::mpsc::channel();
-    std::thread::spawn(move || done.send(exchange.set_deadline(ttl, idle, &state)));
-    let patience = Duration::from_secs(10);
-    match wait.recv_timeout(patience) {
-        Ok(Ok(())) => found.dir.note(now(), "touch", &request.state),
-        Ok(Err(error)) => {
-            return Err(Failure::new(Kind::Storage, format!("touching {}: its job cannot be told", record.shown()))
-                .remedy("see `slurm-sandbox doctor` for the shared dir")
-                .cause(format!("{error:#}"))
-                .into());
-        }
-        Err(_) => {
-            let what =
-                format!("touching {}: the shared dir {} does not answer", record.shown(), record.shared_dir.display());
-            return Err(Failure::new(Kind::Storage, what).remedy("check the file system").into());
-        }
+    if let Err(error) = SharedDir::of(record).set_deadline(ttl, idle, &request.state) {
+        return Err(error.failure(format!("touching {}: its job cannot be told", record.shown())).into());
     }
+    found.dir.note(now(), "touch", &request.state);
     Ok(Answer { message: Some(format!("lease {id} is touched")), ..Answer::default() })
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod cli;
+mod hanging;
 mod locks;
 mod lost;
 mod many;

@@ -131,6 +131,10 @@ impl Login {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).end_by = end;
     }
 
+    pub(super) fn bound(&self) -> Option<Instant> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).end_by
+    }
+
     fn connect(&self, state: &mut State) -> io::Result<Shell> {
         if let Some((until, said)) = &state.failed
             && Instant::now() < *until

@@ -40,7 +40,7 @@ use crate::allocation::Runner;
 use crate::config::connection::{Connection, Route};
 use crate::config::{self, Settings};
 use crate::failure::{Failure, Kind};
-use crate::host::User;
+use crate::host::{Host, User};
 use crate::protocol::{Answer, Check, CheckStatus, Request};
 
 /// Carries out a doctor: a message when nothing is red, an error that names all that is when something is.
@@ -191,6 +191,7 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
         where_it_answers(storage::STATE_DIR, &[path], clock, || storage::state_dir(path))
     });
     add(storage::SHARED_DIR, Red(DISK), there, shared_dir_check);
+    add("directories", Warning(DISK), there, |site, clock| directories(site, clock));
     add("private keys", Warning(DISK), local, |site, clock| {
         let (state, shared) = (&site.options.state_dir, &site.shared_dir(&NOBODY));
         if site.settings.submit.is_some() {
@@ -230,6 +231,25 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     }
     add("client config", Warning(""), local, |_, _| connection::client());
     jobs
+}
+
+/// Acquire refuses the same in the same words.
+fn directories(site: &Site, clock: Clock) -> Vec<Finding> {
+    const NAME: &str = "directories";
+    let user = match &site.place {
+        Place::Here => Ok(NOBODY),
+        Place::There(_) => site.place.user(clock),
+    };
+    let check = |host: &Host, user: &User| super::places::check(host, &site.settings, &site.options.state_dir, user);
+    match user.and_then(|user| site.place.with(clock, |host| check(host, &user))) {
+        Ok(Ok(())) => vec![Finding::ok(NAME, "state dir, shared dir and work root are in nobody's way")],
+        Ok(Err(failure)) if failure.kind == Kind::BadConfig => {
+            vec![Finding::of_failure(NAME, Category::Config, &failure)]
+        }
+        // Why they cannot be looked at is told by the checks of each.
+        Ok(Err(failure)) => vec![Finding::warning(NAME, failure.to_string(), DISK).unasked()],
+        Err(said) => vec![Finding::warning(NAME, said, "run doctor again").unasked()],
+    }
 }
 
 fn on_login_host(site: &Site, check: impl FnOnce(&Arc<place::There>) -> Vec<Finding>) -> Vec<Finding> {

@@ -17,13 +17,13 @@ use crate::allocation::{self, View};
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::config::connection::{Connection, Route};
-use crate::exchange::{Exchange, Look};
 use crate::failure::{self, Failure, Kind};
 use crate::files::{Dir, random_hex};
 use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, judge};
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::protocol::Lease;
+use crate::shared_dir::{Notice, Permit, SharedDir};
 use crate::slurm::job::{Hope, hope};
 use crate::slurm::shared::Shared;
 use crate::slurm::squeue;
@@ -64,7 +64,7 @@ pub struct Wait<'a> {
     probe_at: Option<Instant>,
     refusals: u32,
     /// What the shared dir showed last.
-    seen: Look,
+    seen: Notice,
     /// Whether the marker of a lease that was handed out is there.
     answered: bool,
     /// Whether the login host could not be asked the last time.
@@ -100,7 +100,7 @@ impl<'a> Wait<'a> {
             first_refusal: None,
             probe_at: None,
             refusals: 0,
-            seen: Look::Nothing,
+            seen: Notice::Nothing,
             answered: false,
             lost: false,
             begun: None,
@@ -116,7 +116,7 @@ impl<'a> Wait<'a> {
             let mut record = self.stored()?;
             let patience = self.look_patience(&record);
             let look = self.look(&record, patience).map_err(|error| self.without_permit(error))?;
-            let eager = record.endpoint.is_some() || look != Look::Nothing;
+            let eager = record.endpoint.is_some() || look != Notice::Nothing;
             let eager = eager && self.usable(&record, view.as_ref()).is_none();
             if self.due_in(eager).is_zero() {
                 view = Some(self.ask(&mut record, eager)?);
@@ -124,7 +124,7 @@ impl<'a> Wait<'a> {
             if let Some(node) = self.usable(&record, view.as_ref())
                 && let Some(view) = &view
             {
-                if let Look::Endpoint(found) = look
+                if let Notice::Endpoint(found) = look
                     && record.endpoint.is_none()
                 {
                     match self.pin(&record, &node, found) {
@@ -161,7 +161,7 @@ impl<'a> Wait<'a> {
 
     /// How long the login host may go on looking by itself: until it is time to ask Slurm, while nothing else is to do.
     fn look_patience(&self, record: &Record) -> Duration {
-        if record.submit.is_none() || record.endpoint.is_some() || self.seen != Look::Nothing {
+        if record.submit.is_none() || record.endpoint.is_some() || self.seen != Notice::Nothing {
             return Duration::ZERO;
         }
         let left = self.deadline.saturating_duration_since(Instant::now());
@@ -184,7 +184,7 @@ impl<'a> Wait<'a> {
     /// The record as it is now, with its permit where that costs nothing to see; a login host tells it by each look.
     fn record(&self) -> Result<Record> {
         let record = self.stored()?;
-        let lost = record.submit.is_none() && Exchange::of(&record).has_lost_permit();
+        let lost = record.submit.is_none() && SharedDir::of(&record).permit() == Permit::Lost;
         if lost { Err(self.being_released(&record).into()) } else { Ok(record) }
     }
 
@@ -241,30 +241,30 @@ impl<'a> Wait<'a> {
             .remedy("repeat the call when the release is through")
     }
 
-    fn look(&mut self, record: &Record, patience: Duration) -> Result<Look> {
-        let glance = Exchange::of(record).glance(patience);
-        if let Some(why) = glance.unasked {
+    fn look(&mut self, record: &Record, patience: Duration) -> Result<Notice> {
+        let snapshot = SharedDir::of(record).snapshot(patience);
+        if let Some(why) = snapshot.unasked {
             if !self.lost {
                 progress(&format!("{}: the login host cannot be asked, the wait goes on: {why}", record.shown()));
             }
             self.lost = true;
-            return Ok(Look::Nothing);
+            return Ok(Notice::Nothing);
         }
         self.lost = false;
-        if glance.lost_permit {
+        if snapshot.permit == Permit::Lost {
             return Err(self.being_released(record).into());
         }
-        self.answered = glance.answered;
-        if glance.begun {
+        self.answered = snapshot.answered;
+        if snapshot.begun {
             self.begun.get_or_insert_with(Instant::now);
         }
-        match glance.look {
-            _ if record.endpoint.is_some() => Ok(Look::Nothing),
+        match snapshot.notice {
+            _ if record.endpoint.is_some() => Ok(Notice::Nothing),
             Ok(look) => {
                 self.seen = look.clone();
                 Ok(look)
             }
-            Err(_) if self.bear_trouble() => Ok(Look::Nothing),
+            Err(_) if self.bear_trouble() => Ok(Notice::Nothing),
             Err(error) => {
                 let what = format!("{} {}: the shared dir cannot be read", self.doing, record.shown());
                 Err(Failure::new(Kind::Storage, what)

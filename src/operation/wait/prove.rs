@@ -10,11 +10,11 @@ use crate::clock::Now;
 use crate::config::EndpointHost;
 use crate::config::connection::{Connection, Route};
 use crate::endpoint;
-use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
 use crate::operation::answer::{self, Standing};
 use crate::protocol::{Lease, Ssh};
+use crate::shared_dir::SharedDir;
 use crate::ssh::{self, Probe};
 
 /// How long an endpoint that was published may refuse its first login, or its ready check be red, before the wait is
@@ -111,12 +111,13 @@ impl Wait<'_> {
         if record.phase != Phase::Answered {
             guard.must_be_ours(record)?;
         }
-        let exchange = Exchange::of(record);
+        let shared = SharedDir::of(record);
         // Who acquires is given the whole grace to log in. A resolve gives none anew: dashboards ask all day long.
-        let marked = (self.doing == "resolving" && self.answered) || exchange.mark("answered", now()).is_ok();
+        let marked = (self.doing == "resolving" && self.answered) || shared.mark("answered", now()).is_ok();
         // Of a lease that was answered before, sandboxed code may have removed the directory; its sshd works.
         if !marked && record.phase != Phase::Answered {
-            exchange.mark("answered", now())?;
+            let what = || format!("{} {}: its job cannot be told that it was handed out", self.doing, record.shown());
+            shared.mark("answered", now()).map_err(|error| error.failure(what()))?;
         }
         if record.phase != Phase::Answered {
             record.phase = Phase::Answered;

@@ -8,10 +8,10 @@ use time::macros::format_description;
 use super::{Wait, now, progress};
 use crate::allocation::{self, View};
 use crate::clock::Now;
-use crate::exchange::Exchange;
 use crate::failure::{Failure, Kind};
 use crate::lease::record::{Ended, Record};
 use crate::operation::answer;
+use crate::shared_dir::SharedDir;
 use crate::slurm::scontrol;
 
 impl Wait<'_> {
@@ -37,7 +37,7 @@ impl Wait<'_> {
 
     /// The job is over: why, as far as anybody knows.
     pub(super) fn ended(&self, record: &mut Record) -> Failure {
-        let exchange = Exchange::of(record);
+        let shared = SharedDir::of(record);
         let mut ended = record.ended.clone().unwrap_or(Ended {
             state: "GONE".into(),
             reason: String::new(),
@@ -61,7 +61,7 @@ impl Wait<'_> {
             let complete = ended.clone();
             self.write_down(record, |record| record.ended.replace(complete.clone()).as_ref() != Some(&complete)).ok();
         }
-        failure_of_end(self.doing, record, &ended, &exchange)
+        failure_of_end(self.doing, record, &ended, &shared)
     }
 
     pub(super) fn timed_out(&self, record: &Record, view: Option<&View>) -> Failure {
@@ -91,7 +91,7 @@ impl Wait<'_> {
 }
 
 /// An end in words, with the tail of the job's output last.
-pub fn failure_of_end(doing: &str, record: &Record, ended: &Ended, exchange: &Exchange) -> Failure {
+pub fn failure_of_end(doing: &str, record: &Record, ended: &Ended, shared: &SharedDir) -> Failure {
     let mut text = format!("{doing} {}: its job ended: {}", record.shown(), ended.state);
     if !ended.reason.is_empty() && ended.reason != "None" {
         text.push_str(&format!(" ({})", ended.reason));
@@ -99,11 +99,11 @@ pub fn failure_of_end(doing: &str, record: &Record, ended: &Ended, exchange: &Ex
     if let Some(exit) = &ended.exit {
         text.push_str(&format!(", exit {exit}"));
     }
-    if let Some(note) = exchange.ending() {
+    if let Some(note) = shared.ending() {
         text.push_str(&format!(", the runner says {}: {}", note.reason, note.detail));
     }
     let failure = Failure::new(Kind::JobEnded, text);
-    match record.job.as_ref().and_then(|job| exchange.output_tail(job)) {
+    match record.job.as_ref().and_then(|job| shared.output_tail(job)) {
         Some(tail) => failure.cause(tail),
         None if ended.exit.as_deref() == Some("0:53") => {
             failure.remedy("the node could not write the job's output: make sharedDir a directory that the nodes see and that has space")
