@@ -278,29 +278,29 @@ fn look(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> 
 /// # Errors
 /// When something could not be removed; the lease stays then.
 pub fn finish(store: &Store, guard: Guard<'_>, record: &Record) -> Result<()> {
-    if concerns_shared_dir(record)
-        && let Err(error) = SharedDir::of(record).remove()
-    {
-        let what = format!(
-            "releasing {}: its job has ended, but its files in {} could not be removed; it stays listed",
-            record.shown(),
-            record.shared_dir.display()
-        );
-        let remedy = match error {
-            shared_dir::Error::Away(_) => format!(
-                "repeat release when its file system is mounted; if it was removed for good, run `slurm-sandbox forget {} --because TEXT`",
-                record.lease_id()
-            ),
-            _ => "repeat release, or let list or cleanup finish it".to_owned(),
-        };
-        return Err(Failure::new(Kind::Releasing, what).remedy(remedy).cause(error.to_string()).into());
-    }
-    store.trash_lease(guard)
+    let error = match SharedDir::of(record).remove() {
+        Ok(_) => return store.trash_lease(guard),
+        // Nothing was ever submitted, so no job can look for a permit there.
+        Err(shared_dir::Error::Away(_)) if never_submitted(record) => return store.trash_lease(guard),
+        Err(error) => error,
+    };
+    let what = format!(
+        "releasing {}: its job has ended, but its files in {} could not be removed; it stays listed",
+        record.shown(),
+        record.shared_dir.display()
+    );
+    let remedy = match error {
+        shared_dir::Error::Away(_) => format!(
+            "repeat release when its file system is mounted; if it was removed for good, run `slurm-sandbox forget {} --because TEXT`",
+            record.lease_id()
+        ),
+        _ => "repeat release, or let list or cleanup finish it".to_owned(),
+    };
+    Err(Failure::new(Kind::Releasing, what).remedy(remedy).cause(error.to_string()).into())
 }
 
-/// Whether anything was ever made for a lease in its shared dir.
-fn concerns_shared_dir(record: &Record) -> bool {
-    record.attempt.sent.is_some() || record.job.is_some() || !record.given_up.is_empty()
+fn never_submitted(record: &Record) -> bool {
+    record.attempt.sent.is_none() && record.job.is_none() && record.given_up.is_empty()
 }
 
 #[cfg(test)]
