@@ -92,6 +92,18 @@ impl Glance {
     }
 }
 
+/// How long a lease may live, as its job is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    Unlimited,
+    /// The seconds that are left, which the job counts by its own clock, and the end by the clock of this machine, for
+    /// runners of older versions.
+    Ends {
+        left: u64,
+        at: i64,
+    },
+}
+
 /// The runner's note about its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
@@ -211,11 +223,12 @@ impl Exchange {
     }
 
     /// Tells the runner when to end and after how much idleness; `None` leaves its own setting.
-    pub fn set_deadline(&self, ttl: Option<i64>, idle: Option<u64>, state: &str) -> Result<()> {
-        let mut text = String::new();
-        if let Some(ttl) = ttl {
-            text.push_str(&format!("ttl={ttl}\n"));
-        }
+    pub fn set_deadline(&self, ttl: Option<Lifetime>, idle: Option<u64>, state: &str) -> Result<()> {
+        let mut text = match ttl {
+            Some(Lifetime::Ends { left, at }) => format!("ttl={at}\nttl_left={left}\n"),
+            Some(Lifetime::Unlimited) => "ttl=0\nttl_left=never\n".to_owned(),
+            None => String::new(),
+        };
         if let Some(idle) = idle {
             text.push_str(&format!("idle={idle}\n"));
         }
@@ -307,11 +320,14 @@ mod tests {
         assert_eq!(look(&exchange), Look::Endpoint(Ok(b"{}".to_vec())));
         exchange.mark("answered", 5).unwrap();
         assert!(exchange.glance(Duration::ZERO).answered && !exchange.attempt_path().join("kept").exists());
-        exchange.set_deadline(Some(9), Some(0), "running").unwrap();
-        assert_eq!(
-            std::fs::read_to_string(exchange.attempt_path().join("deadline")).unwrap(),
-            "ttl=9\nidle=0\nstate=running\n"
-        );
+        for (ttl, text) in [
+            (Some(Lifetime::Ends { left: 5, at: 9 }), "ttl=9\nttl_left=5\nidle=0\nstate=running\n"),
+            (Some(Lifetime::Unlimited), "ttl=0\nttl_left=never\nidle=0\nstate=running\n"),
+            (None, "idle=0\nstate=running\n"),
+        ] {
+            exchange.set_deadline(ttl, Some(0), "running").unwrap();
+            assert_eq!(std::fs::read_to_string(exchange.attempt_path().join("deadline")).unwrap(), text);
+        }
         let begun = || exchange.glance(Duration::ZERO).begun;
         assert!(!begun());
         std::fs::write(exchange.attempt_path().join("slurm-7.out"), "").unwrap();
