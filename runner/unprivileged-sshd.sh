@@ -525,10 +525,10 @@ choose_port() {
   one_port=$((low == high))
 }
 
-# Connections that have not logged in yet cost a process each, and another user of the cluster can hold many. A client
-# without root gets some 250 to 1000 of them; one address has less than all, so that it alone can lock nobody out. It is
-# not much less, because the owner may come from the same login host. Each is ended after login_grace seconds.
-all_startups=600 source_startups=400 login_grace=20
+# A connection that has not logged in yet costs a process, and another user of the cluster can hold many. One address
+# has less than all of them, so that it alone can lock nobody out; not much less, because the owner may come from the
+# same login host. sshd's -r keeps such a process at 0.12 MiB, where it takes 1.25 if it executes itself anew.
+all_startups=600 source_startups=500 login_grace=20
 
 # Options that an older sshd may not know; what is refused is left out. HOME leads the login shell, which sshd always
 # starts, away from the user's start-up files, SHLVL keeps bash from them: what they print would end up in a transfer.
@@ -588,7 +588,7 @@ start_sshd() {
     choose_port
     write_sshd_config
     rm -f -- "$sshd_log"
-    "$sshd" -D -f "$private/sshd_config" -p "$port" -E "$sshd_log" </dev/null >/dev/null 2>&1 {events}<&- {quiet}>&- &
+    "$sshd" -D -r -f "$private/sshd_config" -p "$port" -E "$sshd_log" </dev/null >/dev/null 2>&1 {events}<&- {quiet}>&- &
     sshd_pid=$! sshd_state=
     step sshd 20 await_sshd
     [[ $sshd_state != ready ]] || return 0
@@ -666,6 +666,7 @@ await_sshd() {
 read_sshd_log() {
   sshd_said=
   { IFS= read -r -d '' -n 4096 sshd_said <"$sshd_log"; } 2>/dev/null
+  [[ $sshd_said != '-r option is deprecated'* ]] || sshd_said=${sshd_said#*$'\n'}
 }
 
 answers_as_ssh() {
