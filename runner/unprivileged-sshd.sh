@@ -290,7 +290,7 @@ has_mount() {
 discard() {
   local aside=${1%/*}/.slurm-sandbox-gone.${1##*.}
   mv -fT -- "$1" "$aside" 2>/dev/null || aside=$1
-  remove_tree 60 "$aside"
+  remove_tree 10 "$aside"
 }
 
 # make_private_dir: node-local if possible. Its path goes into sshd_config and through any login shell, so only a
@@ -302,7 +302,7 @@ make_private_dir() {
     for dir in "$place"/slurm-sandbox.????????; do
       if [[ -d $dir && ! -L $dir && -O $dir ]] && read_mark "$dir/owner" && has_ended; then discard "$dir"; fi
     done
-    for dir in "$place"/.slurm-sandbox-gone.????????; do remove_tree 60 "$dir"; done
+    for dir in "$place"/.slurm-sandbox-gone.????????; do remove_tree 10 "$dir"; done
     made=$(mktemp -d -- "$place/slurm-sandbox.XXXXXXXX" 2>/dev/null) || continue
     if { printf '%s\n' "$own_mark" >"$made/owner" && mkdir -- "$made/home" "$made/sessions"; } 2>/dev/null; then
       tell private "$made"
@@ -324,15 +324,13 @@ make_work_dir() {
   fail no-work-dir "cannot make $work on this node: choose a workRoot that is writable there"
 }
 
-# move_work_dir LEASE: moves a lease's work directory aside, if it is of the runner that left mark, also once it is
-# moved: the lease may just have got another job, on another node.
+# move_work_dir LEASE NONCE: moves the work directory of that attempt aside. If the mark beside it names another one now,
+# the lease has just got another job, on another node, and gets it back.
 move_work_dir() {
-  local expected=$mark from=$root/$1 file=$root/.$1.owner to
-  to=$root/.$1.${mark:6:16}
-  [[ -d $from && ! -L $from && -O $from ]] || return
-  mv -fT -- "$from" "$to" 2>/dev/null || return
-  read_mark "$file"
-  [[ $mark == "$expected" ]] || mv -nT -- "$to" "$from" 2>/dev/null
+  local from=$root/$1 to=$root/.$1.$2
+  [[ -d $from && ! -L $from && -O $from ]] || return 0
+  mv -fT -- "$from" "$to" 2>/dev/null || return 0
+  ! read_mark "$root/.$1.owner" || [[ $mark == "nonce=$2 "* ]] || mv -nT -- "$to" "$from" 2>/dev/null
 }
 
 # sweep_work_root: what runners that were killed left there.
@@ -341,7 +339,7 @@ sweep_work_root() {
   for path in "$root"/.cbx_*.owner; do
     name=${path##*/.} name=${name%.owner}
     if [[ ! $name =~ ^cbx_[0-9a-f]{12}$ ]] || ! read_mark "$path" || ! has_ended; then continue; fi
-    move_work_dir "$name"
+    move_work_dir "$name" "${mark:6:16}"
     read_mark "$path" && has_ended && [[ ! -d $root/$name ]] && rm -f -- "$path"
   done
   for path in "$root"/.cbx_*.*; do
@@ -970,7 +968,7 @@ trim_log() {
 # would run on, where nobody finds them. Slurm kills what is left after KillWait, so nothing here takes long.
 finish() {
   local LC_ALL=C IFS=$' \t\n'
-  local reason=$1 detail=${2//[^[:print:]]/ } status=${3:-0} mine_is=''
+  local reason=$1 detail=${2//[^[:print:]]/ } status=${3:-0} work_is_ours=''
   trap '' TERM INT HUP USR1
   trap - EXIT
   say "ending: $reason: $detail"
@@ -978,12 +976,15 @@ finish() {
   [[ ! $quiet ]] || stop_processes
   [[ ! $private ]] || discard "$private"
   [[ $phase != serving && $reason != requeued ]] || rm -f -- "$CBX_STATE_DIR/endpoint.json" "$CBX_STATE_DIR/session"
-  if [[ $work_made ]] && read_mark "$owner" && [[ $mark == "$own_mark" ]]; then mine_is=yes; fi
-  [[ ! $mine_is ]] || move_work_dir "$CBX_LEASE_ID"
+  # Another attempt of the lease may have it by now.
+  if [[ $work_made ]] && { ! read_mark "$owner" || [[ $mark == "$own_mark" ]]; }; then
+    work_is_ours=yes
+    move_work_dir "$CBX_LEASE_ID" "$CBX_NONCE"
+  fi
   read_clocks
   members nonce "$CBX_NONCE" jobId "${SLURM_JOB_ID:-}" reason "$reason" detail "${detail:0:500}" at "$epoch"
   [[ $reason == requeued && -e $CBX_STATE_DIR/ending.json ]] || publish "$CBX_STATE_DIR/ending.json" "{\"format\":1,$REPLY}"
-  if [[ $mine_is ]]; then
+  if [[ $work_is_ours ]]; then
     remove_tree 600 "$work"
     remove_tree 600 "$root/.$CBX_LEASE_ID.$CBX_NONCE"
     rm -f -- "$owner"
