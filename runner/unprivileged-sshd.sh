@@ -23,7 +23,7 @@
 #   CBX_SSHD CBX_SSH_PORT       optional: path of sshd; a port, or a range such as 20000-20999
 #   CBX_LISTEN                  no: nothing listens; srun starts a session's own sshd in a step of the job, by $CBX_STATE_DIR/session
 #   CBX_BIND_ADDRESS            optional: listen here; else on the address that the node's name has, else on all
-#   CBX_TAKEN_GRACE_SECONDS     300    end if no session begins within it
+#   CBX_TAKEN_GRACE_SECONDS     300    end if no session begins within it of the start; the preamble is part of the start
 #   CBX_IDLE_TIMEOUT_SECONDS    1800   end after this long without a command or a busy process     (0: never)
 #   CBX_TTL_SECONDS             0      end this long after the start                               (0: wall time only)
 #   CBX_PREAMBLE                bash lines sourced first, such as `module load cuda`; sessions get their environment
@@ -33,7 +33,11 @@
 #
 # Files in CBX_STATE_DIR. Code in the sandbox can write there too, so they are compared or parsed, never sourced.
 #   written   endpoint.json  session  taken  warning  ending.json  sshd.log  preamble.log
-#   read      answered (handed out)  kept (left queued on purpose)  deadline (lines ttl=EPOCH idle=SECONDS state=WORD)
+#   read      answered (handed out)  kept (left queued on purpose)
+#             deadline (lines ttl_left=SECONDS|never idle=SECONDS state=WORD; ttl=EPOCH from older adapters)
+#
+# Beside the work directory, in CBX_WORK_ROOT: .LEASE.owner says whose it is, .LEASE.NONCE is what is to be removed. What
+# a killed runner left is removed by the user's next one on the node, once it is certain that its job is over.
 #
 # Without cgroup tracking (ProctrackType), a process that leaves the job's process tree and also drops its environment
 # can outlive the job; nothing here can find it.
@@ -46,6 +50,7 @@ trap 'asked_to_end=yes' TERM INT HUP
 trap 'told_of_wall_time=yes' USR1
 
 # ---------------------------------------------------------------- small helpers
+# The end runs inside a trap, and there a `return` without a number gives the status from before the trap.
 
 say() { printf 'slurm-sandbox: %s\n' "$*"; }
 
@@ -72,6 +77,16 @@ members() {
   done
 }
 
+# make_path_absolute: a directory that sessions can write in is nowhere to look for commands.
+make_path_absolute() {
+  local IFS=: entry kept=
+  set -f
+  for entry in $PATH; do [[ $entry != /* ]] || kept+=:$entry; done
+  set +f
+  PATH=${kept:1}
+  : "${PATH:=/usr/bin:/bin}"
+}
+
 # publish FILE TEXT: the file appears whole or not at all. The temporary one must be new and the last step is a rename,
 # so that nothing which lies there is followed or waited for.
 publish() {
@@ -86,62 +101,250 @@ read_clocks() {
   printf -v epoch '%(%s)T' -1
 }
 
-# pause SECONDS: without a process for it, by waiting at a pipe into which nobody writes.
-# No IFS= here: a trap runs inside the read, and would inherit it.
-pause() { read -r -t "$1" -n 16 _ <&"$silence"; }
+# start_ticker SECONDS: a child without children of its own writes a line into a pipe, again and again, and this script
+# waits for nothing but that pipe: in bash 5.1 a read with a timeout may never return when a child ends during it. The
+# ticker ends with the pipe's reader.
+start_ticker() {
+  local old=$events
+  interval=$1
+  [[ ! $ticker ]] || kill -KILL "$ticker" 2>/dev/null
+  exec {events}< <(
+    trap '' TERM INT HUP USR1
+    [[ ! $old ]] || exec {old}<&-
+    printf 'ticker %s\n' "$BASHPID"
+    while :; do
+      read -r -t "$interval" -n 16 _ <&"$quiet"
+      printf 'tick\n' || exit
+    done 2>/dev/null
+  )
+  [[ ! $old ]] || exec {old}<&-
+  ticker=
+}
+
+# await_event: leaves in event what came. No IFS= here: a trap runs inside the read, and would inherit it.
+await_event() {
+  event=
+  if ! read -r -n 6000 event <&"$events"; then
+    sleep 1    # the ticker is gone
+    start_ticker "$interval"
+  fi
+  [[ $event != 'ticker '* ]] || ticker=${event#ticker }
+}
+
+# step STAGE SECONDS FUNCTION...: runs the function in a child, because a file system, a name service, a tool or a
+# preamble may never answer; this script goes on watching. By the pipe the child says `set NAME VALUE`, what `finish`
+# was told, and that it has ended. With SECONDS above 0 it may take no longer.
+step() {
+  local pid told
+  stage=$1 stage_ends=$(($2 ? uptime + $2 : 0))
+  shift 2
+  # shellcheck disable=SC2030,SC2317 # What the functions below call.
+  (
+    exec {told}>"/proc/$$/fd/$events" {events}<&-
+    finish() {
+      local LC_ALL=C detail=${2//[^[:print:]]/ }
+      printf 'finish %s %s %s\n' "$1" "${3:-0}" "${detail:0:1000}" >&"$told"
+      exit 1
+    }
+    tell() { printf 'set %s %s\n' "$1" "$2" >&"$told"; }
+    "$@"
+    printf 'ended %s\n' "$BASHPID" >&"$told"
+  ) </dev/null &
+  pid=$!
+  watch "$pid"
+  stage=other stage_ends=0
+}
+
+# heed PID: what a step says. Fails when the step has ended.
+heed() {
+  local word=${event%% *} name value=${event#* }
+  name=${value%% *} value=${value#* }
+  case $word in
+    finish) finish "$name" "${value#* }" "${value%% *}" ;;
+    set)
+      case $name in
+        address) addresses+=("$value") ;;
+        private | work_made | sshd | sftp_server | sshd_state) printf -v "$name" %s "$value" ;;
+      esac
+      ;;
+    ended) [[ $name != "$1" ]] || { wait "$1"; return 1; } ;;
+    tick)
+      if kill -0 "$1" 2>/dev/null; then step_died=
+      elif [[ ! $step_died ]]; then step_died=yes    # scancel's TERM reaches it too; then that is the reason
+      else fail runner-failed "a step of the start ($stage) was killed"
+      fi
+      ;;
+  esac
+}
 
 # ---------------------------------------------------------------- the permit
 
-# look_for_permit: leaves in permit: ours, other, gone (the directory is readable and does not have it), or unknown.
+# look_for_permit: leaves in permit: held, lost, or unknown (it cannot be read or listed). It is written whole, by a
+# rename, so that nothing but the nonce and one line end is held.
 look_for_permit() {
-  local text='' names
+  local text='' names fd more=yes dir=${CBX_PERMIT_FILE%/*}
   permit=unknown
-  if [[ -f $CBX_PERMIT_FILE ]]; then
-    { IFS= read -r -d '' -n 32 text <"$CBX_PERMIT_FILE"; } 2>/dev/null
-    if [[ $text == "$CBX_NONCE"$'\n' ]]; then permit=ours
-    elif [[ $text || ! -s $CBX_PERMIT_FILE ]]; then permit=other
+  if [[ ! -d $dir || -L $dir ]]; then return
+  elif [[ -L $CBX_PERMIT_FILE ]]; then permit=lost
+  elif [[ -f $CBX_PERMIT_FILE ]]; then
+    { exec {fd}<"$CBX_PERMIT_FILE"; } 2>/dev/null || return
+    # read fails at the end of the file: a NUL, or another byte after the line end, and it does not.
+    IFS= read -r -d '' -n 18 text <&"$fd" || more=
+    exec {fd}<&-
+    if [[ ! $more && $text == "$CBX_NONCE"$'\n' ]]; then permit=held
+    elif [[ $more || $text || ! -s $CBX_PERMIT_FILE ]]; then permit=lost
     fi
-  elif [[ -e $CBX_PERMIT_FILE ]]; then permit=other
-  elif names=$(ls -A -- "${CBX_PERMIT_FILE%/*}" 2>/dev/null); then
+  elif [[ -e $CBX_PERMIT_FILE ]]; then permit=lost
+  elif names=$(ls -A -- "$dir" 2>/dev/null); then
     # A listing asks the file server; a name that was missing a moment ago may only be missing from a cache.
-    [[ $'\n'$names$'\n' == *$'\n'"${CBX_PERMIT_FILE##*/}"$'\n'* ]] || permit=gone
+    [[ $'\n'$names$'\n' == *$'\n'"${CBX_PERMIT_FILE##*/}"$'\n'* ]] || permit=lost
   fi
 }
 
 require_permit() {
   look_for_permit
-  if [[ $permit != ours ]]; then
+  if [[ $permit != held ]]; then
     sleep 1
     look_for_permit
   fi
-  case $permit in
-    ours) ;;
-    other) finish permit-missing "the permit names another attempt" ;;
-    *) finish permit-missing "no permit at $CBX_PERMIT_FILE" ;;
-  esac
+  [[ $permit == held ]] || finish permit-missing "no permit for this attempt at $CBX_PERMIT_FILE ($permit)"
+}
+
+# require_one_job: a task of an array, a component of a heterogeneous job or one of srun's tasks has siblings, which
+# would find the same permit.
+require_one_job() {
+  local name
+  for name in "${!SLURM_ARRAY_@}" "${!SLURM_HET_@}" "${!SLURM_PACK_@}"; do
+    [[ ! ${!name} ]] || finish not-one-job "this is one of several: $name=${!name}; a lease is one batch job, without an array or components" 1
+  done
+  [[ ${SLURM_PROCID:-0} == 0 ]] || finish not-one-job "this is task $SLURM_PROCID of several: the runner is a batch script, not for srun" 1
 }
 
 # ---------------------------------------------------------------- places
 
+# read_mark FILE: leaves in mark what a runner of this user wrote about itself, and nothing else.
+read_mark() {
+  mark=
+  [[ -f $1 && ! -L $1 && -O $1 ]] || return 1
+  { IFS= read -r -n 1000 mark <"$1"; } 2>/dev/null
+  [[ $mark == nonce=* ]]
+}
+
+# make_mark: leaves in own_mark who this is: job, node, and the process by its start, which outlives no reboot.
+make_mark() {
+  local line field
+  { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
+  pidns=$(readlink /proc/self/ns/pid 2>/dev/null)
+  read -r line <"/proc/$$/stat"
+  # shellcheck disable=SC2206 # As in survey.
+  field=(${line##*)})
+  own_mark="nonce=$CBX_NONCE job=${SLURM_JOB_ID:-} cluster=${SLURM_CLUSTER_NAME:-} node=$node boot=${boot:-} pidns=${pidns:-} pid=$$ start=${field[19]}"
+}
+
+# has_ended: whether the runner that left mark is certainly over: on this boot of this machine its process is gone, or
+# it was of an earlier boot of this node.
+has_ended() {
+  local line='' field place="cluster=${SLURM_CLUSTER_NAME:-} node=$node"
+  [[ $mark =~ ^nonce=[0-9a-f]{16}\ job=[0-9]*\ (cluster=[^\ ]*\ node=[^\ ]+)\ boot=([0-9a-f-]{36})\ pidns=([^\ ]+)\ pid=([1-9][0-9]{0,9})\ start=([0-9]+)$ && ${boot:-} ]] || return 1
+  set -- "${BASH_REMATCH[@]:1}"
+  if [[ $2 != "$boot" && $1 == "$place" ]]; then return 0; fi
+  [[ $2 == "$boot" && $3 == "${pidns:-}" ]] || return 1
+  { IFS= read -r -d '' line <"/proc/$4/stat"; } 2>/dev/null
+  # shellcheck disable=SC2206 # As in survey.
+  field=(${line##*)})
+  [[ ${field[0]:-Z} == Z || ${field[19]} != "$5" ]]
+}
+
+# remove_tree SECONDS PATH: never across a mount, a bind mount of the same file system included, and never through a
+# link. rm needs no stack for depth. Some tools write-protect their caches, so that a second try may be needed.
+remove_tree() {
+  local round
+  for round in 1 2; do
+    [[ -d $2 && ! -L $2 && -O $2 ]] || return
+    if has_mount "$2"; then
+      say "left behind: $2: $mounted is mounted there"
+      return
+    fi
+    ((round == 1)) || chmod -R u+rwx -- "$2" 2>/dev/null
+    timeout -s KILL "$1" rm -rf --one-file-system -- "$2" 2>/dev/null
+  done
+  [[ ! -d $2 ]] || say "left behind: $2"
+}
+
+# has_mount PATH: leaves in mounted what is mounted there or below. Who cannot tell says yes.
+has_mount() {
+  local real place
+  mounted=something
+  [[ -r /proc/self/mountinfo ]] || return 0
+  real=$(cd -P -- "$1" 2>/dev/null && pwd -P) || { [[ ! -x $1 ]] || return 0; real=$(cd -P -- "${1%/*}" && pwd -P)/${1##*/}; }
+  while read -r _ _ _ _ place _; do
+    printf -v place %b "${place//\\/\\0}"    # a blank is \040 there
+    mounted=$place
+    [[ $place/ != "$real"/* ]] || return 0
+  done </proc/self/mountinfo
+  mounted=
+  return 1
+} 2>/dev/null
+
+# discard PRIVATE_DIR: under another name first, so that one which is removed in part is known as such.
+discard() {
+  local aside=${1%/*}/.slurm-sandbox-gone.${1##*.}
+  mv -fT -- "$1" "$aside" 2>/dev/null || aside=$1
+  remove_tree 10 "$aside"
+}
+
 # make_private_dir: node-local if possible. Its path goes into sshd_config and through any login shell, so only a
-# path that needs no quoting will do.
+# path that needs no quoting will do. What runners that were killed left in such a place goes first.
 make_private_dir() {
-  local place
+  local place dir made
   for place in "${TMPDIR:-}" /tmp "${XDG_RUNTIME_DIR:-}" "$CBX_STATE_DIR"; do
     [[ $place =~ ^/[A-Za-z0-9/._+,@:=-]*$ ]] || continue
-    private=$(mktemp -d -- "$place/slurm-sandbox.XXXXXXXX" 2>/dev/null) || continue
-    { mkdir -- "$private/home" "$private/sessions" && mkfifo -- "$private/silence" && exec {silence}<>"$private/silence"; } 2>/dev/null && return
-    rm -rf -- "$private"
-    private=
+    for dir in "$place"/slurm-sandbox.????????; do
+      if [[ -d $dir && ! -L $dir && -O $dir ]] && read_mark "$dir/owner" && has_ended; then discard "$dir"; fi
+    done
+    for dir in "$place"/.slurm-sandbox-gone.????????; do remove_tree 10 "$dir"; done
+    made=$(mktemp -d -- "$place/slurm-sandbox.XXXXXXXX" 2>/dev/null) || continue
+    if { printf '%s\n' "$own_mark" >"$made/owner" && mkdir -- "$made/home" "$made/sessions"; } 2>/dev/null; then
+      tell private "$made"
+      return
+    fi
+    rm -rf -- "$made"
   done
   fail no-private-dir "none of TMPDIR, /tmp, XDG_RUNTIME_DIR and the lease's directory can be written on $node: free some space there"
 }
 
+# make_work_dir: with a mark beside it, from which whoever finds it later knows whose it was.
 make_work_dir() {
   mkdir -p -- "$CBX_WORK_ROOT" 2>/dev/null
-  mkdir -- "$work" 2>/dev/null || [[ -d $work && ! -L $work && -O $work ]] \
-    || fail no-work-dir "cannot make $work on this node: choose a workRoot that is writable there"
-  work_made=yes
+  if publish "$owner" "$own_mark"; then
+    tell work_made yes
+    mkdir -- "$work" 2>/dev/null
+    [[ ! -d $work || -L $work || ! -O $work ]] || return 0
+  fi
+  fail no-work-dir "cannot make $work on this node: choose a workRoot that is writable there"
+}
+
+# move_work_dir LEASE NONCE: moves the work directory of that attempt aside. If the mark beside it names another one now,
+# the lease has just got another job, on another node, and gets it back.
+move_work_dir() {
+  local from=$root/$1 to=$root/.$1.$2
+  [[ -d $from && ! -L $from && -O $from ]] || return 0
+  mv -fT -- "$from" "$to" 2>/dev/null || return 0
+  ! read_mark "$root/.$1.owner" || [[ $mark == "nonce=$2 "* ]] || mv -nT -- "$to" "$from" 2>/dev/null
+}
+
+# sweep_work_root: what runners that were killed left there.
+sweep_work_root() {
+  local path name
+  for path in "$root"/.cbx_*.owner; do
+    name=${path##*/.} name=${name%.owner}
+    if [[ ! $name =~ ^cbx_[0-9a-f]{12}$ ]] || ! read_mark "$path" || ! has_ended; then continue; fi
+    move_work_dir "$name" "${mark:6:16}"
+    read_mark "$path" && has_ended && [[ ! -d $root/$name ]] && rm -f -- "$path"
+  done
+  for path in "$root"/.cbx_*.*; do
+    [[ ! ${path##*/} =~ ^\.cbx_[0-9a-f]{12}\.[0-9a-f]{16}$ ]] || remove_tree 60 "$path"
+  done
 }
 
 # copy_public_key: to the private directory, and only plain keys: a line with options could run commands of its own.
@@ -161,10 +364,10 @@ copy_public_key() {
 # there is then, as bash can read it back: quotes, newlines, exported functions, umask and limits survive. Left out is
 # what belongs to this process alone, and BASH_ENV, which could print into sessions.
 prepare() {
-  local log=$CBX_STATE_DIR/preamble.log pid status
+  local log=$CBX_STATE_DIR/preamble.log status
   [[ ${CBX_PREAMBLE:-} ]] || log=$private/prepare.log
   printf '%s\n' "${CBX_PREAMBLE:-:}" >"$private/preamble"
-  printf '_cbx=%q\n' "$private" >"$private/prepare"
+  { printf '_cbx=%q\n' "$private" && declare -f make_path_absolute; } >"$private/prepare"
   cat >>"$private/prepare" <<'PREPARE'
 . "$_cbx/preamble"
 _cbx_status=$?
@@ -182,6 +385,7 @@ set +efnuvx
 } >"$_cbx/settings"
 type -P sshd >"$_cbx/sshd_on_path"
 {
+  make_path_absolute
   for _cbx_name in module ml _module_raw; do
     declare -F "$_cbx_name" >/dev/null && export -f "${_cbx_name?}"
   done
@@ -199,11 +403,23 @@ type -P sshd >"$_cbx/sshd_on_path"
 } >"$_cbx/environment" 2>/dev/null
 : >"$_cbx/prepared"
 PREPARE
-  (umask "$session_umask" && exec "$BASH" "$private/prepare") >"$log" 2>&1 {silence}>&- &
-  pid=$!
-  while wait "$pid"; status=$?; kill -0 "$pid" 2>/dev/null; do :; done    # a signal ends a wait, not the preamble
+  # shellcheck disable=SC2031 # Of the step that this runs in.
+  (umask "$session_umask" && exec "$BASH" "$private/prepare") >"$log" 2>&1 {told}>&- {quiet}>&-
+  status=$?
   [[ -e $private/prepared ]] || fail preamble-failed "the preamble failed, or called exit, with status $status: $(tail -c 300 -- "$log" 2>/dev/null)"
   [[ ! -e $private/no_launcher ]] || fail launcher-missing "the launcher's command is not on $node: $(<"$private/no_launcher")"
+}
+
+# try_launcher: once, as a session would, before anybody is told of this job. It may have an image to fetch.
+try_launcher() {
+  local status log=$private/launcher.log
+  # shellcheck disable=SC2031 # Of the step that this runs in.
+  (
+    cd -- "$HOME" 2>/dev/null || cd /
+    exec env -i HOME="$HOME" USER="$user" LOGNAME="$user" SHELL="$BASH" PATH="$PATH" SSH_ORIGINAL_COMMAND=true "$BASH" "$private/session"
+  ) >"$log" 2>&1 {told}>&- {quiet}>&-
+  status=$?
+  ((status == 0)) || fail launcher-failed "the launcher does not start bash, status $status: $(tail -c 300 -- "$log" 2>/dev/null)"
 }
 
 # write_session_wrapper: sshd runs it for every session. It says that a session began, restores the environment, and
@@ -249,9 +465,24 @@ find_sshd() {
     [[ ! ${CBX_SSHD:-} ]] || break
   done
   [[ $sshd ]] || fail sshd-not-found "no sshd at ${CBX_SSHD:-the usual places or on PATH}: install openssh-server on ${node}, or set CBX_SSHD"
+  tell sshd "$sshd"
   for path in /usr/lib/openssh /usr/libexec/openssh /usr/libexec /usr/lib/ssh /usr/lib64/ssh /usr/local/libexec "${sshd%/*/*}/libexec"; do
-    [[ -x $path/sftp-server ]] && sftp_server=$path/sftp-server && break
+    [[ -x $path/sftp-server ]] && tell sftp_server "$path/sftp-server" && break
   done
+}
+
+# require_login: what sshd would refuse or end a login for, told before anybody tries. Only what is certain: sshd asks
+# the same C library, and obeys /etc/nologin itself, for all but root.
+require_login() {
+  local entry password shell
+  [[ $UID == 0 || ! -e /etc/nologin ]] || fail logins-closed "/etc/nologin is there on $node: $(head -c 200 /etc/nologin 2>/dev/null)"
+  entry=$(timeout 5 getent passwd "$user" 2>/dev/null) && [[ $entry == "$user":*:*:*:*:*:* && $entry != *$'\n'* ]] || return 0
+  password=${entry#*:} password=${password%%:*} shell=${entry##*:} shell=${shell:-/bin/sh}
+  [[ $UID == 0 || $password != '!'* ]] || fail logins-closed "the account $user is locked on $node: its password field in passwd begins with !"
+  [[ -f $shell && -x $shell ]] || fail no-login-shell "the login shell of $user, $shell, is not on $node: install it there, or change the shell"
+  case ${shell##*/} in
+    nologin | false) fail no-login-shell "the login shell of $user on $node is $shell, which ends every login" ;;
+  esac
 }
 
 make_host_key() {
@@ -261,24 +492,23 @@ make_host_key() {
     ssh-keygen -q -N '' -C '' -t $kind -f "$private/host_key" </dev/null >"$private/keygen.log" 2>&1 && break
     rm -f -- "$private"/host_key*
   done
-  read -r -a host_key 2>/dev/null <"$private/host_key.pub" \
+  [[ -s $private/host_key.pub ]] \
     || fail sshd-failed "ssh-keygen makes no host key: $(tail -n 1 "$private/keygen.log" 2>/dev/null)"
 }
 
 # choose_addresses: the client connects to the node's name, so what that name means here is where to listen, unless
 # it means only loopback. getent belongs to the C library; without it, or without an answer, all addresses.
 choose_addresses() {
-  local address _
-  addresses=()
+  local address seen=' '
   if [[ ${CBX_BIND_ADDRESS:-} ]]; then
     [[ $CBX_BIND_ADDRESS =~ ^[A-Za-z0-9.:_%-]+$ ]] || fail sshd-failed "CBX_BIND_ADDRESS is not an address: $CBX_BIND_ADDRESS"
-    addresses=("$CBX_BIND_ADDRESS")
+    tell address "$CBX_BIND_ADDRESS"
     return
   fi
   while read -r address _; do
-    [[ $address == 127.* || $address == ::1 || $address == fe80:* || " ${addresses[*]} " == *" $address "* ]] || addresses+=("$address")
+    [[ $address == 127.* || $address == ::1 || $address == fe80:* || $seen == *" $address "* ]] || tell address "$address"
+    seen+="$address "
   done < <(timeout 5 getent ahosts "$node" 2>/dev/null)
-  ((${#addresses[@]})) || addresses=(0.0.0.0 ::)
 }
 
 # choose_port: the site's, or one below those that the kernel gives to outgoing connections.
@@ -293,12 +523,18 @@ choose_port() {
   one_port=$((low == high))
 }
 
+# A connection that has not logged in yet costs a process, and another user of the cluster can hold many. One address
+# has less than all of them, so that it alone can lock nobody out; not much less, because the owner may come from the
+# same login host. sshd's -r keeps such a process at 0.12 MiB, where it takes 1.25 if it executes itself anew.
+all_startups=600 source_startups=500 login_grace=20
+
 # Options that an older sshd may not know; what is refused is left out. HOME leads the login shell, which sshd always
 # starts, away from the user's start-up files, SHLVL keeps bash from them: what they print would end up in a transfer.
 newer_options=(
   'PerSourcePenalties no'
   'PermitListen none'
   'PermitUserRC no'
+  "PerSourceMaxStartups $source_startups"
   'SetEnv SHLVL=1 HOME=%home ZDOTDIR=%home'
 )
 
@@ -325,9 +561,9 @@ GatewayPorts no
 AllowStreamLocalForwarding no
 AllowTcpForwarding local
 PermitOpen localhost:* 127.0.0.1:* [::1]:*
-MaxStartups 200
+MaxStartups $all_startups
 MaxSessions 500
-LoginGraceTime 30
+LoginGraceTime $login_grace
 ClientAliveInterval 30
 ClientAliveCountMax 4
 UseDNS no
@@ -344,14 +580,18 @@ CONFIG
 # start_sshd: sshd cannot say which port is free, so it is started on one and asked.
 start_sshd() {
   local tries
-  choose_addresses
+  step addresses 20 choose_addresses
+  ((${#addresses[@]})) || addresses=(0.0.0.0 ::)
   for ((tries = 0; tries < 40; tries++)); do
     choose_port
     write_sshd_config
     rm -f -- "$sshd_log"
-    "$sshd" -D -f "$private/sshd_config" -p "$port" -E "$sshd_log" </dev/null >/dev/null 2>&1 {silence}>&- &
-    sshd_pid=$!
-    await_sshd && return
+    "$sshd" -D -r -f "$private/sshd_config" -p "$port" -E "$sshd_log" </dev/null >/dev/null 2>&1 {events}<&- {quiet}>&- &
+    sshd_pid=$! sshd_state=
+    step sshd 20 await_sshd
+    [[ $sshd_state != ready ]] || return 0
+    kill -KILL "$sshd_pid" 2>/dev/null
+    read_sshd_log
     case $sshd_said in
       *'already in use'*) ((one_port == 0)) || break ;;
       *'assign requested address'*)
@@ -374,14 +614,13 @@ leave_out_what_is_refused() {
   for option in "${newer_options[@]}"; do
     [[ $sshd_said == *"Bad configuration option: ${option%% *}"* ]] || known+=("$option")
   done
-  ((${#known[@]} < ${#newer_options[@]})) || return
+  ((${#known[@]} < ${#newer_options[@]})) || return 1
   newer_options=(${known[@]+"${known[@]}"})
 }
 
 # prepare_sessions: without a listener, each connection is an sshd of its own, which srun starts in a step of this job.
 # It says which process it is, so that its commands count as use and end with the job.
 prepare_sessions() {
-  addresses=() port=22
   while :; do
     write_sshd_config
     sshd_said=$("$sshd" -t -f "$private/sshd_config" 2>&1) && break
@@ -398,7 +637,7 @@ find_doors() {
   local path
   door=()
   [[ ! $sshd_pid ]] || door[sshd_pid]=yes
-  for path in "$private"/sessions/*; do
+  for path in "${private:-/nonexistent}"/sessions/*; do
     [[ ${path##*/} =~ ^[1-9][0-9]{0,9}$ ]] || continue
     if kill -0 "${path##*/}" 2>/dev/null; then door[${path##*/}]=yes; else rm -f -- "$path"; fi
   done
@@ -407,26 +646,25 @@ find_doors() {
 # await_sshd: until our own sshd listens and answers, or has died. Another one on the port would answer too, so its log
 # must say that it got the port, on every address; it answers only after it has tried them all.
 await_sshd() {
-  local i alive
-  for ((i = 0; i < 1000; i++)); do
+  local alive
+  while :; do
     alive=no
     ! kill -0 "$sshd_pid" 2>/dev/null || alive=yes
     read_sshd_log
-    [[ $alive == yes ]] || return 1
+    [[ $alive == yes && $sshd_said != *'already in use'* ]] || return
     if [[ $sshd_said == *'Server listening on '* ]] && answers_as_ssh; then
       read_sshd_log
-      [[ $sshd_said == *'already in use'* ]] || return 0
+      [[ $sshd_said == *'already in use'* ]] || tell sshd_state ready
+      return
     fi
-    [[ $sshd_said != *'already in use'* ]] || break
-    pause 0.005
+    read -r -t 0.005 -n 16 _ <&"$quiet"    # this child has none of its own
   done
-  kill -KILL "$sshd_pid" 2>/dev/null
-  return 1
 }
 
 read_sshd_log() {
   sshd_said=
   { IFS= read -r -d '' -n 4096 sshd_said <"$sshd_log"; } 2>/dev/null
+  [[ $sshd_said != '-r option is deprecated'* ]] || sshd_said=${sshd_said#*$'\n'}
 }
 
 answers_as_ssh() {
@@ -442,9 +680,10 @@ answers_as_ssh() {
 }
 
 publish_endpoint() {
-  local host=$node full
+  local host_key host=$node full
   full=$(timeout 2 hostname -f 2>/dev/null) && [[ $full == *[!0-9.]* && $full != localhost* ]] && host=$full
   [[ ! ${CBX_BIND_ADDRESS:-} || $CBX_BIND_ADDRESS == 0.0.0.0 || $CBX_BIND_ADDRESS == :: ]] || host=$CBX_BIND_ADDRESS
+  read -r -a host_key <"$private/host_key.pub"
   members nonce "$CBX_NONCE" jobId "${SLURM_JOB_ID:-}" node "$node" host "$host" port "$port" user "$user" readyCheck "${CBX_READY_CHECK:-}"
   publish "$CBX_STATE_DIR/endpoint.json" "{\"format\":1,$REPLY,\"hostKeys\":[\"${host_key[0]} ${host_key[1]}\"]}" \
     || fail state-dir-unwritable "cannot write in $CBX_STATE_DIR: is the disk full, or over quota?"
@@ -455,7 +694,8 @@ publish_endpoint() {
 # survey: reads /proc once and leaves in kind[pid] what each process of this job is:
 #   transport  sshd itself, but our listener      command  anything else below it     detached  the rest of the job
 # Of the job is what descends from this script, carries the attempt's nonce in its environment (a daemon that left
-# the tree), or was of the job the last time. The ancestors of this script never are, nor is any other user's process.
+# the tree) and is in no other job, or was of the job the last time. The ancestors of this script never are, nor is any
+# other user's process.
 survey() {
   local IFS=$' \t\n' dir pid up line field still_foreign=()
   parent=() name=() group=() tty=() front=() faults=() cpu=() birth=() kind=()
@@ -473,14 +713,14 @@ survey() {
     cpu[pid]=$((field[11] + field[12] + field[13] + field[14])) birth[pid]=${field[19]}
   done
   for pid in "${!parent[@]}"; do
-    [[ $pid != "$$" && $pid != "$sshd_pid" && ! ${ancestor[pid]:-} ]] || continue
+    [[ $pid != "$$" && $pid != "$sshd_pid" && $pid != "$ticker" && ! ${ancestor[pid]:-} ]] || continue
     up=$pid
     while [[ ${parent[up]:-} && $up != "$$" && ! ${door[up]:-} ]]; do up=${parent[up]}; done
     if [[ ${door[up]:-} ]]; then
       if [[ ${name[pid]} == sshd* ]]; then kind[pid]='transport'; else kind[pid]='command'; fi
     elif [[ $up == "$$" || ${mine[pid]:-none} == "${birth[pid]}" ]]; then kind[pid]=detached
     elif [[ ${foreign[pid]:-none} == "${birth[pid]}" ]]; then still_foreign[pid]=${birth[pid]}
-    elif carries_nonce "$pid"; then kind[pid]=detached
+    elif belongs_here "$pid"; then kind[pid]=detached
     else still_foreign[pid]=${birth[pid]}
     fi
   done
@@ -501,12 +741,21 @@ find_ancestors() {
   done
 }
 
-carries_nonce() {
-  local item
+# belongs_here PID: it has the attempt's nonce. A job that a session submits inherits that, but has a number and, where
+# Slurm tracks by cgroup, a cgroup of its own.
+belongs_here() {
+  local item ours=no
   while IFS= read -r -d '' item; do
-    [[ $item != "CBX_NONCE=$CBX_NONCE" ]] || return 0
+    case $item in
+      "CBX_NONCE=$CBX_NONCE") ours=yes ;;
+      SLURM_JOB_ID=*) [[ ! ${SLURM_JOB_ID:-} || $item == "SLURM_JOB_ID=$SLURM_JOB_ID" ]] || return 1 ;;
+    esac
   done <"/proc/$1/environ"
-  return 1
+  [[ $ours == yes ]] || return 1
+  while read -r item; do
+    [[ ! $item =~ /job_([0-9]+)(/|$) || ! ${SLURM_JOB_ID:-} || ${BASH_REMATCH[1]} == "$SLURM_JOB_ID" ]] || return 1
+  done <"/proc/$1/cgroup"
+  return 0
 } 2>/dev/null
 
 # look: anybody at work? Then the idle clock starts anew. Work is
@@ -550,14 +799,21 @@ look() {
 
 # ---------------------------------------------------------------- watching
 
-# read_deadline: what the adapter asks for now. Anything that is not exactly such a line is ignored.
+# read_deadline: what the adapter asks for now. Anything that is not exactly such a line is ignored. The time that is
+# left counts from the first sight of the text, by this machine's own clock: the adapter's may be hours away.
 read_deadline() {
-  local text='' line
+  local text='' line left=''
   [[ -f $CBX_STATE_DIR/deadline && ! -L $CBX_STATE_DIR/deadline ]] || return
   { IFS= read -r -d '' -n 512 text <"$CBX_STATE_DIR/deadline"; } 2>/dev/null
+  [[ $text != "$deadline_then" ]] || return
+  deadline_then=$text
   while [[ $text == *$'\n'* ]]; do
     line=${text%%$'\n'*} text=${text#*$'\n'}
-    if [[ $line =~ ^ttl=([0-9]{1,11})$ ]]; then ends_at=$((10#${BASH_REMATCH[1]}))
+    if [[ $line =~ ^ttl_left=([0-9]{1,10}|never)$ ]]; then left=yes ends_at=${BASH_REMATCH[1]/never/-}
+      if [[ $ends_at == - ]]; then ends_at=0; else ends_at=$((uptime + 10#$ends_at)); fi
+    elif [[ ! $left && $line =~ ^ttl=([0-9]{1,11})$ ]]; then
+      ends_at=$((10#${BASH_REMATCH[1]}))
+      ((ends_at == 0)) || ends_at=$((uptime + ends_at - epoch > 0 ? uptime + ends_at - epoch : 1))
     elif [[ $line =~ ^idle=([0-9]{1,9})$ ]]; then idle=$((10#${BASH_REMATCH[1]}))
     elif [[ $line =~ ^state=([a-z_-]{1,32})$ ]]; then told_state=${BASH_REMATCH[1]}
     fi
@@ -602,7 +858,7 @@ announce_wall_time() {
   publish "$work/.slurm-sandbox-ending" "$text"
   # A command as in a session, from the work directory; what it prints goes to the job's output.
   [[ ! ${CBX_ON_ENDING:-} ]] \
-    || (cd -- "$work" && SSH_ORIGINAL_COMMAND=$CBX_ON_ENDING exec "$BASH" "$private/session") </dev/null &
+    || (cd -- "$work" && SSH_ORIGINAL_COMMAND=$CBX_ON_ENDING exec "$BASH" "$private/session") </dev/null {events}<&- {quiet}>&- &
 }
 
 told_to_end() {
@@ -612,37 +868,39 @@ told_to_end() {
   finish cancelled "the job was told to end: scancel, preemption or a limit"
 }
 
-supervise() {
-  local began gone_since='' lost_since='' previous=$uptime interval=0.5 every
-  began=$uptime offered_at=$uptime active_at=$uptime looked_at=$uptime next_look=$((uptime + 1)) trimmed_at=$uptime
+# watch [PID]: the one loop. It looks at every limit, while a step of the start runs (until that has ended) and while
+# sessions are served (for ever).
+watch() {
+  local pid=${1:-} every
+  step_died=
   while :; do
-    pause "$interval"
+    await_event
+    [[ ! $pid ]] || heed "$pid" || return 0
     read_clocks
-    [[ ! $private/began -nt $private/seen ]] || session_began
-    ((uptime - began < 60)) || interval=2
+    [[ $interval != 0.5 || $phase != serving ]] || ((uptime - served_at < 60)) || start_ticker 2
 
     # A job that stood still for a while (suspended) was not idle in that time.
     if ((uptime - previous > 30)); then
       active_at=$((active_at + uptime - previous)) offered_at=$((offered_at + uptime - previous))
+      ((stage_ends == 0)) || stage_ends=$((stage_ends + uptime - previous))
     fi
     previous=$uptime
 
     look_for_permit
     case $permit in
-      ours) gone_since= ;;
-      other | gone)
+      held) gone_since= ;;
+      lost)
         gone_since=${gone_since:-$uptime}
         ((uptime - gone_since < 2)) || finish permit-removed "this attempt has lost its permit"
         ;;
     esac
-    if [[ $listen == yes ]] && ! kill -0 "$sshd_pid" 2>/dev/null; then
-      pause 1    # scancel's TERM reaches sshd too; then that is the reason, and its trap runs here.
-      fail sshd-failed "sshd ended by itself: see sshd.log"
-    fi
+    [[ ! $private || -O $private/owner ]] || fail private-dir-lost "$private is gone: something on $node removes what lies there; set TMPDIR to another place"
+    ((stage_ends == 0 || uptime < stage_ends)) || takes_too_long
+    [[ $phase != serving ]] || watch_sessions
     if ((uptime >= next_look)); then
       read_deadline
       read_markers
-      look
+      [[ $phase != serving ]] || look
       every=10
       ((grace == 0 || grace / 4 >= every)) || every=$((grace / 4))
       ((idle == 0 || idle / 4 >= every)) || every=$((idle / 4))
@@ -652,20 +910,47 @@ supervise() {
       ((uptime - trimmed_at < 60)) || trim_log
     fi
 
-    if ((ends_at && epoch >= ends_at)); then
+    if ((ends_at && uptime >= ends_at)); then
       read_deadline    # it may have been moved since the last look
-      ((ends_at == 0 || epoch < ends_at)) || finish ttl "the lease's time to live is over"
+      ((ends_at == 0 || uptime < ends_at)) || finish ttl "the lease's time to live is over"
     fi
     [[ ! $end_time ]] || ((epoch < end_time - 300)) || wall_time_is_near
     if [[ $taken == no && $kept == no ]] && ((grace)); then
       ((uptime - offered_at < grace)) || read_markers
-      [[ $kept == yes ]] || ((uptime - offered_at < grace)) || finish untaken "no session began within $grace s"
+      [[ $kept == yes ]] || ((uptime - offered_at < grace)) || unused untaken "$grace" "no session began within $grace s"
     elif ((idle && uptime - active_at >= idle)); then
       read_deadline    # the last word has the newest look
-      look
-      ((idle == 0 || uptime - active_at < idle)) || finish idle "no command and no busy process for $idle s"
+      [[ $phase != serving ]] || look
+      ((idle == 0 || uptime - active_at < idle)) || unused idle "$idle" "no command and no busy process for $idle s"
     fi
   done
+}
+
+watch_sessions() {
+  [[ ! $private/began -nt $private/seen ]] || session_began
+  [[ $listen == yes ]] || return 0
+  if kill -0 "$sshd_pid" 2>/dev/null; then sshd_died=
+  elif [[ ! $sshd_died ]]; then sshd_died=$uptime    # scancel's TERM reaches sshd too; then that is the reason
+  elif ((uptime > sshd_died)); then fail sshd-failed "sshd ended by itself: see sshd.log"
+  fi
+}
+
+# unused REASON SECONDS DETAIL: nobody could use what has not started.
+unused() {
+  [[ $stage != preamble ]] || fail preamble-timeout "the preamble has not ended within $2 s: $(tail -c 300 -- "$CBX_STATE_DIR/preamble.log" 2>/dev/null)"
+  finish "$1" "$3"
+}
+
+takes_too_long() {
+  case $stage in
+    sshd)
+      read_sshd_log
+      [[ $sshd_said == *'Server listening on '* ]] || fail sshd-silent "sshd on $node has not begun to listen on ${addresses[*]} port $port within 20 s"
+      fail sshd-silent "sshd listens on ${addresses[*]} port $port but takes no connection from its own node $node: /etc/hosts.deny or a firewall there"
+      ;;
+    launcher) fail launcher-failed "the launcher does not start bash within 120 s: $(tail -c 300 -- "$private/launcher.log" 2>/dev/null)" ;;
+    *) fail start-timeout "a step of the start ($stage) does not end on $node: a file system or name service there hangs" ;;
+  esac
 }
 
 # trim_log: sshd appends a few lines for each connection.
@@ -683,30 +968,29 @@ trim_log() {
 # would run on, where nobody finds them. Slurm kills what is left after KillWait, so nothing here takes long.
 finish() {
   local LC_ALL=C IFS=$' \t\n'
-  local reason=$1 detail=${2//[^[:print:]]/ } status=${3:-0} trash
+  local reason=$1 detail=${2//[^[:print:]]/ } status=${3:-0} work_is_ours=''
   trap '' TERM INT HUP USR1
   trap - EXIT
   say "ending: $reason: $detail"
   umask 077
-  [[ ! $private ]] || stop_processes
-  [[ ! $private ]] || rm -rf -- "$private"
+  [[ ! $quiet ]] || stop_processes
+  [[ ! $private ]] || discard "$private"
   [[ $phase != serving && $reason != requeued ]] || rm -f -- "$CBX_STATE_DIR/endpoint.json" "$CBX_STATE_DIR/session"
-  trash=$CBX_WORK_ROOT/.$CBX_LEASE_ID.$CBX_NONCE
-  [[ ! $work_made ]] || mv -fT -- "$work" "$trash" 2>/dev/null || trash=$work
+  # Another attempt of the lease may have it by now.
+  if [[ $work_made ]] && { ! read_mark "$owner" || [[ $mark == "$own_mark" ]]; }; then
+    work_is_ours=yes
+    move_work_dir "$CBX_LEASE_ID" "$CBX_NONCE"
+  fi
   read_clocks
   members nonce "$CBX_NONCE" jobId "${SLURM_JOB_ID:-}" reason "$reason" detail "${detail:0:500}" at "$epoch"
   [[ $reason == requeued && -e $CBX_STATE_DIR/ending.json ]] || publish "$CBX_STATE_DIR/ending.json" "{\"format\":1,$REPLY}"
-  [[ ! $work_made ]] || remove_work_dir "$trash"
+  if [[ $work_is_ours ]]; then
+    remove_tree 600 "$work"
+    remove_tree 600 "$root/.$CBX_LEASE_ID.$CBX_NONCE"
+    rm -f -- "$owner"
+  fi
+  [[ ! $work_made ]] || sweep_work_root
   exit "$status"
-}
-
-# remove_work_dir PATH: rm does not follow a link, neither PATH itself nor one in it. Some tools write-protect their
-# caches, so that a second try may be needed.
-remove_work_dir() {
-  timeout -s KILL 600 rm -rf -- "$1" 2>/dev/null
-  [[ -d $1 && ! -L $1 ]] || return
-  chmod -R u+rwx -- "$1" 2>/dev/null
-  timeout -s KILL 600 rm -rf -- "$1" 2>/dev/null || say "left behind: $1"
 }
 
 # stop_processes: TERM, and after a second and a half KILL, until nothing of the job is left but sshd.
@@ -715,6 +999,7 @@ stop_processes() {
   [[ ! $sshd_pid ]] || kill -STOP "$sshd_pid" 2>/dev/null    # no new logins
   [[ $listen == yes ]] || rm -f -- "$private/sshd_config"
   foreign=()
+  start_ticker 0.04
   for ((round = 0; round < 60; round++)); do
     survey
     left=
@@ -729,10 +1014,11 @@ stop_processes() {
       fi
     done 2>/dev/null
     [[ $left ]] || break
-    pause 0.04
+    await_event
   done
   for pid in "${!kind[@]}" $sshd_pid; do kill -KILL "$pid"; done 2>/dev/null
   [[ ! $sshd_pid ]] || wait "$sshd_pid" 2>/dev/null
+  [[ ! $ticker ]] || kill -KILL "$ticker" 2>/dev/null
 }
 
 left_unexpectedly() { fail runner-failed "the runner ended in the middle (status $?)"; }
@@ -745,7 +1031,8 @@ set_traps() {
 
 # ---------------------------------------------------------------- the course of the job
 
-phase=starting private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' silence=''
+phase=starting stage=other stage_ends=0 private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' quiet='' events='' ticker=''
+gone_since='' lost_since='' sshd_died='' deadline_then='' own_mark=''
 taken=no kept=no answered='' told_state='' input_then='' mine=() foreign=() cpu_then=() there_then=() ancestor=()
 reject() {
   say "bad-request: $1: this script is submitted by slurm-sandbox"
@@ -763,7 +1050,8 @@ done
 grace=$((10#${CBX_TAKEN_GRACE_SECONDS:-300})) idle=$((10#${CBX_IDLE_TIMEOUT_SECONDS:-1800})) ends_at=0
 [[ ${SLURM_JOB_END_TIME:-} =~ ^([0-9]{9,11})$ ]]
 end_time=${BASH_REMATCH[1]:-}
-work=${CBX_WORK_ROOT%/}/$CBX_LEASE_ID
+root=${CBX_WORK_ROOT%/}
+work=$root/$CBX_LEASE_ID owner=$root/.$CBX_LEASE_ID.owner
 sshd_log=$CBX_STATE_DIR/sshd.log
 node=${SLURMD_NODENAME:-$HOSTNAME}
 listen=yes
@@ -772,31 +1060,40 @@ set_traps
 [[ ! ${asked_to_end:-} ]] || told_to_end
 [[ ! ${told_of_wall_time:-} ]] || wall_time_is_near
 
+cd / || exit
+make_path_absolute
+
 ((10#${SLURM_RESTART_COUNT:-0} == 0)) || finish requeued "the job was requeued: a lease does not move"
+require_one_job
 require_permit
 find_ancestors
 read_clocks
-((10#${CBX_TTL_SECONDS:-0} == 0)) || ends_at=$((epoch + 10#$CBX_TTL_SECONDS))
+offered_at=$uptime active_at=$uptime looked_at=$uptime trimmed_at=$uptime previous=$uptime next_look=$((uptime + 1))
+((10#${CBX_TTL_SECONDS:-0} == 0)) || ends_at=$((uptime + 10#$CBX_TTL_SECONDS))
 : "${HOME:=~}"
 session_umask=$(umask)
 umask 077
-make_private_dir
-prepare
+exec {quiet}<> <(:)
+start_ticker 0.5
+make_mark
+step private 60 make_private_dir
+step preamble 0 prepare
 
 export LC_ALL=C
 user=$(id -un) || fail no-user "this node does not know the user with uid $UID"
 [[ ${CBX_SSH_USER:-$user} == "$user" ]] || fail wrong-user "the lease asks for the user $CBX_SSH_USER, but the job runs as $user"
 ((UID)) || mkdir -p /run/sshd
-make_work_dir
-copy_public_key
-find_sshd
-make_host_key
+step work-dir 60 make_work_dir
+step key 60 copy_public_key
+step sshd-path 60 find_sshd
+step login 20 require_login
+step host-key 60 make_host_key
 write_session_wrapper
-if [[ $listen == yes ]]; then start_sshd; else prepare_sessions; fi
-phase=serving
-publish_endpoint
+[[ ! ${CBX_LAUNCHER:-} ]] || step launcher 120 try_launcher
+addresses=() port=22
+if [[ $listen == yes ]]; then start_sshd; else step sessions 60 prepare_sessions; fi
+step endpoint 60 publish_endpoint
+phase=serving served_at=$uptime active_at=$uptime
 if [[ $listen == yes ]]; then say "serving $CBX_LEASE_ID as $user on $node port $port"; else say "serving $CBX_LEASE_ID as $user on $node, without a listener"; fi
 [[ ! $warned ]] || announce_wall_time
-
-read_clocks
-supervise
+watch

@@ -45,6 +45,9 @@ impl Runner {
         if script.windows(2).any(|pair| pair == b"\r\n") {
             return Err("it has DOS line ends, which sbatch refuses".to_owned());
         }
+        if let Some(line) = asks_for_several(&script) {
+            return Err(format!("its line `{line}` asks for several jobs, and a lease is one: remove that line"));
+        }
         Ok(Runner { path: Some(path.to_owned()), script })
     }
 
@@ -52,6 +55,35 @@ impl Runner {
     pub fn keeps_contract(&self) -> bool {
         String::from_utf8_lossy(&self.script).lines().any(|line| line == CONTRACT_MARK)
     }
+}
+
+/// The line with which a script asks sbatch for an array or for a heterogeneous job, whose parts would all find the one
+/// permit. sbatch reads such lines up to the first command and a line up to `#`; it takes abbreviations of long options,
+/// short ones behind letters without a value, and PBS's own lines.
+fn asks_for_several(script: &[u8]) -> Option<String> {
+    const WITHOUT_VALUE: &str = "hHIkOQsvVWX";
+    let text = String::from_utf8_lossy(script);
+    let mut head = text.lines().take_while(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    let line = head.find(|line| {
+        let words = |magic| {
+            let options: &str = line.strip_prefix(magic)?;
+            Some(options.split_whitespace().take_while(|word| !word.starts_with('#')))
+        };
+        if let Some(mut words) = words("#SBATCH") {
+            return words.clone().next().is_some_and(|word| word == "hetjob" || word == "packjob")
+                || words.any(|word| match word.strip_prefix("--") {
+                    Some(long) => {
+                        let name = long.split('=').next().unwrap_or(long);
+                        name.starts_with("ar") && "array".starts_with(name)
+                    }
+                    None => word.strip_prefix('-').is_some_and(|short| {
+                        short.trim_start_matches(|letter| WITHOUT_VALUE.contains(letter)).starts_with('a')
+                    }),
+                });
+        }
+        words("#PBS").is_some_and(|mut words| words.any(|word| word.starts_with("-t") || word.starts_with("-J")))
+    })?;
+    Some(line.chars().take(100).collect())
 }
 
 /// The variables that the runner finds (docs/slurm-sandbox.md).
@@ -148,10 +180,38 @@ pub fn submit(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
 
     #[test]
     fn our_runner_keeps_the_contract() {
         assert!(Runner::ours().keeps_contract());
         assert!(!Runner { path: None, script: b"#!/bin/sh\nexec sshd\n".to_vec() }.keeps_contract());
+    }
+
+    #[rstest]
+    #[case("#SBATCH --array=0-1", true)]
+    #[case("#SBATCH --array 0-1%1", true)]
+    #[case("#SBATCH --time=5 --arr=1", true)]
+    #[case("#SBATCH -a 0-1", true)]
+    #[case("#SBATCH -a0-1", true)]
+    #[case("#SBATCH -Ha0-1", true)]
+    #[case("#SBATCH\t-c 2\t--array=1", true)]
+    #[case("# words\n\n#SBATCH --array=1", true)]
+    #[case("#SBATCH -c 2\n#SBATCH hetjob\n#SBATCH -c 4", true)]
+    #[case("#SBATCH packjob", true)]
+    #[case("#PBS -t 1-2", true)]
+    #[case("#PBS -J 1-2", true)]
+    #[case("#SBATCH --account=a -A array -c 2", false)]
+    #[case("#SBATCH --time=5 # not --array=1", false)]
+    #[case("#SBATCH -J hetjob", false)]
+    #[case("##SBATCH --array=1", false)]
+    #[case("set -e\n#SBATCH --array=1", false)]
+    #[case("", false)]
+    fn several_jobs_for_one_lease_are_seen(#[case] lines: &str, #[case] several: bool) {
+        let script = format!("#!/bin/bash\n{lines}\nexec sshd\n");
+        assert_eq!(asks_for_several(script.as_bytes()).is_some(), several);
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut temp.as_file(), script.as_bytes()).unwrap();
+        assert_eq!(Runner::read(temp.path()).is_err_and(|why| why.contains("asks for several jobs")), several);
     }
 }

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Kind};
 use crate::lease::required_lease_id;
 use crate::lease::store::{Loaded, Store};
 use crate::protocol::{Answer, Request};
-use crate::shared_dir::SharedDir;
+use crate::shared_dir::{Lifetime, SharedDir};
 
 /// Carries out a touch.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
@@ -28,13 +28,25 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             .into());
     };
     let label = |names: &[&str]| names.iter().find_map(|name| sent.labels.get(*name)).and_then(|text| seconds(text));
-    let ttl = label(&["ttl_secs", "ttl"]).map(|ttl| if ttl == 0 { 0 } else { record.created + ttl });
+    let ttl = label(&["ttl_secs", "ttl"]).map(|ttl| lifetime(record.created, ttl, now()));
     let idle = label(&["idle_timeout_secs", "idle_timeout"]).and_then(|idle| u64::try_from(idle).ok());
     if let Err(error) = SharedDir::of(record).set_deadline(ttl, idle, &request.state) {
         return Err(error.failure(format!("touching {}: its job cannot be told", record.shown())).into());
     }
     found.dir.note(now(), "touch", &request.state);
     Ok(Answer { message: Some(format!("lease {id} is touched")), ..Answer::default() })
+}
+
+/// The lifetime of a lease that was made at `created` and may live for `ttl` seconds, 0 being for ever. Both times are of
+/// this machine's clock; one that was set back since gives no more than the whole of it.
+fn lifetime(created: i64, ttl: i64, now: i64) -> Lifetime {
+    match u64::try_from(ttl) {
+        Err(_) | Ok(0) => Lifetime::Unlimited,
+        Ok(whole) => {
+            let at = created.saturating_add(ttl);
+            Lifetime::Ends { left: u64::try_from(at.saturating_sub(now)).unwrap_or(0).min(whole), at }
+        }
+    }
 }
 
 /// Whole seconds, or Go's form of a duration such as `1h30m0s` (protocol.md 5.2).
@@ -69,6 +81,17 @@ fn seconds(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    #[rstest]
+    #[case(0, 100, Lifetime::Unlimited)]
+    #[case(90, 100, Lifetime::Ends { left: 90, at: 190 })]
+    #[case(90, 130, Lifetime::Ends { left: 60, at: 190 })]
+    #[case(90, 190, Lifetime::Ends { left: 0, at: 190 })]
+    #[case(90, 500, Lifetime::Ends { left: 0, at: 190 })]
+    #[case::the_clock_was_set_back(90, 50, Lifetime::Ends { left: 90, at: 190 })]
+    fn lifetimes(#[case] ttl: i64, #[case] now: i64, #[case] expected: Lifetime) {
+        assert_eq!(lifetime(100, ttl, now), expected);
+    }
 
     #[rstest]
     #[case("1800", Some(1800))]

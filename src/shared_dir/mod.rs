@@ -206,6 +206,18 @@ impl Snapshot {
     }
 }
 
+/// How long a lease may live, as its job is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    Unlimited,
+    /// The seconds that are left, which the job counts by its own clock, and the end by the clock of this machine, for
+    /// runners of older versions.
+    Ends {
+        left: u64,
+        at: i64,
+    },
+}
+
 /// The runner's note about its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
@@ -323,11 +335,12 @@ impl SharedDir {
     }
 
     /// Tells the runner when to end and after how much idleness; `None` leaves its own setting.
-    pub fn set_deadline(&self, ttl: Option<i64>, idle: Option<u64>, state: &str) -> Result<(), Error> {
-        let mut text = String::new();
-        if let Some(ttl) = ttl {
-            text.push_str(&format!("ttl={ttl}\n"));
-        }
+    pub fn set_deadline(&self, ttl: Option<Lifetime>, idle: Option<u64>, state: &str) -> Result<(), Error> {
+        let mut text = match ttl {
+            Some(Lifetime::Ends { left, at }) => format!("ttl={at}\nttl_left={left}\n"),
+            Some(Lifetime::Unlimited) => "ttl=0\nttl_left=never\n".to_owned(),
+            None => String::new(),
+        };
         if let Some(idle) = idle {
             text.push_str(&format!("idle={idle}\n"));
         }

@@ -68,8 +68,14 @@ fn an_attempt_from_permit_to_removal(#[values(Files, Script)] by: By) {
     assert_eq!(shared.notice(), Notice::Endpoint(Ok(b"{}".to_vec())));
     shared.mark("answered", 5).unwrap();
     assert!(shared.snapshot(Duration::ZERO).answered && !shared.attempt_path().join("kept").exists());
-    shared.set_deadline(Some(9), Some(0), "running").unwrap();
-    assert_eq!(fs::read_to_string(shared.attempt_path().join("deadline")).unwrap(), "ttl=9\nidle=0\nstate=running\n");
+    for (ttl, text) in [
+        (Some(Lifetime::Ends { left: 5, at: 9 }), "ttl=9\nttl_left=5\nidle=0\nstate=running\n"),
+        (Some(Lifetime::Unlimited), "ttl=0\nttl_left=never\nidle=0\nstate=running\n"),
+        (None, "idle=0\nstate=running\n"),
+    ] {
+        shared.set_deadline(ttl, Some(0), "running").unwrap();
+        assert_eq!(std::fs::read_to_string(shared.attempt_path().join("deadline")).unwrap(), text);
+    }
     fs::write(shared.attempt_path().join("slurm-7.out"), "one\ntwo\n").unwrap();
     assert_eq!(shared.tail("slurm-7.out", 4).as_deref(), Some("two\n"));
     assert_eq!(shared.permit(), Permit::Held);

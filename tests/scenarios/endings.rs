@@ -105,6 +105,48 @@ pub fn untaken_after_an_answer(open: Open) {
     site.ends_by_itself(&lease, &job_of(&handed), "untaken");
 }
 
+/// A job that is still starting obeys its limits, and a launcher that cannot start is told before anybody waits for it.
+pub fn while_it_starts(open: Open) {
+    let site = open(Setup::default());
+    let hangs = |limits: Value| {
+        let mut config = limits;
+        config["preamble"] = json!("echo loading; sleep 600");
+        config
+    };
+    let cases = [
+        (hangs(json!({"takenGraceSeconds": 4})), "preamble-timeout: ", "loading"),
+        (hangs(json!({"ttlSeconds": 4})), "ttl: ", "time to live"),
+        (
+            json!({"launcher": "bash -c 'echo no such image >&2; exit 9'"}),
+            "launcher-failed: ",
+            "status 9: no such image",
+        ),
+    ];
+    process::each(&cases, |(config, reason, words)| {
+        let lease = site.lease("starts");
+        let reply = site.acquire(&lease, config.clone());
+        site.refusal(&reply, "job-ended", &lease, None).says(&[&format!("the runner says {reason}"), words]);
+        site.nothing_left(&lease);
+    });
+}
+
+/// A job that a session submits inherits the environment of the lease, and is a job of its own all the same.
+pub fn a_job_that_a_session_submits(open: Open) {
+    let site = open(Setup::default());
+    let lease = site.lease("nested");
+    let handed = site.acquired(&lease, idle());
+    let submit = "sbatch --parsable --job-name=nested --nodelist=$SLURMD_NODENAME --output=/dev/null \
+                  --wrap='while :; do :; done'";
+    let nested = Login::of(&handed).ssh(&site, submit).line().to_owned();
+    let state = || site.shell(&format!("squeue --noheader --jobs={nested} --format=%T")).stdout.trim().to_owned();
+    process::until("it runs", Duration::from_secs(30), || (state() == "RUNNING").then_some(()));
+    process::until("the lease is idle", PATIENCE, || site.live_jobs(&lease).is_empty().then_some(()));
+    assert_eq!(state(), "RUNNING", "it went with the lease");
+    site.shell(&format!("scancel {nested}")).ok();
+    process::until("it ends", PATIENCE, || (state() != "RUNNING" && state() != "COMPLETING").then_some(()));
+    site.ends_by_itself(&lease, &job_of(&handed), "idle");
+}
+
 /// The client is killed while its job waits, and never comes back. The job starts later and finds nobody.
 pub fn never_answered(open: Open) {
     let site = open(Setup::default());

@@ -90,7 +90,10 @@ fn touched(site: &Site, lease: &super::site::Lease, handed: &serde_json::Value) 
     assert!(reply.ok().get("lease").is_none(), "a lease would freeze the client's expiry labels");
     let told = site.shell(&format!("cat {}/*/deadline", site.shared_dir(lease)));
     let created: i64 = handed["labels"]["created_at"].as_str().unwrap().parse().unwrap();
-    assert_eq!(told.ok(), format!("ttl={}\nidle=1200\nstate=running\n", created + 5400));
+    let (ttl, rest) = told.ok().split_once("\nttl_left=").expect("the seconds that are left");
+    let (left, rest) = rest.split_once('\n').expect("whole lines");
+    assert_eq!((ttl, rest), (format!("ttl={}", created + 5400).as_str(), "idle=1200\nstate=running\n"));
+    assert!((5000..=5400).contains(&left.parse().unwrap()), "{left} s are left");
 }
 
 /// Printed, never asserted: machines differ.

@@ -77,6 +77,19 @@ pub fn a_runner_of_the_reference_adapter(open: Open) {
     site.release(&lease).ok();
 }
 
+/// All tasks of an array would find the one permit: refused before anything is submitted, and red.
+pub fn a_runner_that_asks_for_an_array(open: Open) {
+    let site = open(Setup::default());
+    let script = site.write("array.sh", &REFERENCE.replacen('\n', "\n#SBATCH --array=0-1\n", 1));
+    let lease = site.lease("array");
+    let config = json!({"runnerScript": script});
+    let words = "`#SBATCH --array=0-1` asks for several jobs";
+    site.acquire(&lease, config.clone()).refused("bad-config").says(&[&script, words]);
+    site.nothing_left(&lease);
+    let report = site.ask("doctor", json!({"config": config}));
+    assert!(report.value.to_string().contains(words), "{:?}", report.value);
+}
+
 /// Login shells that are not bash, and start-up files that talk: nothing of it is seen or breaks a tool.
 pub fn login_shells_that_talk(open: Open, users: &[&'static str]) {
     for user in users {
