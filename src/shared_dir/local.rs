@@ -302,12 +302,23 @@ pub fn clear_work_root(root: &Path, names: Vec<String>, time: Duration) -> Resul
     Ok(swept)
 }
 
-/// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.
+/// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost. What a readable directory does
+/// not list is not there; but the directory has to be a shared dir, not the place where one is mounted.
 pub fn marked(root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked {
-    let attempt = AttemptDir { root: root.to_owned(), lease: lease.clone(), nonce: nonce.clone() };
-    let marked = run(root, Duration::ZERO, move || match attempt.dir()?.lists("answered")? {
-        true => Ok(Marked::Yes),
-        false => Ok(Marked::No),
+    let (place, lease, nonce) = (root.to_owned(), lease.clone(), nonce.clone());
+    let marked = run(root, Duration::ZERO, move || {
+        let mut dir = open(&place)?;
+        if !dir.lists("format")? {
+            return Ok(Marked::Unknown);
+        }
+        for name in [lease.as_str(), nonce.as_str()] {
+            dir = match dir.subdir(name)? {
+                Some(inner) => inner,
+                None if dir.lists(name)? => return Ok(Marked::Unknown),
+                None => return Ok(Marked::No),
+            };
+        }
+        Ok(if dir.lists("answered")? { Marked::Yes } else { Marked::No })
     });
     marked.unwrap_or(Marked::Unknown)
 }

@@ -134,15 +134,14 @@ look_for_permit() {
   fi
 }
 
-# What a wait looks for: permit held|lost|unknown, answered yes|no|unknown, notice nothing|endpoint|ending|strange.
+# What a wait looks for: permit held|lost|unknown, answered yes|no, notice nothing|endpoint|ending|strange.
 see() {
   local name
-  permit=unknown answered=unknown notice=nothing
+  permit=unknown answered=no notice=nothing
   cd -P -- "$root" 2>/dev/null || return
   enter "$lease" 2>/dev/null || { (($? == 2)) || notice=strange; return; }
   look_for_permit
   enter "$nonce" 2>/dev/null || { (($? == 2)) || notice=strange; return; }
-  [[ ! -r . ]] || answered=no
   for name in *; do
     case $name in
       answered) [[ ! -f answered || -L answered ]] || answered=yes ;;
@@ -206,6 +205,25 @@ clear_all() {
   printf 'removed %d\nunfinished %d\n' "$removed" "$((total - removed - stuck))"
 }
 
+# marked: whether an attempt was handed out: answered yes|no|unknown. What a readable directory does not list is not there; but
+# the directory has to be a shared dir, not the place where one is mounted.
+marked() {
+  local name answered=unknown
+  enter_root || return
+  if [[ -f format && -r . ]]; then
+    answered=no
+    for name in "$lease" "$nonce"; do
+      enter "$name" 2>/dev/null && continue
+      (($? == 2)) || answered=unknown
+      printf 'answered %s\n' "$answered"
+      return
+    done
+    [[ -r . ]] || answered=unknown
+    for name in *; do [[ $name != answered ]] || answered=yes; done
+  fi
+  printf 'answered %s\n' "$answered"
+}
+
 # list_work: what this user's leases have in a work root.
 list_work() {
   local name count=0
@@ -248,7 +266,7 @@ main() {
     list-work) list_work ;;
     clear-work) clear_work "$@" ;;
     permitted) enter_root && enter "$lease" 2>/dev/null && show permit 64 ;;
-    marked) see; printf 'answered %s\n' "$answered" ;;
+    marked) marked ;;
     resolve) resolve "$root" "$@" ;;
   esac
 }

@@ -264,6 +264,44 @@ fn a_work_root_is_swept_of_leases_that_nobody_knows(#[values(Files, Script)] by:
     assert!(outside.exists());
 }
 
+/// A bind mount is on the same device, so it is told by more than that. Mounts are made in a namespace of their own.
+#[test]
+fn nothing_is_removed_on_another_mount() {
+    const NAME: &str = "shared_dir::tests::nothing_is_removed_on_another_mount";
+    const INSIDE: &str = "SLURM_SANDBOX_TEST_INSIDE";
+    let run = |words: &[&str]| std::process::Command::new(words[0]).args(&words[1..]).env(INSIDE, "1").output();
+    if std::env::var_os(INSIDE).is_none() {
+        let program = std::env::current_exe().unwrap();
+        if !run(&["unshare", "--mount", "true"]).is_ok_and(|output| output.status.success()) {
+            return say("skipped: mounts cannot be made here");
+        }
+        let output = run(&["unshare", "--mount", program.to_str().unwrap(), "--exact", NAME]).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    for by in [Files, Script] {
+        let (temp, shared) = shared(by);
+        shared.grant(b"k").unwrap();
+        let outside = temp.path().join("outside");
+        fs::create_dir_all(outside.join("thesis/chapter")).unwrap();
+        let inside = shared.attempt_path().join("deep/deeper/mounted");
+        fs::create_dir_all(&inside).unwrap();
+        assert!(
+            run(&["mount", "--bind", outside.to_str().unwrap(), inside.to_str().unwrap()]).unwrap().status.success()
+        );
+        assert_eq!(shared.remove(), Ok(Removed::AsideUnfinished));
+        let swept = sweep_by(by, shared.root());
+        assert_eq!((swept.removed, swept.unfinished, swept.stuck.len()), (0, 0, 1), "{swept:?}");
+        assert!(outside.join("thesis/chapter").exists() && !shared.lease_path().exists());
+        let aside = fs::read_dir(shared.root()).unwrap().map(|entry| entry.unwrap().path());
+        let aside = aside.into_iter().find(|path| path.to_string_lossy().contains(ASIDE)).unwrap();
+        let script = format!("find {} -name mounted -exec umount {{}} +", aside.display());
+        run(&["sh", "-c", &script]).unwrap();
+        assert_eq!(sweep_by(by, shared.root()).removed, 1);
+        assert!(outside.join("thesis/chapter").exists());
+    }
+}
+
 #[rstest]
 #[case("cbx_4b38f35d4e31", true)]
 #[case(".cbx_4b38f35d4e31.00112233445566ff", true)]
@@ -310,6 +348,11 @@ fn whether_a_lost_lease_was_handed_out(#[values(Files, Script)] by: By) {
     shared.mark("answered", 5).unwrap();
     assert_eq!(marked(), Marked::Yes);
     fs::rename(shared.attempt_path(), shared.lease_path().join("elsewhere")).unwrap();
+    assert_eq!(marked(), Marked::No);
+    fs::write(shared.attempt_path(), "").unwrap();
+    assert_eq!(marked(), Marked::Unknown);
+    fs::remove_file(shared.attempt_path()).unwrap();
+    fs::remove_file(shared.root().join("format")).unwrap();
     assert_eq!(marked(), Marked::Unknown);
 }
 

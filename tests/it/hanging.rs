@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::scenarios::process;
-use crate::scenarios::site::{Call, Lease, Setup, Site, job_of};
+use crate::scenarios::site::{Call, Setup, Site, job_of};
 use crate::scenarios::wire::Reply;
 
 /// Opens of paths with this word never return.
@@ -85,7 +85,7 @@ fn every_call_answers_while_the_shared_dir_hangs() {
     assert_eq!(rows.rows().len(), 2);
     let cleanup = site.with_shim(&shim, "cleanup", json!({}));
     assert!(cleanup.ok()["message"].as_str().unwrap().contains("does not answer"), "{}", cleanup.value);
-    let new = Lease::new("new");
+    let new = site.lease("new");
     let refused = site.with_shim(&shim, "acquire", json!({"desired": new.desired(), "config": config}));
     assert!(refused.value["error"].is_string(), "{}", refused.value);
     // The job is ended, but the lease is not gone: its permit may still be there.
@@ -94,16 +94,6 @@ fn every_call_answers_while_the_shared_dir_hangs() {
     assert!(release.took < Duration::from_secs(28), "{:?}", release.took);
     assert_ne!(site.state_of(&job), "RUNNING");
     site.shell(&format!("test -d {}", site.record_dir(&used))).ok();
-    for (what, reply) in [
-        ("touch", &touch),
-        ("resolve", &resolve),
-        ("list", &rows),
-        ("cleanup", &cleanup),
-        ("acquire", &refused),
-        ("release", &release),
-    ] {
-        eprintln!("{what} {:?} {}", reply.took, reply.value);
-    }
     // Each waits some seconds for the file system; what a busy machine adds is not meant.
     assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
     for lease in [&used, &other, &new] {
