@@ -1,6 +1,7 @@
 //! File systems that hang or are slow, and trees that are hard to remove: every call answers within its bounds, and a
 //! release ends the job all the same.
 
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -45,7 +46,7 @@ impl Site {
         let library = format!("{}/{name}.so", self.root);
         let made = self.shell(&format!("cc -shared -fPIC -o {library} {path} -ldl"));
         if made.code != 0 {
-            eprintln!("SKIPPED: no C compiler: {}", made.stderr);
+            writeln!(std::io::stderr(), "skipped, no C compiler: {}", made.stderr).unwrap();
             return None;
         }
         Some(library)
