@@ -423,7 +423,7 @@ fn as_nobody(tests: &str) -> bool {
 /// Shown also where a test passes.
 fn say(text: &str) {
     use std::io::Write;
-    writeln!(std::io::stderr(), "{text}").unwrap();
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
 }
 
 fn make(made: &str, shared: &SharedDir, elsewhere: &Path) {

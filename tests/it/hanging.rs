@@ -46,7 +46,7 @@ impl Site {
         let library = format!("{}/{name}.so", self.root);
         let made = self.shell(&format!("cc -shared -fPIC -o {library} {path} -ldl"));
         if made.code != 0 {
-            writeln!(std::io::stderr(), "skipped, no C compiler: {}", made.stderr).unwrap();
+            std::io::stderr().write_all(format!("skipped, no C compiler: {}\n", made.stderr).as_bytes()).unwrap();
             return None;
         }
         Some(library)
