@@ -8,6 +8,15 @@ umask 077
 shopt -s nullglob dotglob
 away=4 unfinished=3
 
+# Nothing that sandboxed code has put into the working directory may run.
+set -f
+IFS=:
+path=
+for entry in $PATH; do [[ $entry != /* ]] || path+=${path:+:}$entry; done
+unset IFS entry
+set +f
+PATH=${path:-/usr/bin:/bin}
+
 say() { printf '%s\n' "$*" >&2; }
 
 # enter NAME: goes into a directory of this one. 2: there is none.
@@ -63,7 +72,7 @@ erase() {
 move_aside() {
   local said
   if said=$(mv -T -- "./$1" "$root/$2" 2>&1); then
-    sync -- "$root"
+    sync -- . "$root"
     cd -P -- "$root" && erase "$2" "$3" 2>/dev/null || return "$unfinished"
   elif [[ -e $1 || -L $1 ]]; then
     say "$said"
