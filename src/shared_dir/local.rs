@@ -1,14 +1,13 @@
 //! The shared dir as files of this machine. Everything here may find a file system that hangs, see [`super::guarded`].
 
-use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::guarded::run;
 use super::{
-    ASIDE, AttemptDir, CLEARING, Error, Marked, Notice, OLD_ENOUGH, Permit, Removed, Snapshot, Swept, TREE_FORMAT,
-    aside_name, in_parts, is_leftover, work_entry,
+    ASIDE, AttemptDir, Error, Marked, Notice, OLD_ENOUGH, Permit, Removed, Snapshot, Swept, TREE_FORMAT, aside_name,
+    clearing, in_parts, is_leftover, work_entry,
 };
 use crate::endpoint;
 use crate::files::{Cleared, Dir};
@@ -16,11 +15,6 @@ use crate::lease::{LeaseId, Nonce};
 
 /// Most that one sweep takes on.
 const MOST_SWEPT: usize = 1000;
-
-thread_local! {
-    /// The time that this call has spent on removals.
-    static SPENT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-}
 
 /// The shared dir of one lease on this machine.
 #[derive(Debug)]
@@ -35,17 +29,15 @@ impl Local {
         run(&self.0.root, Duration::ZERO, move || work(&attempt))
     }
 
-    /// The same for what also removes, within what is left of the time that a call has for removals.
+    /// The same for what also removes, within the time that a call has for removals.
     fn run_clearing<T: Send + 'static>(
         &self,
         work: impl FnOnce(&AttemptDir, Instant) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let began = Instant::now();
-        let left = CLEARING.saturating_sub(SPENT.get());
-        let attempt = self.0.clone();
-        let done = run(&self.0.root, left, move || work(&attempt, began + left));
-        SPENT.set(SPENT.get() + began.elapsed());
-        done
+        clearing(|time| {
+            let attempt = self.0.clone();
+            run(&self.0.root, time, move || work(&attempt, Instant::now() + time))
+        })
     }
 
     pub fn grant(&self, public_key: &[u8]) -> Result<(), Error> {
@@ -302,12 +294,23 @@ pub fn clear_work_root(root: &Path, names: Vec<String>, time: Duration) -> Resul
     Ok(swept)
 }
 
-/// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.
+/// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost. What a readable directory does
+/// not list is not there; but the directory has to be a shared dir, not the place where one is mounted.
 pub fn marked(root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked {
-    let attempt = AttemptDir { root: root.to_owned(), lease: lease.clone(), nonce: nonce.clone() };
-    let marked = run(root, Duration::ZERO, move || match attempt.dir()?.lists("answered")? {
-        true => Ok(Marked::Yes),
-        false => Ok(Marked::No),
+    let (place, lease, nonce) = (root.to_owned(), lease.clone(), nonce.clone());
+    let marked = run(root, Duration::ZERO, move || {
+        let mut dir = open(&place)?;
+        if !dir.lists("format")? {
+            return Ok(Marked::Unknown);
+        }
+        for name in [lease.as_str(), nonce.as_str()] {
+            dir = match dir.subdir(name)? {
+                Some(inner) => inner,
+                None if dir.lists(name)? => return Ok(Marked::Unknown),
+                None => return Ok(Marked::No),
+            };
+        }
+        Ok(if dir.lists("answered")? { Marked::Yes } else { Marked::No })
     });
     marked.unwrap_or(Marked::Unknown)
 }

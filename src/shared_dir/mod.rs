@@ -15,6 +15,7 @@ mod guarded;
 mod local;
 mod remote;
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -364,11 +365,36 @@ impl SharedDir {
     /// # Errors
     /// The lease's directory, and its permit, may still be there.
     pub fn remove(&self) -> Result<Removed, Error> {
-        match &self.0 {
+        let removed = match &self.0 {
             Side::Local(local) => local.remove(),
             Side::Remote(remote) => remote.remove(),
+        };
+        // What earlier calls have left goes by the way, where there is time.
+        if removed == Ok(Removed::Gone) && !SWEPT.replace(true) {
+            clearing(|time| match &self.0 {
+                Side::Local(local) => local::sweep(&local.0.root, time),
+                Side::Remote(remote) => remote.sweep(time),
+            })
+            .ok();
         }
+        removed
     }
+}
+
+thread_local! {
+    /// What this call, which is one thread, has spent of [`CLEARING`].
+    static SPENT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// Whether this call has swept a shared dir by the way.
+    static SWEPT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Removes within what is left of [`CLEARING`]. What a lease has by itself is removed in less than the time that does not count.
+fn clearing<T>(remove: impl FnOnce(Duration) -> T) -> T {
+    const UNCOUNTED: Duration = Duration::from_millis(100);
+    let began = Instant::now();
+    let removed = remove(CLEARING.saturating_sub(SPENT.get()).max(UNCOUNTED));
+    SPENT.set(SPENT.get() + began.elapsed().saturating_sub(UNCOUNTED));
+    removed
 }
 
 fn aside_name(lease: &LeaseId) -> io::Result<String> {

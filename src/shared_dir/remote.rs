@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{
-    ASIDE, AttemptDir, CLEARING, Error, Marked, Notice, Permit, Removed, Snapshot, Swept, TREE_FORMAT, aside_name,
+    ASIDE, AttemptDir, Error, Marked, Notice, Permit, Removed, Snapshot, Swept, TREE_FORMAT, aside_name, clearing,
     in_parts,
 };
 use crate::failure::one_line;
@@ -166,12 +166,16 @@ impl Remote {
 
     pub fn revoke(&self) -> Result<(), Error> {
         let aside = aside_name(&self.attempt.lease)?;
-        self.run("revoke", &[&aside, &seconds(CLEARING)], &[], CLEARING)?.done().map(|_| ())
+        clearing(|time| self.run("revoke", &[&aside, &seconds(time)], &[], time))?.done().map(|_| ())
     }
 
     pub fn remove(&self) -> Result<Removed, Error> {
         let aside = aside_name(&self.attempt.lease)?;
-        self.run("remove", &[&aside, &seconds(CLEARING)], &[], CLEARING)?.removed()
+        clearing(|time| self.run("remove", &[&aside, &seconds(time)], &[], time))?.removed()
+    }
+
+    pub fn sweep(&self, time: Duration) -> Result<Swept, Error> {
+        sweep_at(&self.bash, &self.attempt.root, time)
     }
 
     pub fn put(&self, name: &str, text: &str) -> Result<(), Error> {
@@ -204,6 +208,7 @@ impl Remote {
     }
 }
 
+/// What timeout(1) takes there; the script counts in whole seconds.
 fn seconds(time: Duration) -> String {
     time.as_secs().max(1).to_string()
 }

@@ -8,6 +8,15 @@ umask 077
 shopt -s nullglob dotglob
 away=4 unfinished=3
 
+# Nothing that sandboxed code has put into the working directory may run.
+set -f
+IFS=:
+path=
+for entry in $PATH; do [[ $entry != /* ]] || path+=${path:+:}$entry; done
+unset IFS entry
+set +f
+PATH=${path:-/usr/bin:/bin}
+
 say() { printf '%s\n' "$*" >&2; }
 
 # enter NAME: goes into a directory of this one. 2: there is none.
@@ -63,7 +72,7 @@ erase() {
 move_aside() {
   local said
   if said=$(mv -T -- "./$1" "$root/$2" 2>&1); then
-    sync -- "$root"
+    sync -- . "$root"
     cd -P -- "$root" && erase "$2" "$3" 2>/dev/null || return "$unfinished"
   elif [[ -e $1 || -L $1 ]]; then
     say "$said"
@@ -134,15 +143,14 @@ look_for_permit() {
   fi
 }
 
-# What a wait looks for: permit held|lost|unknown, answered yes|no|unknown, notice nothing|endpoint|ending|strange.
+# What a wait looks for: permit held|lost|unknown, answered yes|no, notice nothing|endpoint|ending|strange.
 see() {
   local name
-  permit=unknown answered=unknown notice=nothing
+  permit=unknown answered=no notice=nothing
   cd -P -- "$root" 2>/dev/null || return
   enter "$lease" 2>/dev/null || { (($? == 2)) || notice=strange; return; }
   look_for_permit
   enter "$nonce" 2>/dev/null || { (($? == 2)) || notice=strange; return; }
-  [[ ! -r . ]] || answered=no
   for name in *; do
     case $name in
       answered) [[ ! -f answered || -L answered ]] || answered=yes ;;
@@ -206,6 +214,25 @@ clear_all() {
   printf 'removed %d\nunfinished %d\n' "$removed" "$((total - removed - stuck))"
 }
 
+# marked: whether an attempt was handed out: answered yes|no|unknown. What a readable directory does not list is not there; but
+# the directory has to be a shared dir, not the place where one is mounted.
+marked() {
+  local name answered=unknown
+  enter_root || return
+  if [[ -f format && -r . ]]; then
+    answered=no
+    for name in "$lease" "$nonce"; do
+      enter "$name" 2>/dev/null && continue
+      (($? == 2)) || answered=unknown
+      printf 'answered %s\n' "$answered"
+      return
+    done
+    [[ -r . ]] || answered=unknown
+    for name in *; do [[ $name != answered ]] || answered=yes; done
+  fi
+  printf 'answered %s\n' "$answered"
+}
+
 # list_work: what this user's leases have in a work root.
 list_work() {
   local name count=0
@@ -248,7 +275,7 @@ main() {
     list-work) list_work ;;
     clear-work) clear_work "$@" ;;
     permitted) enter_root && enter "$lease" 2>/dev/null && show permit 64 ;;
-    marked) see; printf 'answered %s\n' "$answered" ;;
+    marked) marked ;;
     resolve) resolve "$root" "$@" ;;
   esac
 }

@@ -74,7 +74,7 @@ fn an_attempt_from_permit_to_removal(#[values(Files, Script)] by: By) {
         (None, "idle=0\nstate=running\n"),
     ] {
         shared.set_deadline(ttl, Some(0), "running").unwrap();
-        assert_eq!(std::fs::read_to_string(shared.attempt_path().join("deadline")).unwrap(), text);
+        assert_eq!(fs::read_to_string(shared.attempt_path().join("deadline")).unwrap(), text);
     }
     fs::write(shared.attempt_path().join("slurm-7.out"), "one\ntwo\n").unwrap();
     assert_eq!(shared.tail("slurm-7.out", 4).as_deref(), Some("two\n"));
@@ -270,6 +270,44 @@ fn a_work_root_is_swept_of_leases_that_nobody_knows(#[values(Files, Script)] by:
     assert!(outside.exists());
 }
 
+/// A bind mount is on the same device, so it is told by more than that. Mounts are made in a namespace of their own.
+#[test]
+fn nothing_is_removed_on_another_mount() {
+    const NAME: &str = "shared_dir::tests::nothing_is_removed_on_another_mount";
+    const INSIDE: &str = "SLURM_SANDBOX_TEST_INSIDE";
+    let run = |words: &[&str]| std::process::Command::new(words[0]).args(&words[1..]).env(INSIDE, "1").output();
+    if std::env::var_os(INSIDE).is_none() {
+        let program = std::env::current_exe().unwrap();
+        if !run(&["unshare", "--mount", "true"]).is_ok_and(|output| output.status.success()) {
+            return say("skipped: mounts cannot be made here");
+        }
+        let output = run(&["unshare", "--mount", program.to_str().unwrap(), "--exact", NAME]).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    for by in [Files, Script] {
+        let (temp, shared) = shared(by);
+        shared.grant(b"k").unwrap();
+        let outside = temp.path().join("outside");
+        fs::create_dir_all(outside.join("thesis/chapter")).unwrap();
+        let inside = shared.attempt_path().join("deep/deeper/mounted");
+        fs::create_dir_all(&inside).unwrap();
+        assert!(
+            run(&["mount", "--bind", outside.to_str().unwrap(), inside.to_str().unwrap()]).unwrap().status.success()
+        );
+        assert_eq!(shared.remove(), Ok(Removed::AsideUnfinished));
+        let swept = sweep_by(by, shared.root());
+        assert_eq!((swept.removed, swept.unfinished, swept.stuck.len()), (0, 0, 1), "{swept:?}");
+        assert!(outside.join("thesis/chapter").exists() && !shared.lease_path().exists());
+        let aside = fs::read_dir(shared.root()).unwrap().map(|entry| entry.unwrap().path());
+        let aside = aside.into_iter().find(|path| path.to_string_lossy().contains(ASIDE)).unwrap();
+        let script = format!("find {} -name mounted -exec umount {{}} +", aside.display());
+        run(&["sh", "-c", &script]).unwrap();
+        assert_eq!(sweep_by(by, shared.root()).removed, 1);
+        assert!(outside.join("thesis/chapter").exists());
+    }
+}
+
 #[rstest]
 #[case("cbx_4b38f35d4e31", true)]
 #[case(".cbx_4b38f35d4e31.00112233445566ff", true)]
@@ -316,6 +354,11 @@ fn whether_a_lost_lease_was_handed_out(#[values(Files, Script)] by: By) {
     shared.mark("answered", 5).unwrap();
     assert_eq!(marked(), Marked::Yes);
     fs::rename(shared.attempt_path(), shared.lease_path().join("elsewhere")).unwrap();
+    assert_eq!(marked(), Marked::No);
+    fs::write(shared.attempt_path(), "").unwrap();
+    assert_eq!(marked(), Marked::Unknown);
+    fs::remove_file(shared.attempt_path()).unwrap();
+    fs::remove_file(shared.root().join("format")).unwrap();
     assert_eq!(marked(), Marked::Unknown);
 }
 
@@ -386,7 +429,7 @@ fn as_nobody(tests: &str) -> bool {
 /// Shown also where a test passes.
 fn say(text: &str) {
     use std::io::Write;
-    writeln!(std::io::stderr(), "{text}").unwrap();
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
 }
 
 fn make(made: &str, shared: &SharedDir, elsewhere: &Path) {

@@ -191,7 +191,7 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
         where_it_answers(storage::STATE_DIR, &[path], clock, || storage::state_dir(path))
     });
     add(storage::SHARED_DIR, Red(DISK), there, shared_dir_check);
-    add("directories", Warning(DISK), there, |site, clock| directories(site, clock));
+    add("directories", Warning(DISK), there, directories);
     add("private keys", Warning(DISK), local, |site, clock| {
         let (state, shared) = (&site.options.state_dir, &site.shared_dir(&NOBODY));
         if site.settings.submit.is_some() {
