@@ -2,18 +2,21 @@
 //! belong to no lease any more. It ends only what is provably ours and was never handed out.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::Result;
 
 use super::inventory::{Entry, Inventory};
 use super::{Options, now, orphans, progress, settle};
 use crate::clock::Now;
+use crate::config::Settings;
 use crate::failure::{self, Kind};
 use crate::host::Host;
+use crate::lease::LeaseId;
 use crate::lease::record::Phase;
 use crate::lease::store::{Loaded, Store};
 use crate::protocol::{Answer, Request};
-use crate::shared_dir;
+use crate::shared_dir::{self, Swept};
 use crate::slurm::squeue;
 
 /// A record younger than this may belong to an acquire that is about to submit it, in seconds.
@@ -25,6 +28,7 @@ const SWEEPING: std::time::Duration = std::time::Duration::from_secs(60);
 /// Carries out a cleanup.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let store = Store::open(&options.state_dir)?;
+    let settings = super::lenient(&request.config);
     let mut inventory = Inventory::take(&store, squeue::DEADLINE)?;
     inventory.tell_of_a_copy(&store);
     let mut lines = Vec::new();
@@ -38,18 +42,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         if store.is_writable() {
             store.empty_trash()?;
         }
-        let shared = inventory
-            .leases
-            .iter()
-            .filter_map(Entry::record)
-            .map(|record| (record.submit.clone(), record.shared_dir.clone()));
-        for (submit, root) in shared.chain([(None, store.path().join("shared"))]).collect::<BTreeSet<_>>() {
-            let told = match shared_dir::sweep(&Host::of(submit.as_ref()), &root, SWEEPING) {
-                Ok(swept) => swept.left(&root),
-                Err(error) => Some(format!("{} was not looked at: {error}", root.display())),
-            };
-            lines.extend(told);
-        }
+        lines.extend(sweep(&store, &inventory, settings.as_ref()));
     }
     let verb = if request.dry_run { "would remove" } else { "removed" };
     for found in &inventory.leases {
@@ -73,13 +66,44 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             Err(error) => lines.push(format!("left {}: {}", record.shown(), failure::of(&error))),
         }
     }
-    let submit = super::lenient(&request.config).and_then(|settings| settings.submit);
-    lines.extend(orphans::end(&store, &inventory, submit.as_ref(), request.dry_run)?);
+    let submit = settings.as_ref().and_then(|settings| settings.submit.as_ref());
+    lines.extend(orphans::end(&store, &inventory, submit, request.dry_run)?);
     if lines.is_empty() {
         lines.push("nothing to clean up".to_owned());
     }
     lines.iter().for_each(|line| progress(line));
     Ok(Answer { message: Some(lines.join("; ")), ..Answer::default() })
+}
+
+/// Removes what releases and runners had to leave: in the shared dirs of all leases, and in the work root of the request's own
+/// configuration. What is left, and why.
+fn sweep(store: &Store, inventory: &Inventory, settings: Option<&Settings>) -> Vec<String> {
+    let records = || inventory.leases.iter().filter_map(Entry::record);
+    let shared = records().map(|record| (record.submit.clone(), record.shared_dir.clone()));
+    let roots: BTreeSet<_> = shared.chain([(None, store.path().join("shared"))]).collect();
+    let mut lines: Vec<String> = roots
+        .into_iter()
+        .filter_map(|(submit, root)| left(&root, shared_dir::sweep(&Host::of(submit.as_ref()), &root, SWEEPING)))
+        .collect();
+    if let Some(settings) = settings {
+        let host = Host::of(settings.submit.as_ref());
+        let mut settings = settings.clone();
+        settings.at_home(host.user().ok().and_then(|user| user.home).as_deref());
+        // The runner of a lease that is known removes its own.
+        let known = |id: &LeaseId| inventory.leases.iter().any(|lease| lease.id == *id);
+        lines.extend(left(
+            &settings.work_root,
+            shared_dir::sweep_work_root(&host, &settings.work_root, known, SWEEPING),
+        ));
+    }
+    lines
+}
+
+fn left(root: &Path, swept: Result<Swept, shared_dir::Error>) -> Option<String> {
+    match swept {
+        Ok(swept) => swept.left(root),
+        Err(error) => Some(format!("{} was not looked at: {error}", root.display())),
+    }
 }
 
 /// Removes a lease whose end is on record, unless another call works on it or it changed meanwhile.

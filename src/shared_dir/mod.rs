@@ -406,14 +406,16 @@ fn is_leftover(name: &str) -> bool {
     [".format.", "doctor-", ".doctor-"].iter().any(|start| name.starts_with(start))
 }
 
-/// The lease that an entry of a work root was made for: its work directory, what its runner moved aside, or what we did.
+/// The lease whose work directory an entry of a work root was, before its runner moved it aside, or we did. One that has its
+/// own name still is nobody's here to judge: its job may be another state dir's, on a cluster that is not asked. The next runner
+/// on its node knows.
 fn work_entry(name: &str) -> Option<LeaseId> {
     let rest = match name.strip_prefix(ASIDE).and_then(|rest| rest.rsplit_once('-')) {
         Some((lease, _)) => lease,
-        None => match name.strip_prefix('.').and_then(|rest| rest.split_once('.')) {
-            Some((lease, nonce)) => Nonce::parse(nonce).map(|_| lease)?,
-            None => name,
-        },
+        None => {
+            let (lease, nonce) = name.strip_prefix('.')?.split_once('.')?;
+            Nonce::parse(nonce).map(|_| lease)?
+        }
     };
     LeaseId::parse(rest)
 }
