@@ -80,6 +80,7 @@ members() {
 # make_path_absolute: a directory that sessions can write in is nowhere to look for commands.
 make_path_absolute() {
   local IFS=: entry kept=
+  [[ :$PATH: =~ :[^/] ]] || return 0
   set -f
   for entry in $PATH; do [[ $entry != /* ]] || kept+=:$entry; done
   set +f
@@ -103,53 +104,52 @@ read_clocks() {
 
 # start_ticker SECONDS: a child without children of its own writes a line into a pipe, again and again, and this script
 # waits for nothing but that pipe: in bash 5.1 a read with a timeout may never return when a child ends during it. The
-# ticker ends with the pipe's reader.
+# ticker ends with the pipe's reader. Descriptor 9 is the pipe, 8 one into which nobody writes.
 start_ticker() {
-  local old=$events
   interval=$1
   [[ ! $ticker ]] || kill -KILL "$ticker" 2>/dev/null
-  exec {events}< <(
+  ticker=
+  exec 9< <(
+    exec 9<&-
     trap '' TERM INT HUP USR1
-    [[ ! $old ]] || exec {old}<&-
     printf 'ticker %s\n' "$BASHPID"
     while :; do
-      read -r -t "$interval" -n 16 _ <&"$quiet"
+      read -r -t "$interval" -n 16 _ <&8
       printf 'tick\n' || exit
     done 2>/dev/null
   )
-  [[ ! $old ]] || exec {old}<&-
-  ticker=
 }
 
 # await_event: leaves in event what came. No IFS= here: a trap runs inside the read, and would inherit it.
 await_event() {
   event=
-  if ! read -r -n 6000 event <&"$events"; then
+  if ! read -r -n 6000 event <&9; then
     sleep 1    # the ticker is gone
     start_ticker "$interval"
   fi
   [[ $event != 'ticker '* ]] || ticker=${event#ticker }
 }
 
+# tell TEXT: from a step to this script. The pipe is open no longer than that, or a ticker's death would go unnoticed.
+tell() { printf '%s\n' "$1" >"/proc/$$/fd/9"; }
+
 # step STAGE SECONDS FUNCTION...: runs the function in a child, because a file system, a name service, a tool or a
 # preamble may never answer; this script goes on watching. By the pipe the child says `set NAME VALUE`, what `finish`
 # was told, and that it has ended. With SECONDS above 0 it may take no longer.
 step() {
-  local pid told
+  local pid
   stage=$1 stage_ends=$(($2 ? uptime + $2 : 0))
   shift 2
-  # shellcheck disable=SC2030,SC2317 # What the functions below call.
+  # shellcheck disable=SC2317 # The steps call it.
   (
-    exec {told}>"/proc/$$/fd/$events" {events}<&-
     finish() {
       local LC_ALL=C detail=${2//[^[:print:]]/ }
-      printf 'finish %s %s %s\n' "$1" "${3:-0}" "${detail:0:1000}" >&"$told"
+      tell "finish $1 ${3:-0} ${detail:0:1000}"
       exit 1
     }
-    tell() { printf 'set %s %s\n' "$1" "$2" >&"$told"; }
     "$@"
-    printf 'ended %s\n' "$BASHPID" >&"$told"
-  ) </dev/null &
+    tell "ended $BASHPID"
+  ) </dev/null 9<&- &
   pid=$!
   watch "$pid"
   stage=other stage_ends=0
@@ -305,7 +305,7 @@ make_private_dir() {
     for dir in "$place"/.slurm-sandbox-gone.????????; do remove_tree 10 "$dir"; done
     made=$(mktemp -d -- "$place/slurm-sandbox.XXXXXXXX" 2>/dev/null) || continue
     if { printf '%s\n' "$own_mark" >"$made/owner" && mkdir -- "$made/home" "$made/sessions"; } 2>/dev/null; then
-      tell private "$made"
+      tell "set private $made"
       return
     fi
     rm -rf -- "$made"
@@ -317,7 +317,7 @@ make_private_dir() {
 make_work_dir() {
   mkdir -p -- "$CBX_WORK_ROOT" 2>/dev/null
   if publish "$owner" "$own_mark"; then
-    tell work_made yes
+    tell "set work_made yes"
     mkdir -- "$work" 2>/dev/null
     [[ ! -d $work || -L $work || ! -O $work ]] || return 0
   fi
@@ -403,8 +403,7 @@ type -P sshd >"$_cbx/sshd_on_path"
 } >"$_cbx/environment" 2>/dev/null
 : >"$_cbx/prepared"
 PREPARE
-  # shellcheck disable=SC2031 # Of the step that this runs in.
-  (umask "$session_umask" && exec "$BASH" "$private/prepare") >"$log" 2>&1 {told}>&- {quiet}>&-
+  (umask "$session_umask" && exec "$BASH" "$private/prepare") >"$log" 2>&1 8>&-
   status=$?
   [[ -e $private/prepared ]] || fail preamble-failed "the preamble failed, or called exit, with status $status: $(tail -c 300 -- "$log" 2>/dev/null)"
   [[ ! -e $private/no_launcher ]] || fail launcher-missing "the launcher's command is not on $node: $(<"$private/no_launcher")"
@@ -413,11 +412,10 @@ PREPARE
 # try_launcher: once, as a session would, before anybody is told of this job. It may have an image to fetch.
 try_launcher() {
   local status log=$private/launcher.log
-  # shellcheck disable=SC2031 # Of the step that this runs in.
   (
     cd -- "$HOME" 2>/dev/null || cd /
     exec env -i HOME="$HOME" USER="$user" LOGNAME="$user" SHELL="$BASH" PATH="$PATH" SSH_ORIGINAL_COMMAND=true "$BASH" "$private/session"
-  ) >"$log" 2>&1 {told}>&- {quiet}>&-
+  ) >"$log" 2>&1 8>&-
   status=$?
   ((status == 0)) || fail launcher-failed "the launcher does not start bash, status $status: $(tail -c 300 -- "$log" 2>/dev/null)"
 }
@@ -465,9 +463,9 @@ find_sshd() {
     [[ ! ${CBX_SSHD:-} ]] || break
   done
   [[ $sshd ]] || fail sshd-not-found "no sshd at ${CBX_SSHD:-the usual places or on PATH}: install openssh-server on ${node}, or set CBX_SSHD"
-  tell sshd "$sshd"
+  tell "set sshd $sshd"
   for path in /usr/lib/openssh /usr/libexec/openssh /usr/libexec /usr/lib/ssh /usr/lib64/ssh /usr/local/libexec "${sshd%/*/*}/libexec"; do
-    [[ -x $path/sftp-server ]] && tell sftp_server "$path/sftp-server" && break
+    [[ -x $path/sftp-server ]] && tell "set sftp_server $path/sftp-server" && break
   done
 }
 
@@ -502,11 +500,11 @@ choose_addresses() {
   local address seen=' '
   if [[ ${CBX_BIND_ADDRESS:-} ]]; then
     [[ $CBX_BIND_ADDRESS =~ ^[A-Za-z0-9.:_%-]+$ ]] || fail sshd-failed "CBX_BIND_ADDRESS is not an address: $CBX_BIND_ADDRESS"
-    tell address "$CBX_BIND_ADDRESS"
+    tell "set address $CBX_BIND_ADDRESS"
     return
   fi
   while read -r address _; do
-    [[ $address == 127.* || $address == ::1 || $address == fe80:* || $seen == *" $address "* ]] || tell address "$address"
+    [[ $address == 127.* || $address == ::1 || $address == fe80:* || $seen == *" $address "* ]] || tell "set address $address"
     seen+="$address "
   done < <(timeout 5 getent ahosts "$node" 2>/dev/null)
 }
@@ -586,7 +584,7 @@ start_sshd() {
     choose_port
     write_sshd_config
     rm -f -- "$sshd_log"
-    "$sshd" -D -r -f "$private/sshd_config" -p "$port" -E "$sshd_log" </dev/null >/dev/null 2>&1 {events}<&- {quiet}>&- &
+    "$sshd" -D -r -f "$private/sshd_config" -p "$port" -E "$sshd_log" </dev/null >/dev/null 2>&1 8>&- 9<&- &
     sshd_pid=$! sshd_state=
     step sshd 20 await_sshd
     [[ $sshd_state != ready ]] || return 0
@@ -654,10 +652,10 @@ await_sshd() {
     [[ $alive == yes && $sshd_said != *'already in use'* ]] || return
     if [[ $sshd_said == *'Server listening on '* ]] && answers_as_ssh; then
       read_sshd_log
-      [[ $sshd_said == *'already in use'* ]] || tell sshd_state ready
+      [[ $sshd_said == *'already in use'* ]] || tell "set sshd_state ready"
       return
     fi
-    read -r -t 0.005 -n 16 _ <&"$quiet"    # this child has none of its own
+    read -r -t 0.005 -n 16 _ <&8    # this child has none of its own
   done
 }
 
@@ -858,7 +856,7 @@ announce_wall_time() {
   publish "$work/.slurm-sandbox-ending" "$text"
   # A command as in a session, from the work directory; what it prints goes to the job's output.
   [[ ! ${CBX_ON_ENDING:-} ]] \
-    || (cd -- "$work" && SSH_ORIGINAL_COMMAND=$CBX_ON_ENDING exec "$BASH" "$private/session") </dev/null {events}<&- {quiet}>&- &
+    || (cd -- "$work" && SSH_ORIGINAL_COMMAND=$CBX_ON_ENDING exec "$BASH" "$private/session") </dev/null 8>&- 9<&- &
 }
 
 told_to_end() {
@@ -973,7 +971,7 @@ finish() {
   trap - EXIT
   say "ending: $reason: $detail"
   umask 077
-  [[ ! $quiet ]] || stop_processes
+  [[ ! $watching ]] || stop_processes
   [[ ! $private ]] || discard "$private"
   [[ $phase != serving && $reason != requeued ]] || rm -f -- "$CBX_STATE_DIR/endpoint.json" "$CBX_STATE_DIR/session"
   # Another attempt of the lease may have it by now.
@@ -1031,7 +1029,7 @@ set_traps() {
 
 # ---------------------------------------------------------------- the course of the job
 
-phase=starting stage=other stage_ends=0 private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' quiet='' events='' ticker=''
+phase=starting stage=other stage_ends=0 private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' watching='' ticker=''
 gone_since='' lost_since='' sshd_died='' deadline_then='' own_mark=''
 taken=no kept=no answered='' told_state='' input_then='' mine=() foreign=() cpu_then=() there_then=() ancestor=()
 reject() {
@@ -1073,7 +1071,8 @@ offered_at=$uptime active_at=$uptime looked_at=$uptime trimmed_at=$uptime previo
 : "${HOME:=~}"
 session_umask=$(umask)
 umask 077
-exec {quiet}<> <(:)
+exec 8<> <(:)
+watching=yes
 start_ticker 0.5
 make_mark
 step private 60 make_private_dir
