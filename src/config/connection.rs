@@ -6,8 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::login::LoginHost;
 use super::value::{Reader, is_line, is_word};
 
@@ -33,8 +31,7 @@ pub enum Connection {
 }
 
 /// The way that `connect` takes; a lease remembers it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "by")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// Forwarded by the last of these hosts, each reached through the one before.
     Login { hops: Vec<String> },

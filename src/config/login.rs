@@ -5,28 +5,21 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use super::connection::is_host;
 use super::value::{Reader, is_word};
 
 /// How the login host is reached. A lease remembers it, since requests come with today's configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LoginHost {
     /// A host name, address or alias of the user's ssh configuration.
     pub host: String,
     /// `None`: as the user's ssh configuration says.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user: Option<String>,
     /// Used in place of the user's own ssh configuration file.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ssh_config: Option<PathBuf>,
     /// Where the one connection's control socket lies; `None`: a place of ours.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub control_path: Option<PathBuf>,
     /// Never open a connection, only use one that the user has opened: for sites with one-time passwords.
-    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub require_existing_master: bool,
 }
 

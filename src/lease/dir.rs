@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
 
-use super::record::{Denials, FORMAT, Record};
+use super::format::{self, Unreadable};
+use super::record::{Denials, Record};
 use super::{Identity, LeaseId};
 use crate::clock::boot_id;
 use crate::config::login::LoginHost;
@@ -53,39 +53,12 @@ pub enum Loaded {
 }
 
 /// Where a lease's jobs are looked for when its record is lost; written down beside the record, once.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub submit: Option<LoginHost>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub clusters: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_dir: Option<std::path::PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-}
-
-/// `identity.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct IdentityFile {
-    #[serde(flatten)]
-    identity: Identity,
-    #[serde(default)]
-    origin: Origin,
-}
-
-/// `identity.json` of a record.
-pub(super) fn identity_file(record: &Record) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&IdentityFile {
-        identity: record.identity.clone(),
-        origin: Origin {
-            submit: record.submit.clone(),
-            clusters: record.clusters.clone(),
-            shared_dir: Some(record.shared_dir.clone()),
-            instance: record.instance.clone(),
-        },
-    })
 }
 
 impl LeaseDir {
@@ -100,18 +73,13 @@ impl LeaseDir {
 
     /// Reads the lease; damage is not an error but a state that must stay visible.
     pub fn load(&self) -> Loaded {
-        let bytes = self.dir.read("record.json", MAX_FILE_BYTES);
-        let format = match &bytes {
-            Ok(Some(bytes)) => claimed_format(bytes),
-            _ => None,
-        };
-        if !self.writable || format.is_some_and(|format| format > u64::from(FORMAT)) {
+        if !self.writable {
             return Loaded::Newer { identity: self.identity().0 };
         }
-        let record = match bytes {
-            Ok(Some(bytes)) => serde_json::from_slice::<Record>(&bytes).map_err(|error| error.to_string()),
-            Ok(None) => Err("record.json is missing".to_owned()),
-            Err(error) => Err(error.to_string()),
+        let record = match self.dir.read("record.json", MAX_FILE_BYTES) {
+            Ok(Some(bytes)) => format::read(&bytes),
+            Ok(None) => Err(Unreadable::Damaged("record.json is missing".to_owned())),
+            Err(error) => Err(Unreadable::Damaged(error.to_string())),
         };
         let why = match record {
             Ok(record) if record.identity.lease_id == self.id => {
@@ -119,15 +87,16 @@ impl LeaseDir {
                 return Loaded::Whole(Box::new(Record { denied, ..record }));
             }
             Ok(record) => format!("record.json is that of lease {}", record.identity.lease_id),
-            Err(why) => why,
+            Err(Unreadable::Newer) => return Loaded::Newer { identity: self.identity().0 },
+            Err(Unreadable::Damaged(why)) => why,
         };
         let (identity, origin) = self.identity();
         Loaded::Damaged { identity, origin: origin.map(Box::new), why }
     }
 
-    /// Whether this program may write a record here: neither the tree nor the record is a newer one's.
-    pub fn may_write(&self, record: &Record) -> bool {
-        self.writable && record.format <= FORMAT
+    /// Whether this program may write a record here: the tree is not a newer one's.
+    pub fn may_write(&self) -> bool {
+        self.writable
     }
 
     /// The denials of a record's attempt.
@@ -154,12 +123,12 @@ impl LeaseDir {
     /// The identity and origin from `identity.json`, or an identity made up that the client accepts.
     fn identity(&self) -> (Identity, Option<Origin>) {
         let read = self.dir.read("identity.json", MAX_FILE_BYTES).ok().flatten();
-        let read = read.and_then(|bytes| serde_json::from_slice::<IdentityFile>(&bytes).ok());
-        let good = read.filter(|IdentityFile { identity, .. }| {
+        let read = read.and_then(|bytes| format::read_identity(&bytes));
+        let good = read.filter(|(identity, _)| {
             identity.lease_id == self.id && Identity::parse(self.id.as_str(), &identity.slug, &identity.name).is_ok()
         });
         match good {
-            Some(file) => (file.identity, Some(file.origin)),
+            Some((identity, origin)) => (identity, Some(origin)),
             None => {
                 let slug = format!("damaged-{}", &self.id.as_str()[4..]);
                 let name = super::client_name(&self.id, &slug);
@@ -231,7 +200,7 @@ pub struct Guard<'a> {
 impl Guard<'_> {
     /// Writes the record durably; one of a newer version is an error.
     pub fn save(&self, record: &Record) -> Result<()> {
-        let bytes = serde_json::to_vec_pretty(record)?;
+        let bytes = format::write(record)?;
         self.write(record, |dir| dir.write("record.json", &bytes))
     }
 
@@ -247,7 +216,7 @@ impl Guard<'_> {
 
     /// Refuses what would have to be written into a record of a newer version.
     pub fn must_be_ours(&self, record: &Record) -> Result<(), Failure> {
-        if self.lease.may_write(record) {
+        if self.lease.may_write() {
             return Ok(());
         }
         let what = format!("{}: a newer slurm-sandbox wrote its record; nothing was touched", record.shown());
@@ -283,15 +252,6 @@ impl Guard<'_> {
     pub fn set_aside(&self, now: i64) {
         self.lease.dir.rename("record.json", &self.lease.dir, &format!("record.json.damaged-{now}")).ok();
     }
-}
-
-/// The format that a record claims, whether it can be read or not.
-fn claimed_format(bytes: &[u8]) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Claim {
-        format: u64,
-    }
-    serde_json::from_slice::<Claim>(bytes).ok().map(|claim| claim.format)
 }
 
 #[cfg(test)]
@@ -332,7 +292,8 @@ mod tests {
         };
         assert_eq!(*origin, expected);
         // That of the first release holds the identity alone.
-        lease.dir.write("identity.json", &serde_json::to_vec(&record.identity).unwrap()).unwrap();
+        let first = br#"{"leaseId": "cbx_4b38f35d4e31", "slug": "smoke", "name": "crabbox-smoke-42b80a31"}"#;
+        lease.dir.write("identity.json", first).unwrap();
         let Loaded::Damaged { identity, origin: Some(origin), .. } = lease.load() else { panic!("no origin") };
         assert_eq!((identity, *origin), (record.identity, Origin::default()));
     }
@@ -372,17 +333,13 @@ mod tests {
     #[test]
     fn what_a_newer_program_wrote_is_shown_and_nothing_else() {
         let (_temp, store) = store();
-        let newer = Record { format: FORMAT + 1, ..record() };
+        let newer = record();
         store.create(&newer.identity, |_, _| Ok(newer.clone())).unwrap();
         let lease = store.lease(newer.lease_id()).unwrap().unwrap();
-        let readable = lease.load();
         lease.dir.write("record.json", b"{\"format\": 9, \"phase\": \"hibernating\"}").unwrap();
-        for loaded in [readable, lease.load()] {
-            let Loaded::Newer { identity } = loaded else { panic!("{loaded:?}") };
-            assert_eq!(identity, newer.identity);
-        }
-        let guard = lease.lock(Duration::ZERO).unwrap().unwrap();
-        assert!(guard.save(&newer).is_err() && guard.keep_learned(&record(), &newer).is_err());
+        let Loaded::Newer { identity } = lease.load() else { panic!("{:?}", lease.load()) };
+        assert_eq!(identity, newer.identity);
+        assert!(lease.lock(Duration::ZERO).unwrap().unwrap().still(&newer).is_none());
     }
 
     #[test]

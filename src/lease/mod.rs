@@ -1,6 +1,7 @@
 //! Leases: their identities, their records, and where both lie. This module never runs a command.
 
 mod dir;
+pub mod format;
 pub mod instance;
 pub mod lifecycle;
 pub mod record;
@@ -105,8 +106,7 @@ fn is_hex(text: &str, length: usize) -> bool {
 }
 
 /// What a platform calls a lease; fixed when the lease is made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub lease_id: LeaseId,
     pub slug: String,

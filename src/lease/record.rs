@@ -3,26 +3,14 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Identity, LeaseId, Nonce};
 use crate::clock::BootTime;
 use crate::config::connection::Route;
 use crate::config::login::LoginHost;
 use crate::slurm::job::{JobId, Row};
 
-/// Format of `record.json`. 1: the first. 2: leases that belong to a login host, which an older program would look for on
-/// its own machine, and take for gone. A reader takes newer formats as they are and never writes them.
-pub const FORMAT: u32 = 2;
-
-/// The oldest format that a record fits into.
-pub fn format_for(submit: Option<&LoginHost>) -> u32 {
-    if submit.is_some() { 2 } else { 1 }
-}
-
 /// How far a lease has come, as we know it from our own acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Nothing was asked of Slurm.
     Prepared,
@@ -37,14 +25,12 @@ pub enum Phase {
 }
 
 /// One try at starting an allocation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     pub nonce: Nonce,
     /// When sbatch was about to run for it, in seconds since the epoch; `None`: never.
     pub sent: Option<i64>,
     /// The same by the host's own clock.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sent_at: Option<BootTime>,
 }
 
@@ -59,34 +45,28 @@ pub struct Denials {
 }
 
 /// The endpoint as it was pinned when the lease was first handed out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinnedEndpoint {
     pub host: String,
     pub port: u16,
 }
 
 /// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// Slurm's state, or `GONE` when the controller forgot the job and the accounting knows nothing of it.
     pub state: String,
     /// Slurm's reason; empty where it gave none.
     pub reason: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exit: Option<String>,
     /// The runner's own word for it, such as `idle`; written where sandboxed code can write too.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub runner: Option<String>,
     pub at: i64,
 }
 
 /// The record. Everything that a later call needs is in it, since requests come with today's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    pub format: u32,
     pub identity: Identity,
     pub phase: Phase,
     pub keep: bool,
@@ -96,31 +76,22 @@ pub struct Record {
     /// B9).
     pub uid: u32,
     /// That user's name, where it is not that of this machine's user.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user: Option<String>,
     /// Where Slurm's commands run and the shared dir is, when not here.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub submit: Option<LoginHost>,
     /// The way that our `connect` takes to the endpoint.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub route: Option<Route>,
     pub attempt: Attempt,
     /// Nonces of earlier attempts, which have lost the permit: a job of theirs that appears late is ended.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub given_up: Vec<Nonce>,
     /// The state dir that the lease was made in, as its jobs' comments name it; older records leave it out.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub instance: Option<String>,
     /// The cluster or clusters asked for; where an unknown submission is looked for.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clusters: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub job: Option<JobId>,
     /// The job's submission as Slurm tells it: with name and user it proves that an id still is our job.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub submitted: Option<i64>,
     /// Fixed once it was answered.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cloud_id: Option<String>,
     pub server_type: String,
     pub shared_dir: PathBuf,
@@ -128,15 +99,11 @@ pub struct Record {
     pub contract: bool,
     /// The private key's path.
     pub key: PathBuf,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub endpoint: Option<PinnedEndpoint>,
     /// Read from beside the record.
-    #[serde(skip)]
     pub denied: Denials,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended: Option<Ended>,
     /// When release was first asked for.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub releasing: Option<i64>,
 }
 
@@ -275,7 +242,6 @@ pub mod tests {
 
     pub fn record() -> Record {
         Record {
-            format: format_for(None),
             identity: Identity::parse("cbx_4b38f35d4e31", "smoke", "crabbox-smoke-42b80a31").unwrap(),
             phase: Phase::Queued,
             keep: false,
@@ -372,11 +338,5 @@ pub mod tests {
         change(&mut row);
         assert_eq!(record.left_behind(&row), expected);
         assert!(!Record { instance: None, ..record }.left_behind(&row));
-    }
-
-    #[test]
-    fn format_1_stays_readable() {
-        let read: Record = serde_json::from_str(include_str!("../../tests/fixtures/record-1.json")).unwrap();
-        assert_eq!(read, Record { instance: None, ..record() });
     }
 }

@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 
 use super::dir::NO_LOCKS;
 pub use super::dir::{Guard, LeaseDir, Loaded, Origin};
+use super::format;
 use super::instance::Instance;
 use super::record::Record;
 use super::{Identity, LeaseId};
@@ -172,8 +173,8 @@ impl Store {
         };
         let make = || -> Result<bool> {
             let record = fill(&dir, &self.leases.path().join(id))?;
-            dir.write_part("identity.json", &super::dir::identity_file(&record)?).context("writing identity.json")?;
-            dir.write("record.json", &serde_json::to_vec_pretty(&record)?).context("writing record.json")?;
+            dir.write_part("identity.json", &format::write_identity(&record)?).context("writing identity.json")?;
+            dir.write("record.json", &format::write(&record)?).context("writing record.json")?;
             match trash.rename(&name, &self.leases, id) {
                 Ok(()) => self.leases.sync().map(|()| true).context("making the lease durable"),
                 Err(error) if taken(&error) => Ok(false),

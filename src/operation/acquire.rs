@@ -20,7 +20,7 @@ use crate::failure::{self, Failure, Kind};
 use crate::files::Dir;
 use crate::host::{Host, User};
 use crate::lease::lifecycle::{OpenSubmission, open_submission};
-use crate::lease::record::{Attempt, Denials, Phase, Record, format_for};
+use crate::lease::record::{Attempt, Denials, Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::lease::{Identity, Nonce};
 use crate::protocol::{Answer, Lease, Request};
@@ -123,7 +123,6 @@ impl Acquire<'_> {
                 None => ssh::make_key(dir, self.identity.lease_id.as_str())?,
             };
             Ok(Record {
-                format: format_for(submit.as_ref()),
                 identity: self.identity.clone(),
                 phase: Phase::Prepared,
                 keep: self.keep,
@@ -225,7 +224,7 @@ impl Acquire<'_> {
                 if record.phase != Phase::Answered {
                     guard.must_be_ours(&record)?;
                 }
-                if self.keep && !record.keep && guard.lease.may_write(&record) {
+                if self.keep && !record.keep && guard.lease.may_write() {
                     record.keep = true;
                     guard.save(&record)?;
                 }
@@ -383,7 +382,7 @@ impl Acquire<'_> {
             ));
             return failure.into();
         }
-        if record.phase == Phase::Answered || untouchable || !dir.may_write(&record) {
+        if record.phase == Phase::Answered || untouchable || !dir.may_write() {
             return error;
         }
         // Where nothing can be locked nothing is known to be ours alone: another call may wait for this very job.

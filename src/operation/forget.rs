@@ -11,6 +11,7 @@ use super::{Options, find, now};
 use crate::allocation;
 use crate::clock::Now;
 use crate::failure::{Failure, Kind};
+use crate::lease::format;
 use crate::lease::store::{Loaded, Store};
 use crate::shared_dir::SharedDir;
 use crate::slurm::squeue;
@@ -49,7 +50,8 @@ pub fn run(options: &Options, word: &str, because: &str) -> Result<String> {
     }
     let shared = SharedDir::of(&record);
     shared.revoke().and_then(|()| shared.remove()).ok();
-    let line = serde_json::json!({"at": now(), "leaseId": id, "job": job, "because": because, "record": record});
+    let last: serde_json::Value = serde_json::from_slice(&format::write(&record)?)?;
+    let line = serde_json::json!({"at": now(), "leaseId": id, "job": job, "because": because, "record": last});
     store.log_forgotten(&line.to_string()).context("writing down what is forgotten")?;
     store.trash_lease(guard)?;
     let job = job.map_or_else(|| "no known job".to_owned(), |job| format!("job {job}"));

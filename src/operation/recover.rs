@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::config::login::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::host::Host;
-use crate::lease::record::{Attempt, CommentWord, Denials, Phase, Record, comment, format_for};
+use crate::lease::record::{Attempt, CommentWord, Denials, Phase, Record, comment};
 use crate::lease::store::{Origin, Store};
 use crate::lease::{Identity, Nonce};
 use crate::shared_dir;
@@ -100,7 +100,6 @@ pub fn recover(
     };
     let given_up = found.iter().map(|(_, word)| word.nonce.clone()).filter(|other| *other != nonce).collect();
     Ok(Record {
-        format: format_for(submit.as_ref()),
         identity: identity.clone(),
         phase: Phase::Prepared,
         keep: false,

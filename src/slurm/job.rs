@@ -5,13 +5,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 /// A job, as every later call must name it: ids repeat between clusters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JobId {
     pub id: u64,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cluster: Option<String>,
 }
 
@@ -25,7 +22,7 @@ impl fmt::Display for JobId {
 }
 
 /// A job's base state in Slurm's long form, and what it means for a lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State(String);
 
 /// What a state means for a lease.

@@ -14,8 +14,8 @@ use slurm_sandbox::endpoint;
 use slurm_sandbox::failure::{Failure, Kind};
 use slurm_sandbox::host::{End, Output};
 use slurm_sandbox::lease::lifecycle::{judge, open_submission};
-use slurm_sandbox::lease::record::{self, Record};
 use slurm_sandbox::lease::{Identity, LeaseId, Nonce};
+use slurm_sandbox::lease::{format, record};
 use slurm_sandbox::operation::settle::{self, Step};
 use slurm_sandbox::protocol;
 use slurm_sandbox::slurm::job::{Class, JobId, Listing};
@@ -353,9 +353,9 @@ pub fn endpoint(bytes: &[u8]) {
 
 /// A record: what is read is written back the same, and can be judged at any time of any clock.
 pub fn record(bytes: &[u8]) {
-    let Ok(record) = serde_json::from_slice::<Record>(bytes) else { return };
-    let written = serde_json::to_vec_pretty(&record).expect("a record can be written");
-    assert_eq!(serde_json::from_slice::<Record>(&written).expect("and read"), record);
+    let Ok(record) = format::read(bytes) else { return };
+    let written = format::write(&record).expect("a record can be written");
+    assert_eq!(format::read(&written), Ok(record.clone()));
     assert!(record.cloud_id().starts_with("slurm/") || record.cloud_id.is_some());
     for uptime in [0, 2000, 1_800_000_000] {
         let now = Now { epoch: 0, uptime };
