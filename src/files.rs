@@ -289,12 +289,21 @@ impl Dir {
     /// The file is never replaced or truncated. When the directory was moved away (a release) between opening and
     /// locking, the lock is of no use any more and the caller is told by [`io::ErrorKind::NotFound`].
     pub fn lock(&self, name: &str, patience: Duration) -> io::Result<Option<Lock>> {
+        self.lock_as(FlockArg::LockExclusiveNonblock, name, patience)
+    }
+
+    /// The same, beside others who share it.
+    pub fn lock_shared(&self, name: &str, patience: Duration) -> io::Result<Option<Lock>> {
+        self.lock_as(FlockArg::LockSharedNonblock, name, patience)
+    }
+
+    fn lock_as(&self, how: FlockArg, name: &str, patience: Duration) -> io::Result<Option<Lock>> {
         const RETRY: Duration = Duration::from_millis(25);
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&self.fd, name, flags, FILE_MODE)?);
         let deadline = Instant::now() + patience;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            match Flock::lock(file, how) {
                 Ok(flock) => {
                     let ours = flock.metadata();
                     let lock = Lock(Some(flock));
@@ -439,7 +448,11 @@ mod tests {
         let held = lease.lock("lock", Duration::ZERO).unwrap();
         assert!(held.is_some());
         assert!(lease.lock("lock", Duration::from_millis(60)).unwrap().is_none());
+        assert!(lease.lock_shared("lock", Duration::ZERO).unwrap().is_none());
         drop(held);
+        let (one, two) = (lease.lock_shared("lock", Duration::ZERO), lease.lock_shared("lock", Duration::ZERO));
+        assert!(one.unwrap().is_some() && lease.lock("lock", Duration::ZERO).unwrap().is_none());
+        assert!(two.unwrap().is_some());
         dir.rename("lease", &dir, "gone").unwrap();
         let error = lease.lock("lock", Duration::ZERO).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
