@@ -363,15 +363,6 @@ pub fn random_hex(bytes: usize) -> io::Result<String> {
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A file without a name that holds these bytes, read from its start: standard input of a child.
-pub fn unnamed(bytes: &[u8]) -> io::Result<File> {
-    use std::io::Seek;
-    let mut file = tempfile::tempfile()?;
-    file.write_all(bytes)?;
-    file.rewind()?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

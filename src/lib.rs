@@ -11,3 +11,4 @@ pub mod operation;
 pub mod protocol;
 pub mod slurm;
 pub mod ssh;
+pub mod text;

@@ -15,7 +15,7 @@ use crate::lease::record::{Ended, Phase, Record};
 use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
 use crate::slurm::shared::{Heard, Shared};
 use crate::slurm::{sacct, scancel, squeue};
-pub use submission::{NO_SBATCH, Runner, submit};
+pub use submission::{Runner, submit};
 
 /// What Slurm shows of one lease.
 #[derive(Debug, Clone)]

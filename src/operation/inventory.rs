@@ -8,12 +8,13 @@ use anyhow::Result;
 use super::{load, now, progress, release};
 use crate::allocation::{self, Farewell, View};
 use crate::config::login::LoginHost;
+use crate::exchange::Exchange;
 use crate::failure::{self, Kind};
 use crate::host::Host;
-use crate::lease::LeaseId;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Loaded, Store};
+use crate::lease::{LeaseId, acquirer};
 use crate::slurm::job::{JobId, Listing, Unasked};
 use crate::slurm::squeue;
 
@@ -156,6 +157,10 @@ impl Inventory {
             let mut learned = record.clone();
             let changed = allocation::learn(&mut learned, &view, now());
             let releasing = record.phase == Phase::Releasing;
+            // acquirer: one that has died leaves its lease to us.
+            let abandoned = acquirer::concerns(record)
+                && store.lease(&found.id)?.is_some_and(|dir| acquirer::judge(&dir).is_over());
+            let releasing = releasing || abandoned;
             if !changed && !releasing && view.strays.is_empty() {
                 settled.push(found);
                 continue;
@@ -182,6 +187,11 @@ impl Inventory {
             let mut current = before.clone();
             if allocation::learn(&mut current, &view, now()) {
                 guard.keep_learned(&before, &current)?;
+            }
+            // acquirer: looked at again under the lock.
+            if abandoned && acquirer::bury(&guard, &mut current, now())? {
+                progress(&format!("{}: its acquire has died, it is released", current.shown()));
+                Exchange::of(&current).revoke().ok();
             }
             if current.phase == Phase::Releasing {
                 match allocation::farewell(&current, &view, now()) {
