@@ -7,11 +7,22 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use slurm_sandbox::cli;
+use slurm_sandbox::host::command::restart_with;
 
 /// The usual stack of a program. Where the caller's limit leaves less, a thread with its own does the work.
 const STACK_BYTES: usize = 8 << 20;
 
+/// Below this much address space glibc's memory for each thread, 64 MiB of it, starves the others.
+const SCARCE_BYTES: u64 = 1 << 30;
+const ONE_ARENA: &str = "MALLOC_ARENA_MAX";
+
 fn main() -> ExitCode {
+    if getrlimit(Resource::RLIMIT_AS).is_ok_and(|(most, _)| most < SCARCE_BYTES)
+        && std::env::var_os(ONE_ARENA).is_none()
+    {
+        // Where that fails it goes on as it is.
+        let _ = restart_with(ONE_ARENA, "1");
+    }
     // A write beyond the caller's file size limit is to be an error, not our end.
     let mut limits = SigSet::empty();
     limits.add(Signal::SIGXFSZ);

@@ -360,6 +360,17 @@ pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
+/// Starts this very program anew in its own place, with one more variable; returns only when that failed.
+pub fn restart_with(name: &str, value: &str) -> io::Error {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
+    let mut command = std::process::Command::new(program);
+    command.args(std::env::args_os().skip(1)).env(name, value).exec()
+}
+
 /// A PATH without entries that mean the working directory, which sandboxed code may be able to write; `None` when
 /// nothing is left of it.
 fn absolute_entries(path: Option<&OsStr>) -> Option<OsString> {
