@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::text;
+
 /// What went wrong, as far as a caller has to tell cases apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -147,7 +149,7 @@ impl Failure {
     pub fn causes(mut self, causes: &[String]) -> Failure {
         const MOST: usize = 40;
         const CHARS: usize = 300;
-        let cut = |text: &String| flat(text).chars().take(CHARS).collect::<String>();
+        let cut = |text: &String| text::line(text).chars().take(CHARS).collect::<String>();
         let mut shown: Vec<String> = causes.iter().take(MOST).map(cut).collect();
         if causes.len() > MOST {
             shown.push(format!("and {} more", causes.len() - MOST));
@@ -199,19 +201,9 @@ pub fn of(error: &anyhow::Error) -> Failure {
 /// Longest text of a tool that goes into a message, in characters.
 const CAUSE_CHARS: usize = 1500;
 
-/// Makes text safe for one line of a terminal: line ends become ` / `, other control characters go.
-fn flat(text: &str) -> String {
-    let joined = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" / ");
-    joined.chars().filter(|c| !c.is_control()).collect()
-}
-
-/// The same, and only the last part of a long text stays: the end of a tool's output tells most.
+/// Text of a tool as it goes into a message.
 pub fn one_line(text: &str) -> String {
-    let text = flat(text);
-    match text.chars().count().checked_sub(CAUSE_CHARS) {
-        None | Some(0) => text,
-        Some(over) => format!("…{}", text.chars().skip(over).collect::<String>()),
-    }
+    text::last_of_line(text, CAUSE_CHARS)
 }
 
 #[cfg(test)]

@@ -321,12 +321,21 @@ impl Dir {
     /// The file is never replaced or truncated. When the directory was moved away (a release) between opening and
     /// locking, the lock is of no use any more and the caller is told by [`io::ErrorKind::NotFound`].
     pub fn lock(&self, name: &str, patience: Duration) -> io::Result<Option<Lock>> {
+        self.lock_as(FlockArg::LockExclusiveNonblock, name, patience)
+    }
+
+    /// The same, beside others who share it.
+    pub fn lock_shared(&self, name: &str, patience: Duration) -> io::Result<Option<Lock>> {
+        self.lock_as(FlockArg::LockSharedNonblock, name, patience)
+    }
+
+    fn lock_as(&self, how: FlockArg, name: &str, patience: Duration) -> io::Result<Option<Lock>> {
         const RETRY: Duration = Duration::from_millis(25);
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&self.fd, name, flags, FILE_MODE)?);
         let deadline = Instant::now() + patience;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            match Flock::lock(file, how) {
                 Ok(flock) => {
                     let ours = flock.metadata();
                     let lock = Lock(Some(flock));
@@ -400,20 +409,6 @@ pub fn random_hex(bytes: usize) -> io::Result<String> {
     let mut buffer = vec![0u8; bytes];
     File::open("/dev/urandom")?.read_exact(&mut buffer)?;
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// A file without a name that holds these bytes, read from its start: standard input of a child. It is kept in memory, since
-/// a temporary directory may be full or missing; old kernels need one all the same.
-pub fn unnamed(bytes: &[u8]) -> io::Result<File> {
-    use nix::sys::memfd::{MFdFlags, memfd_create};
-    use std::io::Seek;
-    let mut file = match memfd_create(c"input", MFdFlags::MFD_CLOEXEC) {
-        Ok(fd) => File::from(fd),
-        Err(_) => tempfile::tempfile()?,
-    };
-    file.write_all(bytes)?;
-    file.rewind()?;
-    Ok(file)
 }
 
 #[cfg(test)]
@@ -492,7 +487,11 @@ mod tests {
         let held = lease.lock("lock", Duration::ZERO).unwrap();
         assert!(held.is_some());
         assert!(lease.lock("lock", Duration::from_millis(60)).unwrap().is_none());
+        assert!(lease.lock_shared("lock", Duration::ZERO).unwrap().is_none());
         drop(held);
+        let (one, two) = (lease.lock_shared("lock", Duration::ZERO), lease.lock_shared("lock", Duration::ZERO));
+        assert!(one.unwrap().is_some() && lease.lock("lock", Duration::ZERO).unwrap().is_none());
+        assert!(two.unwrap().is_some());
         dir.rename("lease", &dir, "gone").unwrap();
         let error = lease.lock("lock", Duration::ZERO).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

@@ -12,3 +12,4 @@ pub mod protocol;
 pub mod shared_dir;
 pub mod slurm;
 pub mod ssh;
+pub mod text;

@@ -15,7 +15,7 @@ use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
 use crate::slurm::shared::{Heard, Shared};
 use crate::slurm::squeue::Owner;
 use crate::slurm::{sacct, scancel, scontrol, squeue};
-pub use submission::{NO_SBATCH, Runner, submit};
+pub use submission::{Runner, submit};
 
 /// What Slurm shows of one lease.
 #[derive(Debug, Clone)]

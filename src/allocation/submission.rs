@@ -21,9 +21,6 @@ pub struct Runner {
     pub script: Vec<u8>,
 }
 
-/// What is told of a machine without Slurm, which nothing but another PATH can mend.
-pub const NO_SBATCH: &str = "sbatch could not be started";
-
 /// Our own runner.
 const OUR_RUNNER: &[u8] = include_bytes!("../../runner/unprivileged-sshd.sh");
 
@@ -152,7 +149,7 @@ pub fn submit(
     let outcome = match super::host(record).run(&submission.command()) {
         Ok(output) => sbatch::outcome(&output),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Outcome::NotSent { said: format!("{NO_SBATCH}: {error}") }
+            Outcome::NoSbatch { said: format!("sbatch could not be started: {error}") }
         }
         Err(error) => Outcome::NotSent { said: format!("sbatch was not run: {error}") },
     };
@@ -162,7 +159,11 @@ pub fn submit(
             record.job = Some(job.clone());
             guard.lease.note(now.epoch, "submitted", &job.to_string());
         }
-        Outcome::Rejected { said } | Outcome::Limit { said } | Outcome::NotSent { said } => {
+        Outcome::Refused { said, .. }
+        | Outcome::Limit { said }
+        | Outcome::Closed { said }
+        | Outcome::NotSent { said }
+        | Outcome::NoSbatch { said } => {
             record.phase = Phase::Prepared;
             record.attempt.sent = None;
             record.attempt.sent_at = None;

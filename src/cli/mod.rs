@@ -9,18 +9,22 @@ mod render;
 mod visit;
 
 use std::io::{IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Map, Value};
 
 use crate::config::value::expand_home;
 use crate::failure::{self, Failure, Kind};
+use crate::host::caller;
 use crate::lease::{LeaseId, client_name, required_lease_id};
 use crate::operation::{self, Options, doctor};
 use crate::protocol::{self, Answer, CheckStatus, Desired, Operation, Request, SentLease};
+use crate::text;
 use arguments::{Arguments, StateVerb, Verb};
 
 /// What the process edge writes and exits with.
@@ -29,6 +33,33 @@ pub struct Outcome {
     pub stdout: Vec<u8>,
     pub stderr: String,
     pub exit: u8,
+    /// Why nobody can read the answer, where that is known already.
+    pub unread: Option<&'static str>,
+    /// The lease that is nobody's unless the answer is delivered.
+    unowned: Option<(Options, LeaseId)>,
+}
+
+impl Outcome {
+    /// The answer could not be written: says so on stderr, and takes back what nobody was told of.
+    pub fn undelivered(&mut self, error: &std::io::Error) {
+        let failure = match self.unowned.take() {
+            _ if self.stdout.is_empty() => return,
+            None => Failure::new(Kind::Storage, "the answer could not be written to standard output")
+                .remedy("repeat the call with a standard output that takes it")
+                .cause(error.to_string()),
+            Some((options, id)) => {
+                let what = format!("acquiring lease {id}: the answer could not be written to standard output");
+                let failure = Failure::new(Kind::Storage, what).cause(error.to_string());
+                match operation::acquire::take_back(&options, &id) {
+                    Ok(_) => failure.remedy("the lease was taken back; acquire it anew"),
+                    Err(problem) => failure
+                        .remedy(format!("end the lease with `slurm-sandbox release {id}`"))
+                        .and_then(&failure::of(&problem)),
+                }
+            }
+        };
+        self.stderr = format!("slurm-sandbox: {failure}");
+    }
 }
 
 /// The answer when a bug cut a call short.
@@ -43,10 +74,10 @@ pub fn run() -> Outcome {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let text = error.render().to_string();
+            let said = error.render().to_string();
             return match error.exit_code() {
-                0 => Outcome { stdout: text.into_bytes(), ..Outcome::default() },
-                code => Outcome { stderr: text.trim_end().to_owned(), exit: code as u8, ..Outcome::default() },
+                0 => Outcome { stdout: said.into_bytes(), ..Outcome::default() },
+                code => Outcome { stderr: text::block(said.trim_end()), exit: code as u8, ..Outcome::default() },
             };
         }
     };
@@ -63,20 +94,52 @@ fn refused(failure: &Failure) -> Outcome {
     Outcome { stderr: format!("slurm-sandbox: {failure}"), exit: failure.kind.row().exit, ..Outcome::default() }
 }
 
+/// Standard input as it comes, with a bound on silence.
+struct Stdin;
+
+/// A client writes its request at once.
+const STDIN_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Read for Stdin {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let stdin = std::io::stdin();
+        let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::try_from(STDIN_PATIENCE).unwrap_or(PollTimeout::NONE))? {
+            0 => {
+                let what = format!("no whole JSON value came within {} s", STDIN_PATIENCE.as_secs());
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, what))
+            }
+            _ => Ok(nix::unistd::read(stdin.as_fd(), buffer)?),
+        }
+    }
+}
+
 /// One protocol request from stdin; an error is an answer too, with exit 0 (protocol.md fact 10).
 fn serve(arguments: &Arguments) -> Outcome {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
+    if std::io::stdin().is_terminal() {
         let stderr =
             "slurm-sandbox: without a verb one JSON request is read from stdin; `slurm-sandbox --help` lists the verbs";
         return Outcome { stderr: stderr.to_owned(), exit: Kind::BadRequest.row().exit, ..Outcome::default() };
     }
-    let answer = || -> Result<Answer> {
-        let request = protocol::read(stdin.lock())?;
-        operation::run(&options(arguments)?, &request)
+    let answer = || -> Result<_> {
+        let request = protocol::read(Stdin)?;
+        let options = options(arguments)?;
+        let answer = operation::run(&options, &request)?;
+        Ok((unowned(&options, &answer), answer))
     };
-    let result = answer().map_err(|error| failure::of(&error));
-    Outcome { stdout: protocol::render(&result), ..Outcome::default() }
+    let unread = caller::stdout_was_closed().then_some("it is closed");
+    match answer() {
+        Ok((unowned, answer)) => {
+            Outcome { stdout: protocol::render(&Ok(answer)), unowned, unread, ..Outcome::default() }
+        }
+        Err(error) => Outcome { stdout: protocol::render(&Err(failure::of(&error))), unread, ..Outcome::default() },
+    }
+}
+
+/// The lease of an answer that makes it somebody's.
+fn unowned(options: &Options, answer: &Answer) -> Option<(Options, LeaseId)> {
+    let lease = answer.lease.as_ref().filter(|_| answer.unowned)?;
+    Some((options.clone(), LeaseId::parse(&lease.lease_id)?))
 }
 
 fn options(arguments: &Arguments) -> Result<Options, Failure> {
@@ -103,7 +166,13 @@ fn options(arguments: &Arguments) -> Result<Options, Failure> {
 fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
     let options = options(arguments)?;
     let config = config(arguments)?;
-    let text = |stdout: String| Outcome { stdout: stdout.into_bytes(), ..Outcome::default() };
+    // Bare JSON has its own way to say what a character is; all else is for a terminal, or may come to one.
+    let bytes = |stdout: String| Outcome { stdout: stdout.into_bytes(), ..Outcome::default() };
+    let text = |stdout: String| bytes(text::block(&stdout));
+    let shown = |json: String, shown: &dyn Fn() -> String| match arguments.json {
+        true => bytes(json),
+        false => text(shown()),
+    };
     let done = |answer: &Answer| text(format!("{}\n", answer.message.as_deref().unwrap_or("done")));
     let base = |operation| Request { config: config.clone(), ..Request::new(operation) };
     match verb {
@@ -111,8 +180,7 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
             let checks = doctor::examine(&options, &base(Operation::Doctor));
             let red = checks.iter().any(|check| check.status == CheckStatus::Red);
             let exit = if red { Kind::DoctorRed.row().exit } else { 0 };
-            let stdout = if arguments.json { render::json(&checks) } else { render::checks(&checks) };
-            Ok(Outcome { exit, ..text(stdout) })
+            Ok(Outcome { exit, ..shown(render::json(&checks), &|| render::checks(&checks)) })
         }
         Verb::Acquire(flags) => {
             let id = match flags.identity.lease_id.as_deref() {
@@ -124,7 +192,8 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
             let desired = Desired { lease_id: id.to_string(), slug, name };
             let request = Request { desired: Some(desired), keep: flags.keep, ..base(Operation::Acquire) };
             let answer = operation::run(&options, &request)?;
-            Ok(text(if arguments.json { render::json(&answer.lease) } else { render::acquired(&answer) }))
+            let outcome = shown(render::json(&answer.lease), &|| render::acquired(&answer));
+            Ok(Outcome { unowned: unowned(&options, &answer), ..outcome })
         }
         Verb::Resolve(flags) => {
             let desired = Desired {
@@ -143,12 +212,12 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
             if answer.lease.is_none() {
                 return Err(Failure::new(Kind::NotFound, answer.message.unwrap_or_default()).into());
             }
-            Ok(text(if arguments.json { render::json(&answer.lease) } else { render::acquired(&answer) }))
+            Ok(shown(render::json(&answer.lease), &|| render::acquired(&answer)))
         }
         Verb::List(_) => {
             let answer = operation::run(&options, &base(Operation::List))?;
             let leases = answer.leases.unwrap_or_default();
-            Ok(text(if arguments.json { render::json(&leases) } else { render::table(&leases, operation::now()) }))
+            Ok(shown(render::json(&leases), &|| render::table(&leases, operation::now())))
         }
         Verb::Release(flags) => {
             let lease = named(&options, flags.lease.as_deref(), &flags.identity)?;

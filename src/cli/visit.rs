@@ -36,7 +36,7 @@ pub fn logs(options: &Options, word: &str) -> Result<String> {
         let body = body.filter(|body| !body.trim().is_empty());
         text.push_str(&format!("== {title}\n{}\n", body.as_deref().map_or("(nothing)", str::trim_end)));
     };
-    part("history", found.dir.history(SHOWN_BYTES).map(|lines| clean(&lines)));
+    part("history", found.dir.history(SHOWN_BYTES));
     match found.record() {
         None => part("record", Some("damaged; release the lease, its job is found by name".to_owned())),
         Some(record) => {
@@ -52,20 +52,12 @@ pub fn logs(options: &Options, word: &str) -> Result<String> {
             );
             if let Some(job) = &record.job {
                 let name = format!("slurm-{}.out", job.id);
-                part(
-                    &format!("output of job {job} ({name})"),
-                    shared.tail(&name, SHOWN_BYTES).map(|text| clean(&text)),
-                );
+                part(&format!("output of job {job} ({name})"), shared.tail(&name, SHOWN_BYTES));
             }
-            part("sshd.log", shared.tail("sshd.log", SHOWN_BYTES).map(|text| clean(&text)));
+            part("sshd.log", shared.tail("sshd.log", SHOWN_BYTES));
         }
     }
     Ok(text)
-}
-
-/// What sandboxed code wrote must not steer the terminal.
-fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || *c == '\n' || *c == '\t').collect()
 }
 
 /// Replaces this process by a session in the lease.

@@ -103,11 +103,29 @@ pub fn read(reader: &mut Reader<'_>) -> Resources {
     let nodes = reader.text("nodes", "a number of nodes such as 1 or 1-2", is_node_count);
     options.extend(nodes.map(|text| format!("--nodes={text}")));
     options.extend(exclusive(reader));
-    options.extend(extra_arguments(reader));
-    if words.contains_key("gpus") && words.get("gres").is_some_and(|gres| gres.contains("gpu")) {
+    let extra = extra_arguments(reader);
+    let per = |name: &&str| extra.iter().any(|option| option.split('=').next() == Some(*name));
+    let memory: Vec<&str> = ["--mem-per-cpu", "--mem-per-gpu"].into_iter().filter(per).collect();
+    match (&mem, &memory[..]) {
+        (Some(_), [one, ..]) => reader.complain_all(format!(
+            "config key \"mem\" and {one} in \"extraSbatchArgs\" both ask for memory; use one of them"
+        )),
+        (None, [one, other]) => {
+            reader.complain_all(format!("config key \"extraSbatchArgs\" has both {one} and {other}; use one of them"))
+        }
+        _ => {}
+    }
+    options.extend(extra);
+    if words.contains_key("gpus") && words.get("gres").is_some_and(|gres| gres.split(',').any(asks_for_gpus)) {
         reader.complain_all("config keys \"gpus\" and \"gres\" both ask for GPUs; use one of them");
     }
     Resources { summary: summary(&words, cpus, mem.as_deref()), options }
+}
+
+/// Whether an item of gres is the GPU itself, and not what a site counts beside it, such as gpumem.
+fn asks_for_gpus(item: &str) -> bool {
+    let item = item.strip_prefix("gres/").or_else(|| item.strip_prefix("gres:")).unwrap_or(item);
+    item.split([':', '=', '/', '(']).next() == Some("gpu")
 }
 
 fn summary(words: &std::collections::BTreeMap<&str, String>, cpus: Option<u64>, mem: Option<&str>) -> String {
@@ -284,6 +302,24 @@ mod tests {
             (Err(why), Some(expected)) => assert!(why.contains(expected), "{why}"),
             (other, _) => panic!("{text}: {other:?}"),
         }
+    }
+
+    #[rstest]
+    #[case(json!({"mem": "1G", "extraSbatchArgs": ["--mem-per-cpu=1G"]}), Some("\"mem\" and --mem-per-cpu"))]
+    #[case(json!({"mem": "1G", "extraSbatchArgs": ["--mem-per-gpu=1G"]}), Some("\"mem\" and --mem-per-gpu"))]
+    #[case(json!({"extraSbatchArgs": ["--mem-per-cpu=1G", "--mem-per-gpu=1G"]}), Some("both --mem-per-cpu and --mem-per-gpu"))]
+    #[case(json!({"extraSbatchArgs": ["--mem-per-cpu=1G"]}), None)]
+    #[case(json!({"mem": "1G", "extraSbatchArgs": ["--mem-bind=local"]}), None)]
+    #[case(json!({"gpus": 1, "gres": "gpu:1"}), Some("both ask for GPUs"))]
+    #[case(json!({"gpus": 1, "gres": "lustre,gres/gpu:a100=1"}), Some("both ask for GPUs"))]
+    #[case(json!({"gpus": 1, "gres": "gpumem:20g"}), None)]
+    #[case(json!({"gpus": 1, "gres": "gpu_mem:20g,gpubind:none"}), None)]
+    fn two_ways_to_ask_for_one_thing_are_refused(#[case] value: Value, #[case] complaint: Option<&str>) {
+        let mut reader = Reader::new(value.as_object().unwrap());
+        read(&mut reader);
+        let complaints = reader.finish();
+        assert_eq!(complaints.len(), usize::from(complaint.is_some()), "{complaints:?}");
+        assert!(complaint.is_none_or(|expected| complaints[0].contains(expected)), "{complaints:?}");
     }
 
     #[test]

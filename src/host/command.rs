@@ -3,20 +3,19 @@
 //! A command is a program and its arguments, nothing else: no shell. It runs in an environment that we construct
 //! from an allow-list, since Slurm's tools obey some two hundred variables (`SQUEUE_STATES` hides live jobs,
 //! `SBATCH_ARRAY_INX` makes four of one, `SCANCEL_NAME` cancels none) and since sbatch hands everything it sees to the
-//! job, secrets included (hazards.md A5, A8, B4, C1). Standard input is closed or a prepared file, the working
-//! directory always exists, and every run has a deadline: a hung controller holds squeue for 20 s.
+//! job, secrets included (hazards.md A5, A8, B4, C1). Standard input is closed or a pipe, the working directory is `/`,
+//! which always exists and where sandboxed code writes nothing, and every run has a deadline: a hung controller holds squeue for 20 s.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-use crate::files;
 
 /// What every command may see of our environment. Paths and locale, the site's Slurm configuration, and what a
 /// module system needs; `CBX_SSHD` and `CBX_SSH_PORT` are the reference adapter's knobs for a site's runner.
@@ -124,6 +123,10 @@ impl Command {
         #[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).env_clear().envs(passed_on(std::env::vars_os())).current_dir("/");
+        match absolute_entries(std::env::var_os("PATH").as_deref()) {
+            Some(path) => command.env("PATH", path),
+            None => command.env_remove("PATH"),
+        };
         for name in &self.unset {
             command.env_remove(name);
         }
@@ -153,7 +156,7 @@ impl Command {
     pub fn relay(&self) -> io::Result<Output> {
         let started = Instant::now();
         let child = self.build().stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::piped()).spawn()?;
-        collect(child, started, self.deadline)
+        collect(child, &[], started, self.deadline)
     }
 
     /// The command as a line of a shell elsewhere, whose environment is constructed already; `timeout` keeps the
@@ -193,13 +196,10 @@ impl Command {
     /// # Errors
     /// Only when it could not be started; everything else is told by [`Output`].
     pub fn run(&self) -> io::Result<Output> {
-        let stdin = match &self.input {
-            Some(bytes) => Stdio::from(files::unnamed(bytes)?),
-            None => Stdio::null(),
-        };
+        let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
         let started = Instant::now();
         let child = self.build().stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        collect(child, started, self.deadline)
+        collect(child, self.prepared_input(), started, self.deadline)
     }
 }
 
@@ -258,8 +258,11 @@ impl Output {
     }
 }
 
-fn collect(mut child: Child, started: Instant, deadline: Duration) -> io::Result<Output> {
-    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+fn collect(mut child: Child, mut input: &[u8], started: Instant, deadline: Duration) -> io::Result<Output> {
+    let (mut into, mut out, mut err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    if let Some(pipe) = &into {
+        fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    }
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut exited: Option<(ExitStatus, Instant)> = None;
     let end = loop {
@@ -280,12 +283,13 @@ fn collect(mut child: Child, started: Instant, deadline: Duration) -> io::Result
         if stdout.len() > OUTPUT_BYTES || stderr.len() > OUTPUT_BYTES {
             break End::TooMuchOutput;
         }
-        if out.is_none() && err.is_none() && exited.is_none() {
-            // Both pipes are closed: the command is about to exit, or it closed them to run on.
+        if into.is_none() && out.is_none() && err.is_none() && exited.is_none() {
+            // All pipes are closed: the command is about to exit, or it closed them to run on.
             std::thread::sleep(Duration::from_millis(1));
             continue;
         }
-        wait_readable(&out, &err, Duration::from_millis(20).min(deadline.saturating_sub(started.elapsed())))?;
+        wait_ready(&into, &out, &err, Duration::from_millis(20).min(deadline.saturating_sub(started.elapsed())))?;
+        write_ready(&mut into, &mut input)?;
         read_ready(&mut out, &mut stdout)?;
         read_ready(&mut err, &mut stderr)?;
     };
@@ -297,8 +301,14 @@ fn collect(mut child: Child, started: Instant, deadline: Duration) -> io::Result
     Ok(Output { end, stdout, stderr, took: started.elapsed() })
 }
 
-fn wait_readable(out: &Option<impl AsFd>, err: &Option<impl AsFd>, patience: Duration) -> io::Result<()> {
-    let mut fds = Vec::with_capacity(2);
+fn wait_ready(
+    into: &Option<impl AsFd>,
+    out: &Option<impl AsFd>,
+    err: &Option<impl AsFd>,
+    patience: Duration,
+) -> io::Result<()> {
+    let mut fds = Vec::with_capacity(3);
+    fds.extend(into.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)));
     fds.extend(out.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
     fds.extend(err.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
     let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
@@ -306,6 +316,22 @@ fn wait_readable(out: &Option<impl AsFd>, err: &Option<impl AsFd>, patience: Dur
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Writes as much of the input as its pipe takes; at its end, or when the command reads no more, the pipe becomes `None`.
+fn write_ready(pipe: &mut Option<impl Write>, input: &mut &[u8]) -> io::Result<()> {
+    let Some(writer) = pipe else { return Ok(()) };
+    let written = if input.is_empty() { Ok(0) } else { writer.write(input) };
+    match written {
+        Ok(count) => *input = input.get(count..).unwrap_or_default(),
+        Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => *input = &[],
+        Err(error) => return Err(error),
+    }
+    if input.is_empty() {
+        *pipe = None;
+    }
+    Ok(())
 }
 
 /// Reads once from a pipe that has something; at its end the pipe becomes `None`.
@@ -334,11 +360,33 @@ pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// Where a program is, looked up on PATH and then where system programs lie that users' PATHs leave out.
+/// Starts this very program anew in its own place, with one more variable; returns only when that failed.
+pub fn restart_with(name: &str, value: &str) -> io::Error {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
+    let mut command = std::process::Command::new(program);
+    command.args(std::env::args_os().skip(1)).env(name, value).exec()
+}
+
+/// A PATH without entries that mean the working directory, which sandboxed code may be able to write; `None` when
+/// nothing is left of it.
+fn absolute_entries(path: Option<&OsStr>) -> Option<OsString> {
+    let entries: Vec<_> = std::env::split_paths(path?).filter(|entry| entry.is_absolute()).collect();
+    std::env::join_paths(entries).ok().filter(|path| !path.is_empty())
+}
+
+/// Where a program is that a command of ours would run.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    let path = absolute_entries(std::env::var_os("PATH").as_deref())?;
+    which::which_in(name, Some(path), "/").ok()
+}
+
+/// The same, also where system programs lie that users' PATHs leave out.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    which::which(name)
-        .ok()
-        .or_else(|| which::which_in(name, Some(OsStr::new("/usr/sbin:/sbin:/usr/local/sbin")), "/").ok())
+    on_path(name).or_else(|| which::which_in(name, Some(OsStr::new("/usr/sbin:/sbin:/usr/local/sbin")), "/").ok())
 }
 
 #[cfg(test)]
@@ -369,6 +417,28 @@ mod tests {
         let input = vec![b'x'; 1 << 20];
         let output = Command::new("/bin/cat", Duration::from_secs(10)).input(input.clone()).run().unwrap();
         assert_eq!(output.stdout, input);
+    }
+
+    #[test]
+    fn a_command_that_reads_none_of_its_input_is_no_error() {
+        let input = vec![b'x'; 1 << 20];
+        let output = Command::new("/bin/sh", Duration::from_secs(10))
+            .args(["-c", "exec <&-; exit 3"])
+            .input(input)
+            .run()
+            .unwrap();
+        assert_eq!(output.end, End::Exit(3));
+    }
+
+    #[rstest]
+    #[case(Some("/usr/bin:/bin"), Some("/usr/bin:/bin"))]
+    #[case(Some(".:/bin:"), Some("/bin"))]
+    #[case(Some("bin::/usr/bin:../x"), Some("/usr/bin"))]
+    #[case(Some(".:"), None)]
+    #[case(Some(""), None)]
+    #[case(None, None)]
+    fn path_leads_to_absolute_directories_only(#[case] path: Option<&str>, #[case] expected: Option<&str>) {
+        assert_eq!(absolute_entries(path.map(OsStr::new)).as_deref(), expected.map(OsStr::new));
     }
 
     #[test]

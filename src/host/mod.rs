@@ -3,6 +3,7 @@
 //! A call opens at most one session on a login host and keeps it to its end (see [`login`]). That the login host could
 //! not be reached, or was lost in the middle, is never an answer: callers are told so and change nothing.
 
+pub mod caller;
 pub mod command;
 pub mod login;
 
@@ -11,7 +12,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use command::{Command, End, Output, find_program};
+pub use caller::Caller;
+pub use command::{Command, End, Output, find_program, on_path};
 pub use login::Login;
 
 use crate::config::login::LoginHost;

@@ -167,7 +167,7 @@ impl LeaseDir {
 
     /// Adds a line to the lease's history; losing one harms nobody.
     pub fn note(&self, now: i64, event: &str, detail: &str) {
-        let line = serde_json::json!({"at": now, "event": event, "detail": detail}).to_string();
+        let line = serde_json::json!({"at": now, "event": event, "detail": crate::text::line(detail)}).to_string();
         self.dir.append_line("events.jsonl", &line).ok();
     }
 

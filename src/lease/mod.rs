@@ -1,5 +1,6 @@
 //! Leases: their identities, their records, and where both lie. This module never runs a command.
 
+pub mod acquirer;
 mod dir;
 pub mod format;
 pub mod instance;

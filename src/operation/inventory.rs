@@ -12,10 +12,11 @@ use crate::clock::Now;
 use crate::config::login::LoginHost;
 use crate::failure::{self, Kind};
 use crate::host::Host;
-use crate::lease::LeaseId;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Phase, Record, comment};
 use crate::lease::store::{Guard, Loaded, Store};
+use crate::lease::{LeaseId, acquirer};
+use crate::shared_dir::SharedDir;
 use crate::slurm::job::{JobId, Listing, Row, Unasked};
 use crate::slurm::squeue;
 
@@ -240,20 +241,30 @@ impl Inventory {
         let Some(asked_for) = entry.record() else { return Ok(Settled::AsItWas) };
         let (view, time) = (self.view(asked_for), Now::read());
         let changes = settle::apply(&mut asked_for.clone(), &view, time);
-        if !changes && asked_for.phase != Phase::Releasing && view.strays.is_empty() {
+        let ours = store.instance().owns(asked_for.instance.as_deref());
+        let unclaimed = ours && acquirer::concerns(asked_for);
+        if !changes && asked_for.phase != Phase::Releasing && view.strays.is_empty() && !unclaimed {
             return Ok(Settled::AsItWas);
         }
         let Some(dir) = store.lease(&entry.id)? else { return Ok(Settled::Gone) };
+        let abandoned = unclaimed && acquirer::judge(&dir).is_over();
+        if !changes && asked_for.phase != Phase::Releasing && view.strays.is_empty() && !abandoned {
+            return Ok(Settled::AsItWas);
+        }
         let guard = match dir.lock(Duration::ZERO) {
             Ok(Some(guard)) => guard,
             Ok(None) => return Ok(Settled::AsItWas),
             Err(error) if failure::of(&error).kind == Kind::NotFound => return Ok(Settled::Gone),
             Err(error) => return Err(error),
         };
-        let Some(record) = settle::persist(&guard, asked_for, &view, time)? else {
+        let Some(mut record) = settle::persist(&guard, asked_for, &view, time)? else {
             return Ok(Settled::Changed(guard.lease.load()));
         };
-        if store.instance().owns(record.instance.as_deref()) {
+        if abandoned && acquirer::bury(&guard, &mut record, time.epoch)? {
+            progress(&format!("{}: its acquire has died, it is released", record.shown()));
+            SharedDir::of(&record).revoke().ok();
+        }
+        if ours {
             let jobs = match settle::next_step(&record, &view, time) {
                 _ if record.phase != Phase::Releasing => view.strays,
                 Step::Gone => return finish(store, guard, &record),

@@ -50,7 +50,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         (Some(_), Loaded::Whole(record)) if record.ended.is_some() => return Err(ended(record).into()),
         (Some(settings), Loaded::Whole(_)) => {
             let deadline = Instant::now() + Duration::from_secs(settings.resolve_wait);
-            Wait::new(options, &store, &settings, &found.dir, "resolving", deadline).until_ready()?
+            Wait::new(options, &store, &settings, &found.dir, "resolving", deadline, None).until_ready()?.lease
         }
     };
     Ok(Answer { lease: Some(lease), ..Answer::default() })

@@ -54,6 +54,9 @@ pub struct Answer {
     pub leases: Option<Vec<Lease>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Whether the lease is nobody's unless this answer is delivered.
+    #[serde(skip)]
+    pub unowned: bool,
     /// doctor's table, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checks: Option<Vec<Check>>,

@@ -176,14 +176,59 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads one request; more than [`MAX_BYTES`], a second value or text around it is refused.
+/// Finds the end of the first JSON value in bytes that come piece by piece.
+#[derive(Debug, Default)]
+struct End {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl End {
+    /// Whether the value ends, or cannot be one that we take, within the next bytes. Only an object or an array has an end
+    /// of its own; they alone are waited for.
+    fn is_in(&mut self, bytes: &[u8]) -> bool {
+        for byte in bytes {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' if self.depth > 0 => self.in_string = !self.in_string,
+                _ if self.in_string => {}
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+            if self.depth == 0 && !byte.is_ascii_whitespace() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Reads the bytes of one value. A client may keep its end open, so the end of the value counts, not that of the input.
+fn value(mut input: impl Read) -> std::io::Result<Vec<u8>> {
+    let (mut bytes, mut end) = (Vec::new(), End::default());
+    let mut buffer = [0; 65536];
+    while bytes.len() <= MAX_BYTES {
+        let count = match input.read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let piece = buffer.get(..count).unwrap_or_default();
+        bytes.extend_from_slice(piece);
+        if count == 0 || end.is_in(piece) {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Reads one request; more than [`MAX_BYTES`] is refused, and so is text around the value that comes together with it.
 pub fn read(input: impl Read) -> Result<Request, Failure> {
     let bad = |what: String| Failure::new(Kind::BadRequest, what);
-    let mut bytes = Vec::new();
-    input
-        .take(MAX_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| bad("reading the request from stdin".into()).cause(e.to_string()))?;
+    let bytes = value(input).map_err(|e| bad("reading the request from stdin".into()).cause(e.to_string()))?;
     if bytes.len() > MAX_BYTES {
         return Err(bad(format!("request is longer than {MAX_BYTES} bytes")));
     }
@@ -247,6 +292,32 @@ mod tests {
         assert!(read(large.as_bytes()).unwrap_err().to_string().contains("longer than"));
         let deep = format!(r#"{{"protocolVersion":1,"operation":"list","config":{}"#, "[".repeat(100_000));
         assert!(read(deep.as_bytes()).unwrap_err().to_string().contains("recursion"));
+    }
+
+    /// A client that writes piece by piece and keeps its end open.
+    struct Open<'a>(std::slice::Iter<'a, &'static str>);
+
+    impl Read for Open<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let piece = self.0.next().expect("nothing is read beyond the value").as_bytes();
+            buffer[..piece.len()].copy_from_slice(piece);
+            Ok(piece.len())
+        }
+    }
+
+    #[rstest]
+    #[case::whole(&["{\"protocolVersion\":1,\"operation\":\"list\"}\n"], None)]
+    #[case::in_pieces(&[" \n", "{\"protocolVersion\":1,\"id\":\"}\\", "\"]\",\"config\":{},", "\"operation\":\"list\"}"], None)]
+    #[case::trailing(&["{\"protocolVersion\":1,\"operation\":\"list\"}x"], Some("trailing"))]
+    #[case::no_object(&["nonsense"], Some("not one JSON value"))]
+    #[case::closed_too_often(&["}"], Some("not one JSON value"))]
+    #[case::bom(&["\u{feff}{"], Some("not one JSON value"))]
+    fn the_end_of_the_value_is_enough(#[case] pieces: &[&'static str], #[case] problem: Option<&str>) {
+        let result = read(Open(pieces.iter()));
+        match problem {
+            None => assert_eq!(result.unwrap().operation, Operation::List),
+            Some(expected) => assert!(result.unwrap_err().to_string().contains(expected)),
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Three outcomes, never two: *yes*, *no*, and *could not ask*; only the first two may change anything.
 
 pub mod job;
+pub mod refusal;
 pub mod sacct;
 pub mod sbatch;
 pub mod scancel;

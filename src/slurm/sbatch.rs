@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::job::JobId;
+use super::refusal::{self, Change, Meaning};
 use crate::host::{Command, End, Output};
 
 /// sbatch itself retries for 120 s while the queue is full and for 180 s while a standby controller takes over, so a
@@ -54,146 +55,62 @@ impl Submission<'_> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Submitted(JobId),
-    /// Slurm refused; no job exists.
-    Rejected {
+    /// No job exists; the same request is refused again.
+    Refused {
+        said: String,
+        change: Change,
+    },
+    /// No job exists, for a limit on submitted jobs.
+    Limit {
         said: String,
     },
-    /// Refused for now: a limit on submitted jobs, or a full queue.
-    Limit {
+    /// No job exists, since Slurm takes none at present.
+    Closed {
         said: String,
     },
     /// Nothing reached a controller; no job exists.
     NotSent {
         said: String,
     },
-    /// A job may exist, now or in a moment. `refused`: it reads like a refusal in words that are not known here.
+    /// There is no sbatch here.
+    NoSbatch {
+        said: String,
+    },
+    /// A job may exist, now or in a moment.
     Unknown {
         said: String,
-        refused: bool,
+        /// It reads like a refusal by the site's own plugin: asking again is of no use.
+        plugin: bool,
     },
 }
 
-/// Texts with which a server or sbatch itself refuses before a job exists.
-const REJECTIONS: &[&str] = &[
-    "invalid partition",
-    "Invalid partition",
-    "Invalid account",
-    "Invalid qos",
-    "Invalid feature",
-    "Invalid node name",
-    "Invalid generic resource",
-    "Invalid gres",
-    "reservation is invalid",
-    "Requested reservation",
-    "Requested time limit is invalid",
-    "Requested node configuration is not available",
-    "Node count specification invalid",
-    "More processors requested",
-    "Job violates accounting/QOS policy",
-    "violates accounting",
-    "DOS line breaks",
-    "does not look like a batch script",
-    "I/O error writing script/environment",
-    "Access/permission denied",
-    "Invalid --",
-    "Invalid numeric value",
-    "unrecognized option",
-    "ambiguous option",
-    "Try \"sbatch --help\"",
-    "Memory specification can not be satisfied",
-    "Memory required by task is not available",
-    "CPU count",
-    "Invalid license",
-    "No cluster '",
-    "invalid entry for --cluster",
-    "User's group not permitted",
-    "Required partition not available",
-    "Job dependency problem",
-    "Invalid wckey",
-    "Unable to open file",
-    "Invalid TRES",
-    "Invalid Trackable RESource",
-    "Requested partition configuration not available",
-];
-
-/// What to change about a refused submission, by what sbatch complains of.
-const REMEDIES: &[(&str, &str)] = &[
-    ("partition", "correct partition; `sinfo --summarize` lists them"),
-    ("account", "correct account; `sacctmgr show associations user=$USER` lists yours"),
-    ("qos", "correct qos; `sacctmgr show associations user=$USER format=account,qos` lists yours"),
-    ("reservation", "correct reservation; `scontrol show reservation` lists them"),
-    ("feature", "correct constraint; `sinfo --format='%n %f'` lists the nodes' features"),
-    ("generic resource", "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have"),
-    ("gres", "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have"),
-    ("time limit", "lower timeLimit; `sinfo --format='%P %l'` lists the partitions' limits"),
-    ("Memory", "lower mem; `sinfo --format='%n %m'` lists what nodes have"),
-    ("node configuration", "ask for less, or for another partition: no node has all that is asked for"),
-    ("cluster", "correct clusters; `sacctmgr show clusters` lists them"),
-    ("runner", "correct the runner script"),
-    ("batch script", "correct the runner script"),
-];
-
-/// What to change after a refusal.
-pub fn remedy(said: &str) -> &'static str {
-    let hit = REMEDIES.iter().find(|(word, _)| said.contains(word));
-    hit.map_or("correct what sbatch names in external.config", |(_, remedy)| remedy)
-}
-
-/// Texts of a refusal that time heals.
-const LIMITS: &[&str] = &["MaxSubmitJob", "temporarily", "Too many jobs", "queue full", "MaxJobCount"];
-
-/// Texts that say that no controller was reached: nothing was sent. Only the connection itself counts; a failure to
-/// send or receive leaves the outcome open.
-const NOT_SENT: &[&str] = &[
-    "Unable to contact slurm controller (connect failure)",
-    "Unable to establish control machine address",
-    "Unable to establish configuration source",
-    "Munge encode failed",
-    "could not establish a configuration source",
-    "sbatch: fatal:",
-];
-
-/// Texts that leave the outcome open, whatever else is said.
-const OPEN: &[&str] = &[
-    "Socket timed out",
-    "send failure",
-    "receive failure",
-    "Zero Bytes were transmitted",
-    "Unexpected message received",
-    "Connection reset",
-    "Connection refused by peer",
-];
-
-/// Reads sbatch's answer. With `--parsable` it is one line, `id` or `id;cluster`; wrappers and hooks may say more
-/// around it, so the last line that is exactly of that form counts (hazards.md 1.1, A3).
+/// Reads sbatch's answer. With `--parsable` it is one line, `id` or `id;cluster`; wrappers and hooks may say more around
+/// it. Where a second line could be meant, the job is found by its name and nonce instead.
 pub fn outcome(output: &Output) -> Outcome {
     let said = output.said();
-    match output.end {
-        End::Exit(0) => match output.stdout_text().lines().rev().find_map(parse_id) {
-            Some(job) => Outcome::Submitted(job),
-            None => Outcome::Unknown { said, refused: false },
+    let unknown = |said| Outcome::Unknown { said, plugin: false };
+    let stdout = output.stdout_text();
+    let mut candidates = stdout.lines().filter(|line| could_be_id(line));
+    match (output.end, candidates.next(), candidates.next()) {
+        (End::Exit(0), Some(line), None) => parse_id(line).map_or_else(|| unknown(said), Outcome::Submitted),
+        (End::Exit(0), ..) | (End::Exit(_), Some(_), _) => unknown(said),
+        (End::Exit(_), None, _) => match refusal::meaning(&(output.stderr_text() + "\n" + &stdout)) {
+            Meaning::Refused(change) => Outcome::Refused { said, change },
+            Meaning::Limit => Outcome::Limit { said },
+            Meaning::Closed => Outcome::Closed { said },
+            Meaning::NotSent => Outcome::NotSent { said },
+            Meaning::Plugin => Outcome::Unknown { said, plugin: true },
+            Meaning::Unknown => unknown(said),
         },
-        End::Exit(_) => {
-            let text = output.stderr_text() + &output.stdout_text();
-            let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-            let named_a_job = output.stdout_text().lines().any(|line| parse_id(line).is_some());
-            if named_a_job || has(OPEN) {
-                Outcome::Unknown { said, refused: false }
-            } else if has(LIMITS) {
-                Outcome::Limit { said }
-            } else if has(NOT_SENT) {
-                Outcome::NotSent { said }
-            } else if has(REJECTIONS) {
-                Outcome::Rejected { said }
-            } else {
-                // A job_submit plugin's refusal, for example, reads "Unspecified error".
-                Outcome::Unknown { said, refused: true }
-            }
-        }
-        End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput | End::ConnectionLost => {
-            Outcome::Unknown { said, refused: false }
-        }
+        (End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput | End::ConnectionLost, ..) => unknown(said),
     }
+}
+
+/// Whether a line may be meant as an id: a bare number of any kind, or one with a cluster.
+fn could_be_id(line: &str) -> bool {
+    let line = line.trim();
+    let (number, _) = line.split_once(';').unwrap_or((line, ""));
+    number.bytes().any(|b| b.is_ascii_digit()) && number.bytes().all(|b| b.is_ascii_digit() || b" \t.,+-_".contains(&b))
 }
 
 fn parse_id(line: &str) -> Option<JobId> {
@@ -223,10 +140,12 @@ mod tests {
     fn name(outcome: &Outcome) -> String {
         match outcome {
             Outcome::Submitted(job) => job.to_string(),
-            Outcome::Rejected { .. } => "rejected".into(),
+            Outcome::Refused { .. } => "refused".into(),
             Outcome::Limit { .. } => "limit".into(),
+            Outcome::Closed { .. } => "closed".into(),
             Outcome::NotSent { .. } => "not sent".into(),
-            Outcome::Unknown { refused: true, .. } => "unknown, refused".into(),
+            Outcome::NoSbatch { .. } => "no sbatch".into(),
+            Outcome::Unknown { plugin: true, .. } => "unknown, by a plugin".into(),
             Outcome::Unknown { .. } => "unknown".into(),
         }
     }
@@ -234,80 +153,34 @@ mod tests {
     #[rstest]
     #[case(End::Exit(0), "12\n", "", "12")]
     #[case(End::Exit(0), "1;annex\n", "", "1;annex")]
+    #[case(End::Exit(0), "12\r\n", "", "12")]
     #[case(End::Exit(0), "Welcome to Stampede3\n3 nodes idle\n42\nbye\n", "", "42")]
+    #[case(End::Exit(0), "Welcome to cluster 12\n42\n99 bottles\n", "", "42")]
+    #[case(End::Exit(0), "1\n1234\n", "", "unknown")]
+    #[case(End::Exit(0), "1234\n1\n", "", "unknown")]
+    #[case(End::Exit(0), "1\n 12.5 \n", "", "unknown")]
+    #[case(End::Exit(0), "1\n1\n", "", "unknown")]
+    #[case(End::Exit(0), "1;annex\n2;campus\n", "", "unknown")]
+    #[case(End::Exit(0), "1\n2;hours left\n", "", "unknown")]
+    #[case(End::Exit(0), " 12\n", "", "unknown")]
+    #[case(End::Exit(0), "12_3\n", "", "unknown")]
     #[case(End::Exit(0), "", "", "unknown")]
     #[case(End::Exit(0), "Submitted batch job 13\n", "", "unknown")]
     #[case(End::Exit(0), "0\n", "", "unknown")]
     #[case(End::Exit(0), "12;$(x)\n", "", "unknown")]
-    #[case(
-        End::Exit(1),
-        "",
-        "sbatch: error: Batch job submission failed: Invalid partition name specified",
-        "rejected"
-    )]
-    #[case(
-        End::Exit(1),
-        "",
-        "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid partition name specified",
-        "rejected"
-    )]
-    #[case(
-        End::Exit(1),
-        "",
-        "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
-        "rejected"
-    )]
-    #[case(
-        End::Exit(1),
-        "",
-        "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
-        "unknown"
-    )]
-    #[case(
-        End::Exit(1),
-        "",
-        "sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received",
-        "unknown"
-    )]
-    #[case(
-        End::Exit(1),
-        "",
-        "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
-        "not sent"
-    )]
-    #[case(
-        End::Exit(1),
-        "",
-        "sbatch: error: Batch job submission failed: Unable to contact slurm controller (send failure)",
-        "unknown"
-    )]
-    #[case(
-        End::Exit(1),
-        "",
-        "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
-        "limit"
-    )]
-    #[case(
-        End::Exit(255),
-        "",
-        "sbatch: unrecognized option '--x'\nTry \"sbatch --help\" for more information",
-        "rejected"
-    )]
+    #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: Invalid qos specification", "refused")]
     #[case(
         End::Exit(1),
         "",
         "sbatch: error: You cannot\nsbatch: error: Batch job submission failed: Unspecified error",
-        "unknown, refused"
+        "unknown, by a plugin"
     )]
-    #[case(End::Exit(1), "", "gibberish", "unknown, refused")]
+    #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: System submissions disabled", "closed")]
+    #[case(End::Exit(1), "", "sbatch: fatal: Could not establish a configuration source", "not sent")]
     #[case(End::Exit(1), "12\n", "sbatch: error: Invalid license specification", "unknown")]
-    #[case(
-        End::Exit(1),
-        "",
-        "sbatch: error: Socket timed out on send/recv operation\nsbatch: error: Unable to contact slurm controller (connect failure)",
-        "unknown"
-    )]
+    #[case(End::Exit(1), "", "gibberish", "unknown")]
     #[case(End::DeadlinePassed, "", "", "unknown")]
+    #[case(End::ConnectionLost, "12\n", "", "unknown")]
     #[case(End::Signal(9), "12\n", "", "unknown")]
     fn outcomes(#[case] end: End, #[case] stdout: &str, #[case] stderr: &str, #[case] expected: &str) {
         assert_eq!(name(&outcome(&output(end, stdout, stderr))), expected);

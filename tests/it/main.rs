@@ -9,6 +9,8 @@
     reason = "these are tests, in functions that clippy does not take for such"
 )]
 
+mod acquirer;
+mod answers;
 mod cli;
 mod hanging;
 mod locks;

@@ -269,14 +269,17 @@ pub fn sbatch_output(output: &Output) {
     match sbatch::outcome(output) {
         Outcome::Submitted(job) => {
             assert_eq!(output.end, End::Exit(0));
-            let line = ids().next_back().expect("a line that is an id").trim_end_matches('\r').trim_start_matches('0');
-            assert_eq!(job.to_string(), line);
+            let line = ids().next().expect("a line that is an id").trim_end_matches('\r').trim_start_matches('0');
+            assert_eq!((job.to_string().as_str(), ids().count()), (line, 1));
         }
         Outcome::Unknown { said, .. } => {
             line(&said);
-            assert!(output.end != End::Exit(0) || ids().next().is_none());
         }
-        Outcome::Rejected { said } | Outcome::Limit { said } | Outcome::NotSent { said } => {
+        Outcome::Refused { said, .. }
+        | Outcome::Limit { said }
+        | Outcome::Closed { said }
+        | Outcome::NotSent { said }
+        | Outcome::NoSbatch { said } => {
             line(&said);
             assert!(matches!(output.end, End::Exit(code) if code != 0));
         }

@@ -221,7 +221,7 @@ fn any_answer_is_one_line() {
         let message = message.map(|text| text + &"m".repeat(long));
         let checks =
             checks.into_iter().map(|(name, seen, remedy)| Check { name, status: CheckStatus::Red, seen, remedy });
-        let answer = Answer { lease, leases: None, message, checks: Some(checks.collect()) };
+        let answer = Answer { lease, leases: None, message, checks: Some(checks.collect()), unowned: false };
         one_line(&render(&Ok(answer)));
     });
 }

@@ -65,7 +65,8 @@ macro_rules! shared {
                 a_shared_dir_that_leads_away one_lease_against_another;
             frozen: a_controller_frozen_during_sbatch a_controller_frozen_during_the_rest a_controller_that_is_dead;
             clusters: two_clusters_with_the_same_job_ids;
-            truth: a_job_that_imitates_others another_state_dir_of_the_same_lease a_copied_state_dir
+            truth: a_job_that_imitates_others another_state_dir_of_the_same_lease
+                another_state_dir_with_the_same_shared_dir a_copied_state_dir
                 a_release_in_a_copied_state_dir;
         }
     };

@@ -99,6 +99,22 @@ pub fn another_state_dir_of_the_same_lease(open: Open) {
     site.release_cleanly(&lease);
 }
 
+/// The same with one shared dir for both: the second is refused, since its permit would end the first.
+pub fn another_state_dir_with_the_same_shared_dir(open: Open) {
+    let site = open(Setup::default());
+    let lease = site.lease("twice");
+    let shared = json!({"sharedDir": format!("{}/both", site.root)});
+    let job = job_of(&site.acquired(&lease, shared.clone()));
+    let other = format!("{}/other", site.root);
+    let refused = site.ask_in(&other, "acquire", json!({"desired": lease.desired(), "config": shared}));
+    assert_eq!(refused["code"], "identity-mismatch", "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains(&format!("job {job}")), "{refused}");
+    assert!(site.row_in(&other, &lease).is_none(), "what was not submitted is rolled back");
+    site.is_ready(&lease);
+    site.release(&lease).ok();
+    site.no_live_job(&lease);
+}
+
 /// A copied state dir: what it shows is its original's, so nothing of that is ended by list or cleanup until it is adopted.
 pub fn a_copied_state_dir(open: Open) {
     let site = open(Setup::default());

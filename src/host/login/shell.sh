@@ -5,6 +5,16 @@ mark=$1
 [[ -z $2 ]] || export BASH_ENV=$2
 umask 077
 cd /
+# An entry that means the working directory may lead to programs of sandboxed code.
+absolute=
+set -f
+IFS=:
+for entry in $PATH; do
+  if [[ $entry == /* ]]; then absolute+=${absolute:+:}$entry; fi
+done
+unset IFS
+set +f
+PATH=${absolute:-/usr/bin:/bin}
 printf '\n%s hello %s %(%s)T %s\t%s\t%s\n' "$mark" "$UID" -1 "$(id -un)" "$HOSTNAME" "$HOME"
 while read -r -t 86400 -u 8 number length size; do
   script=$(head -c "$length" <&8; echo x)

@@ -93,8 +93,11 @@ fn no_answer(limit: Duration) -> String {
     format!("no answer within {} s", limit.as_secs())
 }
 
+/// A check needs little; twenty ordinary stacks are more than some callers' limit on memory.
+const STACK_BYTES: usize = 512 << 10;
+
 fn start(index: usize, job: Job, clock: Clock, sender: Sender<(usize, Vec<Finding>)>) -> std::io::Result<()> {
-    let thread = std::thread::Builder::new().name(job.name.to_owned());
+    let thread = std::thread::Builder::new().name(job.name.to_owned()).stack_size(STACK_BYTES);
     thread.spawn(move || {
         // Nobody listens any more when the deadline has passed.
         let _ = sender.send((index, (job.work)(clock)));

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::finding::{Category, Finding, cut};
 use super::gather::Clock;
 use crate::config::Settings;
-use crate::host::Command;
+use crate::host::{Command, on_path};
 use crate::ssh::KEY_TYPES;
 
 const SSH: &str = "ssh client";
@@ -18,7 +18,7 @@ const OLDEST: (u32, u32) = (7, 6);
 /// Looks at ssh.
 pub fn ssh(clock: Clock) -> Vec<Finding> {
     const INSTALL: &str = "install OpenSSH's client, and put it on the PATH of whatever starts this program";
-    let Ok(path) = which::which("ssh") else {
+    let Some(path) = on_path("ssh") else {
         return vec![Finding::red(SSH, Category::Tool, "ssh not found in $PATH", INSTALL)];
     };
     vec![match Command::new("ssh", clock.left()).arg("-V").run() {
@@ -50,7 +50,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 
 /// Makes a key of each type, as crypto policies allow some and not others; they are removed at once.
 pub fn keygen(clock: Clock) -> Vec<Finding> {
-    if which::which("ssh-keygen").is_err() {
+    if on_path("ssh-keygen").is_none() {
         let remedy = "install OpenSSH's client, and put it on the PATH of whatever starts this program";
         return vec![Finding::red(KEYGEN, Category::Tool, "ssh-keygen not found in $PATH", remedy)];
     }

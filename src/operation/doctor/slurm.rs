@@ -44,7 +44,7 @@ pub fn answer(place: &Place, clock: Clock, command: impl FnOnce() -> Command) ->
 pub fn commands(place: &Place, clock: Clock, stdio: bool) -> Vec<Finding> {
     match place {
         Place::Here => {
-            let find = |name: &str| which::which(name).ok().map(|path| path.display().to_string());
+            let find = |name: &str| crate::host::on_path(name).map(|path| path.display().to_string());
             let remedy = "run this on a host with Slurm's client commands (or set submitHost to one), and put their directory on the PATH of whatever starts this program";
             vec![judge_commands(find, &std::env::var("PATH").unwrap_or_default(), stdio, remedy)]
         }

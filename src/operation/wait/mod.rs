@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::config::connection::{Connection, Route};
 use crate::failure::{self, Failure, Kind};
 use crate::files::{Dir, random_hex};
+use crate::host::Caller;
 use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, judge};
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
@@ -35,8 +36,26 @@ pub use words::failure_of_end;
 /// Patience for the lease's lock, held elsewhere for one submission or release.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longest look of a login host by itself. What sandboxed code or another call changes meanwhile it answers at once.
-const LONGEST_POLL: Duration = Duration::from_secs(20);
+/// Longest look of a login host by itself. What sandboxed code or another call changes meanwhile it answers at once; that
+/// the caller has died is seen after it.
+const LONGEST_POLL: Duration = Duration::from_secs(10);
+
+/// A lease that was handed out, and whether it was so for the first time.
+#[derive(Debug)]
+pub struct Handed {
+    pub lease: Lease,
+    pub first: bool,
+}
+
+/// Fails where the caller that a lease is meant for has died.
+pub fn caller_lives(caller: Option<&Caller>, lease: &str) -> Result<()> {
+    match caller.and_then(Caller::gone) {
+        None => Ok(()),
+        Some(why) => Err(Failure::new(Kind::TimedOut, format!("acquiring {lease}: given up, since {why}"))
+            .remedy("acquire it again, with keep if it is to outlive its caller")
+            .into()),
+    }
+}
 
 /// A wait for one lease.
 #[derive(Debug)]
@@ -47,6 +66,8 @@ pub struct Wait<'a> {
     /// `acquiring` or `resolving`, for messages.
     pub doing: &'static str,
     pub deadline: Instant,
+    /// Who must live for the wait to go on.
+    caller: Option<&'a Caller>,
     shared: Option<Shared>,
     /// Where logins take turns.
     turns: Option<Dir>,
@@ -81,6 +102,7 @@ impl<'a> Wait<'a> {
         dir: &'a LeaseDir,
         doing: &'static str,
         deadline: Instant,
+        caller: Option<&'a Caller>,
     ) -> Wait<'a> {
         Wait {
             shared: store.cache().ok().and_then(Shared::open),
@@ -91,6 +113,7 @@ impl<'a> Wait<'a> {
             dir,
             doing,
             deadline,
+            caller,
             started: Instant::now(),
             asked: None,
             ask_at: None,
@@ -108,12 +131,13 @@ impl<'a> Wait<'a> {
     }
 
     /// Waits until the lease can be handed out, or cannot.
-    pub fn until_ready(&mut self) -> Result<Lease> {
+    pub fn until_ready(&mut self) -> Result<Handed> {
         let mut view = None;
         self.remember_route()?;
         loop {
             // Another call may have released the lease, or pinned its endpoint.
             let mut record = self.stored()?;
+            caller_lives(self.caller, &record.shown())?;
             let patience = self.look_patience(&record);
             let look = self.look(&record, patience).map_err(|error| self.without_permit(error))?;
             let eager = record.endpoint.is_some() || look != Notice::Nothing;
@@ -134,9 +158,9 @@ impl<'a> Wait<'a> {
                     }
                 }
                 if record.endpoint.is_some()
-                    && let Some(lease) = self.prove(&mut record, view)?
+                    && let Some(handed) = self.prove(&mut record, view)?
                 {
-                    return Ok(lease);
+                    return Ok(handed);
                 }
             }
             let over = Instant::now() >= self.deadline;
@@ -154,7 +178,11 @@ impl<'a> Wait<'a> {
             if patience.is_zero() {
                 let left = self.deadline.saturating_duration_since(Instant::now());
                 let begun = self.begun.map(|at| at.elapsed());
-                std::thread::sleep(look_interval(self.started.elapsed(), begun).min(left));
+                let pause = look_interval(self.started.elapsed(), begun).min(left);
+                match self.caller {
+                    Some(caller) => caller.sleep(pause),
+                    None => std::thread::sleep(pause),
+                }
             }
         }
     }

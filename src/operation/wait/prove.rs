@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Wait, now, progress, turns};
+use super::{Handed, Wait, caller_lives, now, progress, turns};
 use crate::allocation::View;
 use crate::clock::Now;
 use crate::config::EndpointHost;
@@ -13,7 +13,7 @@ use crate::endpoint;
 use crate::failure::{Failure, Kind};
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
 use crate::operation::answer::{self, Standing};
-use crate::protocol::{Lease, Ssh};
+use crate::protocol::Ssh;
 use crate::shared_dir::SharedDir;
 use crate::ssh::{self, Probe};
 
@@ -55,7 +55,7 @@ impl Wait<'_> {
     }
 
     /// Logs in as the client will, and hands the lease out when that works.
-    pub(super) fn prove(&mut self, record: &mut Record, view: &View) -> Result<Option<Lease>> {
+    pub(super) fn prove(&mut self, record: &mut Record, view: &View) -> Result<Option<Handed>> {
         if self.probe_at.is_some_and(|at| Instant::now() < at && at < self.deadline) {
             return Ok(None);
         }
@@ -105,7 +105,8 @@ impl Wait<'_> {
     }
 
     /// Marks the lease as answered and gives it away.
-    fn hand_out(&self, record: &mut Record, view: &View, ssh: Ssh) -> Result<Lease> {
+    fn hand_out(&self, record: &mut Record, view: &View, ssh: Ssh) -> Result<Handed> {
+        caller_lives(self.caller, &record.shown())?;
         let guard = self.lock()?;
         *record = self.record()?;
         if record.phase != Phase::Answered {
@@ -119,7 +120,8 @@ impl Wait<'_> {
             let what = || format!("{} {}: its job cannot be told that it was handed out", self.doing, record.shown());
             shared.mark("answered", now()).map_err(|error| error.failure(what()))?;
         }
-        if record.phase != Phase::Answered {
+        let first = record.phase != Phase::Answered;
+        if first {
             record.phase = Phase::Answered;
             record.cloud_id = Some(record.cloud_id());
             guard.save(record)?;
@@ -130,6 +132,6 @@ impl Wait<'_> {
             // Slurm is silent, but the pinned sshd of the job has just let us in.
             standing = Standing { state: "ready", ..standing };
         }
-        Ok(answer::lease(record, view, &standing, Some(ssh)))
+        Ok(Handed { lease: answer::lease(record, view, &standing, Some(ssh)), first })
     }
 }

@@ -3,49 +3,36 @@
 //! The client kills us with our whole process group whenever it likes and sends no release after it (protocol.md
 //! fact 1), so every act is on record before it is done, and a call begins by finding out what the last one did.
 
+mod submit;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::recover::Recovery;
 use super::release;
-use super::settle::{self, Released};
-use super::wait::Wait;
+use super::settle::Released;
+use super::wait::{self, Handed, Wait};
 use super::{Demands, Found, Options, load, now, progress, runner, shared_dir, user};
-use crate::allocation::{self, Runner};
-use crate::clock::Now;
+use crate::allocation::Runner;
 use crate::config::Settings;
 use crate::config::connection::Connection;
 use crate::failure::{self, Failure, Kind};
-use crate::files::Dir;
-use crate::host::{Host, User};
-use crate::lease::lifecycle::{OpenSubmission, open_submission};
+use crate::files::{Dir, Lock};
+use crate::host::{Caller, Host, User};
+use crate::lease::acquirer::{self, Held};
 use crate::lease::record::{Attempt, Denials, Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
-use crate::lease::{Identity, Nonce};
-use crate::protocol::{Answer, Lease, Request};
-use crate::shared_dir::{Permit, SharedDir};
-use crate::slurm::sbatch::{self, Outcome};
-use crate::slurm::squeue;
+use crate::lease::{Identity, LeaseId, Nonce};
+use crate::protocol::{Answer, Request};
+use crate::shared_dir::SharedDir;
 use crate::ssh;
 
-/// Pauses between looks for a submission whose answer was lost (hazards.md 1.2), then the last one again and again.
-const RECONCILE_PAUSES: [Duration; 5] = [
-    Duration::from_secs(2),
-    Duration::from_secs(3),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(20),
-];
+/// Between two looks at the caller while another call holds the lease's lock.
+const LOCK_SLICE: Duration = Duration::from_millis(500);
 
-/// Pauses between submissions that reached no controller.
-const RESEND_PAUSES: [Duration; 5] = [
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(30),
-];
+/// Who counts leases makes one meanwhile, which takes a key.
+const COUNTING_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Carries out an acquire.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
@@ -53,6 +40,14 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let desired = request.desired.clone().unwrap_or_default();
     let identity = Identity::parse(&desired.lease_id, &desired.slug, &desired.name)?;
     let runner = runner(options, &settings)?;
+    let caller = (!request.keep).then(Caller::watch);
+    progress(&format!(
+        "acquiring lease {} ({}); to end it: slurm-sandbox {}release {}",
+        identity.lease_id,
+        identity.slug,
+        state_dir_flag(options),
+        identity.lease_id
+    ));
     let user = user(&Host::of(settings.submit.as_ref()), &format!("acquiring lease {}", identity.lease_id))?;
     settings.at_home(user.home.as_deref());
     check_user(&settings, &user)?;
@@ -65,11 +60,36 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         runner,
         user,
         keep: request.keep,
+        caller,
         deadline,
         store: Store::open(&options.state_dir)?,
     };
-    let lease = acquire.run()?;
-    Ok(Answer { lease: Some(lease), ..Answer::default() })
+    let handed = acquire.run()?;
+    Ok(Answer { lease: Some(handed.lease), unowned: handed.first && !request.keep, ..Answer::default() })
+}
+
+/// The words that name a state dir other than the default one on a command line.
+fn state_dir_flag(options: &Options) -> String {
+    match super::default_state_dir() {
+        Some(default) if default == options.state_dir => String::new(),
+        _ => format!("--state-dir {} ", options.state_dir.display()),
+    }
+}
+
+/// Takes a lease back that was handed out for the first time in an answer which could not be delivered; what came of it.
+pub fn take_back(options: &Options, id: &LeaseId) -> Result<Released> {
+    let store = Store::open(&options.state_dir)?;
+    let Some(found) = load(&store, id)? else { return Ok(Released::Gone) };
+    if acquirer::alone(&found.dir).is_none() {
+        return Err(Failure::new(Kind::Busy, format!("lease {id} is left to another acquire that waits for it")).into());
+    }
+    release::release(
+        &store,
+        &found,
+        &Recovery::default(),
+        Instant::now() + release::BOUND,
+        "its answer could not be delivered",
+    )
 }
 
 /// Our runner's sshd lets in only the user that it runs as.
@@ -88,30 +108,50 @@ struct Acquire<'a> {
     runner: Runner,
     user: User,
     keep: bool,
+    /// Without `keep` a lease is only for a caller that lives.
+    caller: Option<Caller>,
     deadline: Instant,
     store: Store,
 }
 
 impl Acquire<'_> {
-    fn run(&self) -> Result<Lease> {
+    fn run(&self) -> Result<Handed> {
         loop {
+            self.caller_lives()?;
             let Some(dir) = self.store.lease(&self.identity.lease_id)? else {
                 self.create()?;
                 continue;
             };
+            let mut held = acquirer::hold(&dir);
             match self.submitted(&dir) {
                 Ok(true) => {}
                 // It was released meanwhile: begin anew.
                 Ok(false) => continue,
-                Err(error) => return Err(self.roll_back(&dir, error)),
+                Err(error) => return Err(self.roll_back(&dir, &mut held, error)),
             }
-            let mut wait = Wait::new(self.options, &self.store, &self.settings, &dir, "acquiring", self.deadline);
-            return wait.until_ready().map_err(|error| self.roll_back(&dir, error));
+            let caller = self.caller.as_ref();
+            let mut wait =
+                Wait::new(self.options, &self.store, &self.settings, &dir, "acquiring", self.deadline, caller);
+            return wait.until_ready().map_err(|error| self.roll_back(&dir, &mut held, error));
         }
+    }
+
+    /// Whether somebody is there to take the lease.
+    fn caller_lives(&self) -> Result<()> {
+        wait::caller_lives(self.caller.as_ref(), &format!("lease {}", self.identity.lease_id))
+    }
+
+    fn sleep(&self, pause: Duration) -> Result<()> {
+        match &self.caller {
+            Some(caller) => caller.sleep(pause),
+            None => std::thread::sleep(pause),
+        }
+        self.caller_lives()
     }
 
     /// Makes the record of a lease that nobody has made yet.
     fn create(&self) -> Result<()> {
+        let _counted = self.counted()?;
         let submit = &self.settings.submit;
         let route = match &self.settings.connection {
             Connection::Connect(route) => Some(route.clone()),
@@ -151,60 +191,42 @@ impl Acquire<'_> {
         Ok(())
     }
 
-    /// Brings the lease to the point where its job is known; `false` when it went away.
-    fn submitted(&self, dir: &LeaseDir) -> Result<bool> {
-        let mut resends = RESEND_PAUSES.iter().chain(std::iter::repeat(&RESEND_PAUSES[4]));
-        let mut looks = RECONCILE_PAUSES.iter().chain(std::iter::repeat(&RECONCILE_PAUSES[4]));
-        let mut refusal = None;
+    /// Refuses where as many leases exist as may. Of two that would be the last one wins: who counts holds a lock of the
+    /// whole state dir until its own lease counts.
+    fn counted(&self) -> Result<Option<Lock>> {
+        let Some(most) = self.settings.max_leases else { return Ok(None) };
+        let id = &self.identity.lease_id;
+        let unlocked = |cause: String| {
+            Failure::new(Kind::Storage, format!("acquiring lease {id}: the leases cannot be counted")).cause(cause)
+        };
+        let lock = self.store.cache().and_then(|cache| cache.lock("counting", COUNTING_PATIENCE));
+        let lock = lock.map_err(|error| unlocked(error.to_string()))?;
+        let Some(lock) = lock else {
+            let what = format!("acquiring lease {id}: another call counts the leases for maxLeases");
+            return Err(Failure::new(Kind::Busy, what).into());
+        };
+        let ids = self.store.ids()?;
+        if ids.len() as u64 >= most && !ids.contains(id) {
+            let what = format!("acquiring lease {id}: maxLeases is {most}, and as many leases exist");
+            return Err(Failure::new(Kind::LimitReached, what).into());
+        }
+        Ok(Some(lock))
+    }
+
+    /// The lease's lock, for which another call may keep us waiting; `None` when the lease went away.
+    fn lock<'d>(&self, dir: &'d LeaseDir) -> Result<Option<Guard<'d>>> {
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
-            let guard = match dir.lock(left) {
-                Ok(Some(guard)) => guard,
-                Ok(None) => {
+            match dir.lock(left.min(LOCK_SLICE)) {
+                Ok(Some(guard)) => return Ok(Some(guard)),
+                Ok(None) if left <= LOCK_SLICE => {
                     let what = format!("acquiring lease {}: another call holds it", self.identity.lease_id);
                     return Err(Failure::new(Kind::Busy, what).into());
                 }
-                Err(error) if failure::of(&error).kind == Kind::NotFound => return Ok(false),
+                Ok(None) => self.caller_lives()?,
+                Err(error) if failure::of(&error).kind == Kind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
-            };
-            let mut record = self.checked(&guard)?;
-            // A release was cut short after it took the permit away.
-            let losing = matches!(record.phase, Phase::Queued | Phase::Answered)
-                && SharedDir::of(&record).permit() == Permit::Lost;
-            let pause = match record.phase {
-                _ if losing => {
-                    drop(guard);
-                    return self.wait_for_release(dir).map(|()| false);
-                }
-                Phase::Queued | Phase::Answered => return Ok(true),
-                Phase::Releasing => {
-                    drop(guard);
-                    return self.wait_for_release(dir).map(|()| false);
-                }
-                Phase::Prepared => match self.submit(&guard, &mut record)? {
-                    Step::Done => return Ok(true),
-                    Step::Again(why) => {
-                        progress(&format!("{}: {why}", record.shown()));
-                        resends.next()
-                    }
-                    Step::Refused(said) => {
-                        refusal = Some(said);
-                        looks.next()
-                    }
-                    Step::Look => looks.next(),
-                },
-                Phase::Submitting => match self.reconcile(&guard, &mut record, &refusal)? {
-                    Step::Done => return Ok(true),
-                    Step::Again(_) => continue,
-                    Step::Refused(_) | Step::Look => looks.next(),
-                },
-            };
-            drop(guard);
-            let pause = pause.copied().unwrap_or(Duration::from_secs(20)).max(self.options.poll_interval);
-            if Instant::now() + pause >= self.deadline {
-                return Err(self.not_submitted(&record, refusal).into());
             }
-            std::thread::sleep(pause);
         }
     }
 
@@ -246,78 +268,6 @@ impl Acquire<'_> {
         Ok(self.store.lease(id)?.ok_or_else(gone)?)
     }
 
-    /// Submits the prepared attempt.
-    fn submit(&self, guard: &Guard<'_>, record: &mut Record) -> Result<Step> {
-        if let Some(most) = self.settings.max_leases
-            && self.store.ids()?.len() as u64 > most
-        {
-            let what = format!("acquiring lease {}: maxLeases is {most}, and as many leases exist", record.lease_id());
-            return Err(Failure::new(Kind::LimitReached, what).into());
-        }
-        let id = &self.identity.lease_id;
-        let refused = |kind, said: String| {
-            Failure::new(kind, format!("acquiring lease {id}: sbatch refused the job, none was submitted")).cause(said)
-        };
-        match allocation::submit(&self.store, guard, record, &self.settings, &self.runner, Now::read())? {
-            Outcome::Submitted(_) => Ok(Step::Done),
-            Outcome::Rejected { said } => {
-                let remedy = sbatch::remedy(&said);
-                Err(refused(Kind::SubmitRejected, said).remedy(remedy).into())
-            }
-            Outcome::Limit { said } => {
-                let failure = refused(Kind::LimitReached, said).remedy("end other jobs of yours, then repeat the call");
-                Err(failure.into())
-            }
-            Outcome::NotSent { said } if said.starts_with(allocation::NO_SBATCH) => {
-                Err(Failure::new(Kind::SlurmUnavailable, format!("acquiring lease {id}: nothing was submitted"))
-                    .remedy("put Slurm's commands on PATH, or run this where they are")
-                    .cause(said)
-                    .into())
-            }
-            Outcome::NotSent { said } => {
-                Ok(Step::Again(format!("no controller was reached, the submission is repeated: {said}")))
-            }
-            Outcome::Unknown { said, refused } => {
-                progress(&format!("lease {id}: sbatch gave no clear answer, the job is looked for by name: {said}"));
-                Ok(if refused { Step::Refused(said) } else { Step::Look })
-            }
-        }
-    }
-
-    /// Looks for the job of a submission without an answer, and moves on to another attempt once it is denied twice.
-    fn reconcile(&self, guard: &Guard<'_>, record: &mut Record, refusal: &Option<String>) -> Result<Step> {
-        let view = allocation::ask(record, squeue::DEADLINE);
-        let (before, time) = (record.clone(), Now::read());
-        if settle::apply(record, &view, time) {
-            guard.keep_learned(&before, record)?;
-        }
-        if record.job.is_some() {
-            guard.lease.note(now(), "adopted", &record.shown());
-            return Ok(Step::Done);
-        }
-        if !matches!(view.observation, crate::lease::lifecycle::Observation::Denied) {
-            return Ok(Step::Look);
-        }
-        match open_submission(record, time) {
-            OpenSubmission::Wait => Ok(Step::Look),
-            OpenSubmission::NeverSent | OpenSubmission::Resubmit | OpenSubmission::Lost => {
-                record.begin_attempt()?;
-                guard.save(record)?;
-                match refusal {
-                    // Asking again would be refused again.
-                    Some(said) => {
-                        let what = format!(
-                            "acquiring lease {}: sbatch refused the job, none was submitted",
-                            record.lease_id()
-                        );
-                        Err(Failure::new(Kind::SubmitRejected, what).remedy(sbatch::remedy(said)).cause(said).into())
-                    }
-                    None => Ok(Step::Again(String::new())),
-                }
-            }
-        }
-    }
-
     /// Waits as long as a release would for a lease that is on its way out.
     fn wait_for_release(&self, dir: &LeaseDir) -> Result<()> {
         let deadline = self.deadline.min(Instant::now() + release::BOUND);
@@ -342,24 +292,9 @@ impl Acquire<'_> {
         Recovery::configured(Some(&self.settings))
     }
 
-    fn not_submitted(&self, record: &Record, refusal: Option<String>) -> Failure {
-        let id = record.lease_id();
-        let (kind, what) = match record.phase {
-            Phase::Prepared => (
-                Kind::SlurmUnavailable,
-                format!("acquiring lease {id}: no controller was reached in time, nothing was submitted"),
-            ),
-            _ => (
-                Kind::SubmitUnknown,
-                format!("acquiring lease {id}: whether its job was submitted could not be found out in time"),
-            ),
-        };
-        Failure::new(kind, what).cause(refusal.unwrap_or_default())
-    }
-
     /// Takes back what a failed acquire has made. What stays is what was handed out before, what `keep` may still
     /// use, and what belongs to somebody else.
-    fn roll_back(&self, dir: &LeaseDir, error: anyhow::Error) -> anyhow::Error {
+    fn roll_back(&self, dir: &LeaseDir, held: &mut Held, error: anyhow::Error) -> anyhow::Error {
         let mut failure = failure::of(&error);
         let Loaded::Whole(record) = dir.load() else {
             return error;
@@ -385,6 +320,11 @@ impl Acquire<'_> {
         if record.phase == Phase::Answered || untouchable || !dir.may_write() {
             return error;
         }
+        let Some(_alone) = held.alone(dir) else {
+            let left =
+                format!("{} is left to another acquire that waits for it; to end it, release it", record.shown());
+            return failure.remedy(left).into();
+        };
         // Where nothing can be locked nothing is known to be ours alone: another call may wait for this very job.
         if let Err(problem) = dir.lock(Duration::ZERO) {
             let problem = failure::of(&problem);
@@ -402,15 +342,4 @@ impl Acquire<'_> {
             Err(problem) => failure.and_then(&failure::of(&problem)).into(),
         }
     }
-}
-
-enum Step {
-    /// The job is known.
-    Done,
-    /// Submit, again.
-    Again(String),
-    /// It reads like a refusal; look for the job to be sure.
-    Refused(String),
-    /// Look for the job.
-    Look,
 }

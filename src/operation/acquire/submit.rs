@@ -1,0 +1,232 @@
+//! An acquire up to its job: submissions, and the search for those whose answer was lost.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::Acquire;
+use crate::allocation;
+use crate::clock::Now;
+use crate::failure::{Failure, Kind};
+use crate::lease::lifecycle::{Observation, OpenSubmission, open_submission};
+use crate::lease::record::{Phase, Record, comment};
+use crate::lease::store::{Guard, LeaseDir};
+use crate::operation::{now, progress, settle};
+use crate::shared_dir::{self, Permit, SharedDir};
+use crate::slurm::job::{Class, Row, Unasked};
+use crate::slurm::refusal::Change;
+use crate::slurm::sbatch::Outcome;
+use crate::slurm::squeue;
+
+/// Pauses between looks for a submission whose answer was lost (hazards.md 1.2), then the last one again and again.
+const RECONCILE_PAUSES: [Duration; 5] = [
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+];
+
+/// Pauses between submissions that reached no controller.
+const RESEND_PAUSES: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
+
+/// How often in one call sbatch may give no clear answer, with no job to be found, before the call gives up.
+const MOST_UNCLEAR: u32 = 3;
+
+/// What sbatch said last, and how often it gave no clear answer.
+#[derive(Debug, Default)]
+struct Said {
+    last: String,
+    plugin: bool,
+    unclear: u32,
+}
+
+enum Step {
+    /// The job is known.
+    Done,
+    /// Submit, at once.
+    Again,
+    /// Submit again after a pause.
+    Later,
+    /// Look for the job.
+    Look,
+}
+
+impl Acquire<'_> {
+    /// Brings the lease to the point where its job is known; `false` when it went away.
+    pub(super) fn submitted(&self, dir: &LeaseDir) -> Result<bool> {
+        let mut resends = RESEND_PAUSES.iter();
+        let mut looks = RECONCILE_PAUSES.iter();
+        let mut said = Said::default();
+        loop {
+            let Some(guard) = self.lock(dir)? else { return Ok(false) };
+            // Nothing is to be submitted for nobody.
+            self.caller_lives()?;
+            let mut record = self.checked(&guard)?;
+            // A release was cut short after it took the permit away.
+            let losing = matches!(record.phase, Phase::Queued | Phase::Answered)
+                && SharedDir::of(&record).permit() == Permit::Lost;
+            let step = match record.phase {
+                Phase::Queued | Phase::Answered if !losing => return Ok(true),
+                Phase::Queued | Phase::Answered | Phase::Releasing => {
+                    drop(guard);
+                    return self.wait_for_release(dir).map(|()| false);
+                }
+                Phase::Prepared => {
+                    looks = RECONCILE_PAUSES.iter();
+                    self.submit(&guard, &mut record, &mut said)?
+                }
+                Phase::Submitting => self.reconcile(&guard, &mut record, &said)?,
+            };
+            let pause = match step {
+                Step::Done => return Ok(true),
+                Step::Again => continue,
+                Step::Later => resends.next().unwrap_or(&RESEND_PAUSES[4]),
+                Step::Look => looks.next().unwrap_or(&RECONCILE_PAUSES[4]),
+            };
+            drop(guard);
+            let pause = (*pause).max(self.options.poll_interval);
+            if Instant::now() + pause >= self.deadline {
+                return Err(self.not_submitted(&record, &said).into());
+            }
+            self.sleep(pause)?;
+        }
+    }
+
+    /// Submits the prepared attempt.
+    fn submit(&self, guard: &Guard<'_>, record: &mut Record, said: &mut Said) -> Result<Step> {
+        let id = &self.identity.lease_id;
+        self.nobody_else_holds(record)?;
+        let outcome = allocation::submit(&self.store, guard, record, &self.settings, &self.runner, Now::read())?;
+        let refused = |kind, what: &str, said: String| {
+            Failure::new(kind, format!("acquiring lease {id}: {what}, none was submitted")).cause(said)
+        };
+        const REFUSED: &str = "sbatch refused the job";
+        match outcome {
+            Outcome::Submitted(_) => Ok(Step::Done),
+            Outcome::Refused { said, change } => {
+                Err(refused(Kind::SubmitRejected, REFUSED, said).remedy(change.remedy()).into())
+            }
+            Outcome::Limit { said } => Err(refused(Kind::LimitReached, REFUSED, said)
+                .remedy("end other jobs of yours or wait until some have ended, then repeat the call")
+                .into()),
+            Outcome::Closed { said } => Err(refused(Kind::SlurmUnavailable, "Slurm takes no jobs at present", said)
+                .remedy("repeat the call when it takes jobs again")
+                .into()),
+            Outcome::NoSbatch { said } => {
+                Err(Failure::new(Kind::SlurmUnavailable, format!("acquiring lease {id}: nothing was submitted"))
+                    .remedy("put Slurm's commands on PATH, or run this where they are")
+                    .cause(said)
+                    .into())
+            }
+            Outcome::NotSent { said: text } => {
+                progress(&format!(
+                    "{}: no controller took the job, the submission is repeated: {text}",
+                    record.shown()
+                ));
+                said.last = text;
+                Ok(Step::Later)
+            }
+            Outcome::Unknown { said: text, plugin } => {
+                progress(&format!("lease {id}: sbatch gave no clear answer, the job is looked for by name: {text}"));
+                *said = Said { last: text, plugin, unclear: said.unclear + 1 };
+                Ok(Step::Look)
+            }
+        }
+    }
+
+    /// Refuses where another state dir has a lease of this id in the same shared dir, with a job that lives: the permit that
+    /// this attempt takes would end it.
+    fn nobody_else_holds(&self, record: &Record) -> Result<()> {
+        let host = allocation::host(record);
+        let id = record.lease_id();
+        // What cannot be read now is told when the permit is given.
+        let Ok(Some(holder)) = shared_dir::permitted(&host, &record.shared_dir, id) else { return Ok(()) };
+        if holder == record.attempt.nonce || record.given_up.contains(&holder) {
+            return Ok(());
+        }
+        for cluster in allocation::clusters(record) {
+            let listing = squeue::list_user(&host, allocation::owner(record), cluster.as_deref(), squeue::DEADLINE);
+            let listing = listing.map_err(|Unasked(why)| {
+                let what = format!("acquiring lease {id}: whether another state dir holds it could not be asked");
+                Failure::new(Kind::SlurmUnavailable, what).cause(why)
+            })?;
+            let theirs = |row: &&Row| {
+                row.uid == record.uid
+                    && row.state.class() != Class::Ended
+                    && comment(&row.comment).is_some_and(|word| word.lease_id == *id && word.nonce == holder)
+            };
+            if let Some(row) = listing.rows.iter().find(theirs) {
+                let what = format!(
+                    "acquiring lease {id}: another state dir has a lease of this id in {}, with job {}; nothing was touched",
+                    record.shared_dir.display(),
+                    row.job
+                );
+                return Err(Failure::new(Kind::IdentityMismatch, what)
+                    .remedy(
+                        "release it where it was acquired, or acquire under another lease id or with another sharedDir",
+                    )
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for the job of a submission without an answer, and moves on to another attempt once it is denied twice.
+    fn reconcile(&self, guard: &Guard<'_>, record: &mut Record, said: &Said) -> Result<Step> {
+        let view = allocation::ask(record, squeue::DEADLINE);
+        let (before, time) = (record.clone(), Now::read());
+        if settle::apply(record, &view, time) {
+            guard.keep_learned(&before, record)?;
+        }
+        if record.job.is_some() {
+            guard.lease.note(now(), "adopted", &record.shown());
+            return Ok(Step::Done);
+        }
+        if !matches!(view.observation, Observation::Denied) {
+            return Ok(Step::Look);
+        }
+        match open_submission(record, time) {
+            OpenSubmission::Wait => Ok(Step::Look),
+            OpenSubmission::NeverSent | OpenSubmission::Resubmit | OpenSubmission::Lost => {
+                record.begin_attempt()?;
+                guard.save(record)?;
+                let id = record.lease_id();
+                let failure = if said.plugin {
+                    // Asking again would be refused again.
+                    let what = format!("acquiring lease {id}: sbatch refused the job, none was submitted");
+                    Failure::new(Kind::SubmitRejected, what).remedy(Change::AsSaid.remedy())
+                } else if said.unclear >= MOST_UNCLEAR {
+                    let what = format!(
+                        "acquiring lease {id}: sbatch gave no clear answer {MOST_UNCLEAR} times, and Slurm knows no job of it"
+                    );
+                    Failure::new(Kind::SlurmUnavailable, what).remedy("repeat the call when `sbatch` works again")
+                } else {
+                    return Ok(Step::Again);
+                };
+                Err(failure.cause(&said.last).into())
+            }
+        }
+    }
+
+    fn not_submitted(&self, record: &Record, said: &Said) -> Failure {
+        let id = record.lease_id();
+        let (kind, what) = match record.phase {
+            Phase::Prepared => (
+                Kind::SlurmUnavailable,
+                format!("acquiring lease {id}: no controller took the job in time, nothing was submitted"),
+            ),
+            _ => (
+                Kind::SubmitUnknown,
+                format!("acquiring lease {id}: whether its job was submitted could not be found out in time"),
+            ),
+        };
+        Failure::new(kind, what).cause(&said.last)
+    }
+}
