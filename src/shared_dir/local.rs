@@ -75,7 +75,14 @@ impl Local {
     pub fn remove(&self) -> Result<Removed, Error> {
         self.run_clearing(|attempt, until| {
             let root = open(&attempt.root)?;
-            move_aside(&root, attempt.lease.as_str(), &root, &attempt.lease, until)
+            let Some(lease) = attempt.of_another(&root) else {
+                return move_aside(&root, attempt.lease.as_str(), &root, &attempt.lease, until);
+            };
+            let own = attempt.own_nonces();
+            let moved = own.map(|nonce| move_aside(&lease, nonce.as_str(), &root, &attempt.lease, until));
+            moved.fold(Ok(Removed::Gone), |all, one| {
+                Ok(if all? == Removed::Gone { one? } else { Removed::AsideUnfinished })
+            })
         })
     }
 }
@@ -100,9 +107,21 @@ impl AttemptDir {
         Ok(lease.write("permit", self.permit_text().as_bytes())?)
     }
 
+    /// The lease's directory, where another state dir's attempt has the permit: one with a nonce that is not ours, and a directory.
+    fn of_another(&self, root: &Dir) -> Option<Dir> {
+        let lease = root.subdir(self.lease.as_str()).ok()??;
+        let text = lease.read("permit", 64).ok()??;
+        let holder = Nonce::parse(std::str::from_utf8(&text).ok()?.strip_suffix('\n')?)?;
+        let another = self.own_nonces().all(|own| *own != holder) && lease.subdir(holder.as_str()).ok()?.is_some();
+        another.then_some(lease)
+    }
+
     /// What sandboxed code put in the place of the permit or of the whole directory is moved away, never followed.
     fn revoke(&self, until: Instant) -> Result<(), Error> {
         let root = open(&self.root)?;
+        if self.of_another(&root).is_some() {
+            return Ok(());
+        }
         let name = self.lease.as_str();
         let revoked = match root.subdir(name) {
             Ok(None) if root.lists(name)? => Err(Error::Failed(format!("{name} is listed but cannot be opened"))),

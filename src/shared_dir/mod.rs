@@ -106,9 +106,17 @@ struct AttemptDir {
     root: PathBuf,
     lease: LeaseId,
     nonce: Nonce,
+    /// Nonces of attempts of the same lease before this one.
+    given_up: Vec<Nonce>,
 }
 
 impl AttemptDir {
+    /// The nonces that are this lease's own. A permit with another one is that of another state dir, which has a lease of the
+    /// same id; it is not ours to take.
+    fn own_nonces(&self) -> impl Iterator<Item = &Nonce> {
+        std::iter::once(&self.nonce).chain(&self.given_up)
+    }
+
     fn attempt_path(&self) -> PathBuf {
         self.root.join(self.lease.as_str()).join(self.nonce.as_str())
     }
@@ -232,6 +240,7 @@ impl SharedDir {
             root: record.shared_dir.clone(),
             lease: record.lease_id().clone(),
             nonce: record.attempt.nonce.clone(),
+            given_up: record.given_up.clone(),
         };
         SharedDir(match Host::of(record.submit.as_ref()) {
             Host::Here => Side::Local(Local(attempt)),

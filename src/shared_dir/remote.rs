@@ -155,7 +155,7 @@ impl Remote {
     }
 
     fn run(&self, task: &str, more: &[&str], input: &[u8], longer: Duration) -> Result<Said, Error> {
-        let AttemptDir { root, lease, nonce } = &self.attempt;
+        let AttemptDir { root, lease, nonce, .. } = &self.attempt;
         let words = [task, lease.as_str(), nonce.as_str()].into_iter().chain(more.iter().copied());
         run(&self.bash, root, &words.collect::<Vec<_>>(), input, longer)
     }
@@ -166,12 +166,16 @@ impl Remote {
 
     pub fn revoke(&self) -> Result<(), Error> {
         let aside = aside_name(&self.attempt.lease)?;
-        clearing(|time| self.run("revoke", &[&aside, &seconds(time)], &[], time))?.done().map(|_| ())
+        clearing(|time| self.run("revoke", &self.ending_words(&aside, &seconds(time)), &[], time))?.done().map(|_| ())
     }
 
     pub fn remove(&self) -> Result<Removed, Error> {
         let aside = aside_name(&self.attempt.lease)?;
-        clearing(|time| self.run("remove", &[&aside, &seconds(time)], &[], time))?.removed()
+        clearing(|time| self.run("remove", &self.ending_words(&aside, &seconds(time)), &[], time))?.removed()
+    }
+
+    fn ending_words<'a>(&'a self, aside: &'a str, seconds: &'a str) -> Vec<&'a str> {
+        [aside, seconds].into_iter().chain(self.attempt.own_nonces().map(Nonce::as_str)).collect()
     }
 
     pub fn sweep(&self, time: Duration) -> Result<Swept, Error> {
@@ -339,7 +343,7 @@ pub mod tests {
         let temp = tempfile::tempdir().unwrap();
         let record = crate::lease::record::tests::record();
         let (lease, nonce) = (record.lease_id().clone(), record.attempt.nonce.clone());
-        let attempt = AttemptDir { root: temp.path().join("shared"), lease, nonce };
+        let attempt = AttemptDir { root: temp.path().join("shared"), lease, nonce, given_up: vec![] };
         Remote::here(attempt.clone(), "").grant(b"k").unwrap();
         let remote = Remote::here(attempt.clone(), "sync() { sleep 300; }");
         let _bound = Host::Here.end_by(Instant::now() + TO_TELL + Duration::from_secs(2));

@@ -117,8 +117,18 @@ grant() {
 }
 
 # revoke ASIDE SECONDS
+# of_another NONCE...: the permit is another state dir's: it names an attempt that is none of these, and has a directory.
+of_another() {
+  local holder own
+  enter "$lease" 2>/dev/null && holder=$(show permit 64 2>/dev/null) || return
+  [[ $holder =~ ^[0-9a-f]{16}$ && $(stat -c %s -- ./permit) == 17 && -d $holder && ! -L $holder ]] || return
+  for own; do [[ $own != "$holder" ]] || return; done
+}
+
+# revoke ASIDE SECONDS NONCE...
 revoke() {
   enter_root || return
+  ! (of_another "${@:3}") || return 0
   (enter "$lease" 2>/dev/null) || { (($? == 2)) && return; move_aside "$lease" "$@"; return; }
   (enter "$lease" && rm -f -- ./permit 2>/dev/null && sync -- .) && return
   (enter "$lease" && move_aside permit "$@") || (($? == unfinished)) || move_aside "$lease" "$@"
@@ -182,8 +192,16 @@ tail_of() {
 }
 
 # remove ASIDE SECONDS
+# remove ASIDE SECONDS NONCE...
 remove() {
+  local nonce status=0
   enter_root || return
+  if (of_another "${@:3}"); then
+    for nonce in "${@:3}"; do
+      (enter "$lease" && move_aside "$nonce" "$1.$nonce" "$2") || status=$?
+    done
+    return "$status"
+  fi
   if [[ -e $lease || -L $lease ]]; then move_aside "$lease" "$@"; else sync -- .; fi
 }
 

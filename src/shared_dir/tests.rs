@@ -24,6 +24,7 @@ fn shared(by: By) -> (tempfile::TempDir, SharedDir) {
         root: temp.path().join("shared"),
         lease: record.lease_id().clone(),
         nonce: record.attempt.nonce.clone(),
+        given_up: vec![Nonce::parse("ffeeddccbbaa0011").unwrap()],
     };
     let side = match by {
         Files => Side::Local(Local(attempt)),
@@ -51,6 +52,32 @@ impl SharedDir {
             .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(ASIDE))
             .count()
     }
+}
+
+/// A lease of the same id, made in another state dir with the same shared dir.
+#[rstest]
+fn what_another_state_dir_holds_stays(#[values(Files, Script)] by: By) {
+    let (_temp, shared) = shared(by);
+    shared.grant(b"k").unwrap();
+    let other = shared.lease_path().join("0123456789abcdef");
+    fs::create_dir(&other).unwrap();
+    let given_up = shared.lease_path().join("ffeeddccbbaa0011");
+    fs::create_dir(&given_up).unwrap();
+    for (permit, kept) in [("0123456789abcdef\n", true), ("0123456789abcdef", false), ("ffeeddccbbaa0011\n", false)] {
+        shared.grant(b"k").unwrap();
+        fs::write(shared.permit_path(), permit).unwrap();
+        shared.revoke().unwrap();
+        assert_eq!(shared.permit_path().exists(), kept, "{permit:?}");
+    }
+    shared.grant(b"k").unwrap();
+    fs::write(shared.permit_path(), "0123456789abcdef\n").unwrap();
+    assert_eq!(shared.remove(), Ok(Removed::Gone));
+    assert!(other.exists() && shared.permit_path().exists());
+    assert!(!given_up.exists() && !shared.attempt_path().exists());
+    // Its permit alone, without an attempt, is nobody's.
+    fs::remove_dir(&other).unwrap();
+    assert_eq!(shared.remove(), Ok(Removed::Gone));
+    assert!(!shared.lease_path().exists());
 }
 
 #[rstest]
