@@ -18,11 +18,15 @@ use clap::Parser;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Map, Value};
 
+use crate::clock::epoch;
 use crate::config::value::expand_home;
+use crate::dispatch;
+use crate::doctor;
 use crate::failure::{self, Failure, Kind};
 use crate::host::caller;
 use crate::lease::{LeaseId, client_name, required_lease_id};
-use crate::operation::{self, Options, doctor};
+use crate::operation::context::Options;
+use crate::operation::{self};
 use crate::protocol::{self, Answer, CheckStatus, Desired, Operation, Request, SentLease};
 use crate::text;
 use arguments::{Arguments, StateVerb, Verb};
@@ -124,7 +128,7 @@ fn serve(arguments: &Arguments) -> Outcome {
     let answer = || -> Result<_> {
         let request = protocol::read(Stdin)?;
         let options = options(arguments)?;
-        let answer = operation::run(&options, &request)?;
+        let answer = dispatch::run(&options, &request)?;
         Ok((unowned(&options, &answer), answer))
     };
     let unread = caller::stdout_was_closed().then_some("it is closed");
@@ -151,7 +155,7 @@ fn options(arguments: &Arguments) -> Result<Options, Failure> {
     };
     let state_dir = match &arguments.state_dir {
         Some(text) => path("--state-dir", text)?,
-        None => operation::default_state_dir().ok_or_else(|| {
+        None => operation::context::default_state_dir().ok_or_else(|| {
             Failure::new(Kind::BadConfig, "there is no home directory to keep state in").remedy("pass --state-dir")
         })?,
     };
@@ -191,7 +195,7 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
             let name = flags.identity.name.clone().unwrap_or_else(|| client_name(&id, &slug));
             let desired = Desired { lease_id: id.to_string(), slug, name };
             let request = Request { desired: Some(desired), keep: flags.keep, ..base(Operation::Acquire) };
-            let answer = operation::run(&options, &request)?;
+            let answer = dispatch::run(&options, &request)?;
             let outcome = shown(render::json(&answer.lease), &|| render::acquired(&answer));
             Ok(Outcome { unowned: unowned(&options, &answer), ..outcome })
         }
@@ -208,21 +212,21 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
                 release_only: flags.release_only,
                 ..base(Operation::Resolve)
             };
-            let answer = operation::run(&options, &request)?;
+            let answer = dispatch::run(&options, &request)?;
             if answer.lease.is_none() {
                 return Err(Failure::new(Kind::NotFound, answer.message.unwrap_or_default()).into());
             }
             Ok(shown(render::json(&answer.lease), &|| render::acquired(&answer)))
         }
         Verb::List(_) => {
-            let answer = operation::run(&options, &base(Operation::List))?;
+            let answer = dispatch::run(&options, &base(Operation::List))?;
             let leases = answer.leases.unwrap_or_default();
-            Ok(shown(render::json(&leases), &|| render::table(&leases, operation::now())))
+            Ok(shown(render::json(&leases), &|| render::table(&leases, epoch())))
         }
         Verb::Release(flags) => {
             let lease = named(&options, flags.lease.as_deref(), &flags.identity)?;
             let lease = SentLease { cloud_id: flags.cloud_id.clone().unwrap_or_default(), ..lease };
-            Ok(done(&operation::run(&options, &Request { lease: Some(lease), ..base(Operation::Release) })?))
+            Ok(done(&dispatch::run(&options, &Request { lease: Some(lease), ..base(Operation::Release) })?))
         }
         Verb::Touch(flags) => {
             let mut lease = named(&options, flags.lease.as_deref(), &flags.identity)?;
@@ -232,11 +236,11 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
                 }
             }
             let state = flags.state.clone().unwrap_or_default();
-            Ok(done(&operation::run(&options, &Request { lease: Some(lease), state, ..base(Operation::Touch) })?))
+            Ok(done(&dispatch::run(&options, &Request { lease: Some(lease), state, ..base(Operation::Touch) })?))
         }
         Verb::Cleanup(flags) => {
             let request = Request { dry_run: flags.dry_run, ..base(Operation::Cleanup) };
-            Ok(done(&operation::run(&options, &request)?))
+            Ok(done(&dispatch::run(&options, &request)?))
         }
         Verb::Forget(flags) => {
             operation::forget::run(&options, &flags.lease, &flags.because).map(|done| text(format!("{done}\n")))

@@ -6,9 +6,12 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Outcome;
+use crate::dispatch;
 use crate::failure::{Failure, Kind};
 use crate::lease::store::Store;
-use crate::operation::{self, Found, Options};
+use crate::operation::context::Options;
+use crate::operation::lookup;
+use crate::operation::lookup::Found;
 use crate::protocol::{Request, Ssh};
 use crate::shared_dir::SharedDir;
 use crate::ssh;
@@ -19,7 +22,7 @@ const SHOWN_BYTES: u64 = 16 * 1024;
 /// The lease that a word means, or a failure.
 pub fn found(options: &Options, word: &str) -> Result<Found> {
     let store = Store::open(&options.state_dir)?;
-    match operation::find(&store, word)? {
+    match lookup::find(&store, word)? {
         Some(found) => Ok(found),
         None => {
             Err(Failure::new(Kind::NotFound, format!("no lease answers to {}", crate::protocol::shown(&word.into())))
@@ -62,7 +65,7 @@ pub fn logs(options: &Options, word: &str) -> Result<String> {
 
 /// Replaces this process by a session in the lease.
 pub fn ssh(options: &Options, request: Request, word: &str, command: &[String]) -> Result<Outcome> {
-    let answer = operation::run(options, &Request { id: word.to_owned(), ..request })?;
+    let answer = dispatch::run(options, &Request { id: word.to_owned(), ..request })?;
     let Some(ssh) = answer.lease.and_then(|lease| lease.ssh) else {
         return Err(Failure::new(
             Kind::NotFound,

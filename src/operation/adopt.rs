@@ -3,8 +3,9 @@
 
 use anyhow::Result;
 
-use super::{Options, load};
 use crate::lease::store::Store;
+use crate::operation::context::Options;
+use crate::operation::lookup::load;
 
 /// Takes them over, and says what that means.
 ///

@@ -7,14 +7,17 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::inventory::{Entry, Inventory};
-use super::{Options, now, orphans, progress, settle};
+use super::{orphans, settle};
 use crate::clock::Now;
+use crate::clock::epoch;
 use crate::config::Settings;
 use crate::failure::{self, Kind};
 use crate::host::Host;
 use crate::lease::LeaseId;
 use crate::lease::record::Phase;
 use crate::lease::store::{Loaded, Store};
+use crate::operation::context::Options;
+use crate::progress::progress;
 use crate::protocol::{Answer, Request};
 use crate::shared_dir::{self, Swept};
 use crate::slurm::squeue;
@@ -28,7 +31,7 @@ const SWEEPING: std::time::Duration = std::time::Duration::from_secs(60);
 /// Carries out a cleanup.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let store = Store::open(&options.state_dir)?;
-    let settings = super::lenient(&request.config);
+    let settings = crate::operation::context::lenient(&request.config);
     let mut inventory = Inventory::take(&store, squeue::DEADLINE)?;
     inventory.tell_of_a_copy(&store);
     let mut lines = Vec::new();
@@ -54,7 +57,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         }
         let reason = match (&learned.ended, learned.phase) {
             (Some(ended), _) => format!("its job ended ({})", format!("{} {}", ended.state, ended.why()).trim_end()),
-            (None, Phase::Prepared) if now() - record.created > PREPARED_SECONDS => {
+            (None, Phase::Prepared) if epoch() - record.created > PREPARED_SECONDS => {
                 "nothing was ever submitted for it".to_owned()
             }
             _ => continue,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::settle;
 use super::wait::failure_of_end;
-use super::{Options, find, settle};
 use crate::allocation;
 use crate::clock::Now;
 use crate::config::connection::Route;
@@ -21,6 +21,8 @@ use crate::host::command::{Command, Output, quoted};
 use crate::host::login::{master, piped};
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
 use crate::lease::store::{Loaded, Store};
+use crate::operation::context::Options;
+use crate::operation::lookup::find;
 use crate::shared_dir::SharedDir;
 use crate::slurm::job::JobId;
 
@@ -40,7 +42,7 @@ pub fn run(options: &Options, word: &str) -> Result<()> {
     };
     let record = match &found.loaded {
         Loaded::Whole(record) => record.as_ref(),
-        Loaded::Newer { identity } => return Err(super::newer("connecting to", identity).into()),
+        Loaded::Newer { identity } => return Err(crate::operation::lookup::newer("connecting to", identity).into()),
         Loaded::Damaged { why, .. } => {
             let what = format!("connecting to lease {}: its record is damaged", found.dir.id);
             let remedy = "release the lease; its job is found by name";
@@ -88,7 +90,7 @@ fn forward(record: &Record, hops: &[String], address: &str) -> Result<Command> {
 }
 
 /// The same without a lease; `live` tells the socket of the connection to the login host. `None` without a host.
-pub(super) fn way(
+pub fn way(
     submit: Option<&LoginHost>,
     live: &dyn Fn(&LoginHost) -> Result<PathBuf>,
     hops: &[String],

@@ -7,12 +7,14 @@ use anyhow::{Context, Result};
 
 use super::recover::{Recovery, recover};
 use super::settle::{self, Step};
-use super::{Options, find, now};
 use crate::allocation;
 use crate::clock::Now;
+use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
 use crate::lease::format;
 use crate::lease::store::{Loaded, Store};
+use crate::operation::context::Options;
+use crate::operation::lookup::find;
 use crate::shared_dir::SharedDir;
 use crate::slurm::squeue;
 
@@ -35,7 +37,7 @@ pub fn run(options: &Options, word: &str, because: &str) -> Result<String> {
             let view = allocation::ask(&record, squeue::DEADLINE);
             (*record, view)
         }
-        Loaded::Newer { identity } => return Err(super::newer("forgetting", &identity).into()),
+        Loaded::Newer { identity } => return Err(crate::operation::lookup::newer("forgetting", &identity).into()),
         Loaded::Damaged { identity, origin, .. } => {
             let deadline = Instant::now() + squeue::DEADLINE;
             let record = recover("forgetting", &store, &identity, origin.as_deref(), &Recovery::default(), deadline)?;
@@ -51,7 +53,7 @@ pub fn run(options: &Options, word: &str, because: &str) -> Result<String> {
     let shared = SharedDir::of(&record);
     shared.revoke().and_then(|()| shared.remove()).ok();
     let last: serde_json::Value = serde_json::from_slice(&format::write(&record)?)?;
-    let line = serde_json::json!({"at": now(), "leaseId": id, "job": job, "because": because, "record": last});
+    let line = serde_json::json!({"at": epoch(), "leaseId": id, "job": job, "because": because, "record": last});
     store.log_forgotten(&line.to_string()).context("writing down what is forgotten")?;
     store.trash_lease(guard)?;
     let job = job.map_or_else(|| "no known job".to_owned(), |job| format!("job {job}"));

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::settle::{self, Step};
-use super::{load, progress};
 use crate::allocation::{self, View};
 use crate::clock::Now;
 use crate::config::login::LoginHost;
@@ -16,6 +15,8 @@ use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Phase, Record, comment};
 use crate::lease::store::{Guard, Loaded, Store};
 use crate::lease::{LeaseId, acquirer};
+use crate::operation::lookup::load;
+use crate::progress::progress;
 use crate::shared_dir::SharedDir;
 use crate::slurm::job::{JobId, Listing, Row, Unasked};
 use crate::slurm::squeue;

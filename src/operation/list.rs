@@ -3,10 +3,11 @@
 
 use anyhow::Result;
 
+use super::answer;
 use super::inventory::Inventory;
-use super::{Options, answer, lenient};
 use crate::clock::Now;
 use crate::lease::store::{Loaded, Store};
+use crate::operation::context::{Options, lenient};
 use crate::protocol::{Answer, Request};
 use crate::slurm::squeue;
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::inventory::Inventory;
-use super::load;
 use crate::allocation;
 use crate::clock::{BootTime, Now};
 use crate::config::login::LoginHost;
@@ -16,6 +15,7 @@ use crate::host::Host;
 use crate::lease::LeaseId;
 use crate::lease::record::{CommentWord, comment};
 use crate::lease::store::Store;
+use crate::operation::lookup::load;
 use crate::shared_dir::{self, Marked};
 use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
 use crate::slurm::squeue::{self, Owner};

@@ -25,7 +25,7 @@ struct Places<'a> {
 pub fn check(host: &Host, settings: &Settings, state_dir: &Path, user: &User) -> Result<(), Failure> {
     let mut settings = settings.clone();
     settings.at_home(user.home.as_deref());
-    let shared = super::shared_dir(&settings, state_dir, user);
+    let shared = crate::operation::context::shared_dir(&settings, state_dir, user);
     let named = [shared.as_path(), &settings.work_root];
     let found = match shared_dir::resolve(host, &named) {
         Ok(found) => found,

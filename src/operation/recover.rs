@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::now;
+use crate::clock::epoch;
 use crate::clock::{BootTime, Now};
 use crate::config::Settings;
 use crate::config::login::LoginHost;
@@ -58,7 +58,7 @@ pub fn recover(
     let submit = told.map_or(&configured.submit, |origin| &origin.submit);
     let clusters = told.map_or(&configured.clusters, |origin| &origin.clusters);
     let host = Host::of(submit.as_ref());
-    let user = super::user(&host, &format!("{doing} lease {}", identity.lease_id))?;
+    let user = crate::operation::context::user(&host, &format!("{doing} lease {}", identity.lease_id))?;
     let owner = Owner { uid: user.uid, name: user.name.as_deref() };
     let ours = |word: &CommentWord| {
         let made_in = told.and_then(|origin| origin.instance.as_deref());
@@ -88,7 +88,7 @@ pub fn recover(
         .and_then(|origin| origin.shared_dir.clone())
         .or(root)
         .or_else(|| configured.shared_dir.clone())
-        .unwrap_or_else(|| super::default_shared_dir(submit.as_ref(), store.path(), &user));
+        .unwrap_or_else(|| crate::operation::context::default_shared_dir(submit.as_ref(), store.path(), &user));
     let job = found.first().filter(|(row, _)| row.state.class() != Class::Ended);
     let nonce = match job {
         Some((_, word)) => word.nonce.clone(),
@@ -103,13 +103,13 @@ pub fn recover(
         identity: identity.clone(),
         phase: Phase::Prepared,
         keep: false,
-        created: now(),
+        created: epoch(),
         uid: user.uid,
         user: submit.as_ref().and(user.name.clone()),
         submit: submit.clone(),
         route: None,
         // Whether a submission is on its way is lost with the record, so one is assumed.
-        attempt: Attempt { nonce, sent: Some(now()), sent_at: BootTime::of(Now::read()) },
+        attempt: Attempt { nonce, sent: Some(epoch()), sent_at: BootTime::of(Now::read()) },
         given_up,
         instance: job.map(|(_, word)| word.instance.clone()).or_else(|| Some(store.instance().name.clone())),
         clusters: clusters.clone(),

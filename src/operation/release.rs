@@ -9,13 +9,16 @@ use anyhow::Result;
 
 use super::recover::{Recovery, recover};
 use super::settle::{self, Released};
-use super::{Demands, Found, Options, check_expected, load, now, progress};
 use crate::allocation;
+use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
 use crate::host::Host;
 use crate::lease::record::Phase;
 use crate::lease::required_lease_id;
 use crate::lease::store::{Loaded, Store};
+use crate::operation::context::Options;
+use crate::operation::lookup::{Demands, Found, check_expected, load};
+use crate::progress::progress;
 use crate::protocol::{Answer, Request};
 use crate::shared_dir::SharedDir;
 
@@ -48,7 +51,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         }
         .check(&found)?;
     }
-    let settings = super::lenient(&request.config);
+    let settings = crate::operation::context::lenient(&request.config);
     let recovery = Recovery::configured(settings.as_ref());
     let message = match release(&store, &found, &recovery, Instant::now() + BOUND, "release")? {
         Released::Gone => format!("lease {id} is released; its job has ended and its files are removed"),
@@ -75,7 +78,7 @@ pub fn release(store: &Store, found: &Found, recovery: &Recovery, deadline: Inst
     let host = found.record().map_or_else(|| Host::of(recovery.submit.as_ref()), allocation::host);
     let _bound = host.end_by(deadline);
     if let Loaded::Newer { identity } = &found.loaded {
-        return Err(super::newer("releasing", identity).into());
+        return Err(crate::operation::lookup::newer("releasing", identity).into());
     }
     // Without lock or record: whatever else is going on, nothing of this lease may start any more.
     let taken = found.record().filter(|record| SharedDir::of(record).revoke().is_ok());
@@ -92,22 +95,22 @@ pub fn release(store: &Store, found: &Found, recovery: &Recovery, deadline: Inst
     };
     let mut record = match guard.lease.load() {
         Loaded::Whole(record) => *record,
-        Loaded::Newer { identity } => return Err(super::newer("releasing", &identity).into()),
+        Loaded::Newer { identity } => return Err(crate::operation::lookup::newer("releasing", &identity).into()),
         Loaded::Damaged { identity, origin, why } => {
             let record = recover("releasing", store, &identity, origin.as_deref(), recovery, deadline)?;
             progress(&format!(
                 "the record of lease {} is damaged ({why}); it is set aside and its jobs are looked for by name",
                 identity.lease_id
             ));
-            guard.set_aside(now());
+            guard.set_aside(epoch());
             record
         }
     };
     if record.phase != Phase::Releasing {
         record.phase = Phase::Releasing;
-        record.releasing = Some(now());
+        record.releasing = Some(epoch());
         guard.save(&record)?;
-        guard.lease.note(now(), "releasing", why);
+        guard.lease.note(epoch(), "releasing", why);
     }
     // Nobody can have given it back to a record that is still the same attempt.
     let revoked = match taken {

@@ -7,12 +7,13 @@ use anyhow::Result;
 
 use super::answer::{self, Standing};
 use super::wait::{Wait, failure_of_end};
-use super::{Demands, Found, Options, check_expected, find};
 use crate::allocation::View;
 use crate::clock::Now;
 use crate::failure::{Failure, Kind};
 use crate::lease::record::Record;
 use crate::lease::store::{Loaded, Store};
+use crate::operation::context::Options;
+use crate::operation::lookup::{Demands, Found, check_expected, find};
 use crate::protocol::{Answer, Lease, Request};
 use crate::shared_dir::SharedDir;
 
@@ -37,7 +38,9 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         .check(&found)?;
     let lease = match (settings, &found.loaded) {
         (None, _) => identity_only(&found),
-        (Some(_), Loaded::Newer { identity }) => return Err(super::newer("resolving", identity).into()),
+        (Some(_), Loaded::Newer { identity }) => {
+            return Err(crate::operation::lookup::newer("resolving", identity).into());
+        }
         (Some(_), Loaded::Damaged { identity, why, .. }) => {
             return Err(Failure::new(
                 Kind::Storage,

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::now;
 use crate::allocation::{self, View};
 use crate::clock::Now;
+use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
 use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, judge, open_submission};
 use crate::lease::record::{Denials, Ended, Phase, Record};
@@ -261,7 +261,7 @@ fn look(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> 
     apply(record, &view, time);
     if record.ended.is_none()
         && judge(record, &view.observation, time) == Verdict::Denied
-        && let Some(ended) = allocation::accounted_end(record, now(), left)
+        && let Some(ended) = allocation::accounted_end(record, epoch(), left)
     {
         record.ended = Some(ended);
     }

@@ -13,8 +13,8 @@ use super::recover::Recovery;
 use super::release;
 use super::settle::Released;
 use super::wait::{self, Handed, Wait};
-use super::{Demands, Found, Options, load, now, progress, runner, shared_dir, user};
 use crate::allocation::Runner;
+use crate::clock::epoch;
 use crate::config::Settings;
 use crate::config::connection::Connection;
 use crate::failure::{self, Failure, Kind};
@@ -24,6 +24,9 @@ use crate::lease::acquirer::{self, Held};
 use crate::lease::record::{Attempt, Denials, Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::lease::{Identity, LeaseId, Nonce};
+use crate::operation::context::{Options, runner, shared_dir, user};
+use crate::operation::lookup::{Demands, Found, load};
+use crate::progress::progress;
 use crate::protocol::{Answer, Request};
 use crate::shared_dir::SharedDir;
 use crate::ssh;
@@ -70,7 +73,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 
 /// The words that name a state dir other than the default one on a command line.
 fn state_dir_flag(options: &Options) -> String {
-    match super::default_state_dir() {
+    match crate::operation::context::default_state_dir() {
         Some(default) if default == options.state_dir => String::new(),
         _ => format!("--state-dir {} ", options.state_dir.display()),
     }
@@ -166,7 +169,7 @@ impl Acquire<'_> {
                 identity: self.identity.clone(),
                 phase: Phase::Prepared,
                 keep: self.keep,
-                created: now(),
+                created: epoch(),
                 uid: self.user.uid,
                 user: submit.as_ref().and(self.user.name.clone()),
                 submit: submit.clone(),
@@ -252,7 +255,7 @@ impl Acquire<'_> {
                 }
                 Ok(record)
             }
-            Loaded::Newer { identity } => Err(super::newer("acquiring", &identity).into()),
+            Loaded::Newer { identity } => Err(crate::operation::lookup::newer("acquiring", &identity).into()),
             Loaded::Damaged { why, .. } => Err(Failure::new(
                 Kind::Storage,
                 format!("acquiring lease {id}: its record is damaged; nothing was touched"),
@@ -308,9 +311,9 @@ impl Acquire<'_> {
             // A job that starts later is wanted, so idle time bounds it, not the grace of one that nobody came for. One
             // whose endpoint is of no use has run already.
             if matches!(failure.kind, Kind::TimedOut | Kind::SubmitUnknown) {
-                SharedDir::of(&record).mark("kept", now()).ok();
+                SharedDir::of(&record).mark("kept", epoch()).ok();
             }
-            dir.note(now(), "kept", &failure.to_string());
+            dir.note(epoch(), "kept", &failure.to_string());
             failure = failure.remedy(format!(
                 "{} is kept; acquire or resolve it again to use it, release it to end it",
                 record.shown()

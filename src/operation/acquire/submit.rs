@@ -7,11 +7,13 @@ use anyhow::Result;
 use super::Acquire;
 use crate::allocation;
 use crate::clock::Now;
+use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
 use crate::lease::lifecycle::{Observation, OpenSubmission, open_submission};
 use crate::lease::record::{Phase, Record, comment};
 use crate::lease::store::{Guard, LeaseDir};
-use crate::operation::{now, progress, settle};
+use crate::operation::settle;
+use crate::progress::progress;
 use crate::shared_dir::{self, Permit, SharedDir};
 use crate::slurm::job::{Class, Row, Unasked};
 use crate::slurm::refusal::Change;
@@ -186,7 +188,7 @@ impl Acquire<'_> {
             guard.keep_learned(&before, record)?;
         }
         if record.job.is_some() {
-            guard.lease.note(now(), "adopted", &record.shown());
+            guard.lease.note(epoch(), "adopted", &record.shown());
             return Ok(Step::Done);
         }
         if !matches!(view.observation, Observation::Denied) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Options, now, progress, settle};
+use super::settle;
 use crate::allocation::{self, View};
 use crate::clock::Now;
 use crate::config::Settings;
@@ -23,6 +23,8 @@ use crate::host::Caller;
 use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, judge};
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
+use crate::operation::context::Options;
+use crate::progress::progress;
 use crate::protocol::Lease;
 use crate::shared_dir::{Notice, Permit, SharedDir};
 use crate::slurm::job::{Hope, hope};
@@ -221,7 +223,7 @@ impl<'a> Wait<'a> {
         match self.dir.load() {
             Loaded::Whole(record) if record.phase == Phase::Releasing => Err(self.being_released(&record).into()),
             Loaded::Whole(record) => Ok(*record),
-            Loaded::Newer { identity } => Err(super::newer(self.doing, &identity).into()),
+            Loaded::Newer { identity } => Err(crate::operation::lookup::newer(self.doing, &identity).into()),
             Loaded::Damaged { why, .. } => {
                 let gone = !self.dir.is_in_place();
                 let what = format!(

@@ -4,15 +4,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Handed, Wait, caller_lives, now, progress, turns};
+use super::{Handed, Wait, caller_lives, turns};
 use crate::allocation::View;
 use crate::clock::Now;
+use crate::clock::epoch;
 use crate::config::EndpointHost;
 use crate::config::connection::{Connection, Route};
 use crate::endpoint;
 use crate::failure::{Failure, Kind};
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
 use crate::operation::answer::{self, Standing};
+use crate::progress::progress;
 use crate::protocol::Ssh;
 use crate::shared_dir::SharedDir;
 use crate::ssh::{self, Probe};
@@ -114,18 +116,18 @@ impl Wait<'_> {
         }
         let shared = SharedDir::of(record);
         // Who acquires is given the whole grace to log in. A resolve gives none anew: dashboards ask all day long.
-        let marked = (self.doing == "resolving" && self.answered) || shared.mark("answered", now()).is_ok();
+        let marked = (self.doing == "resolving" && self.answered) || shared.mark("answered", epoch()).is_ok();
         // Of a lease that was answered before, sandboxed code may have removed the directory; its sshd works.
         if !marked && record.phase != Phase::Answered {
             let what = || format!("{} {}: its job cannot be told that it was handed out", self.doing, record.shown());
-            shared.mark("answered", now()).map_err(|error| error.failure(what()))?;
+            shared.mark("answered", epoch()).map_err(|error| error.failure(what()))?;
         }
         let first = record.phase != Phase::Answered;
         if first {
             record.phase = Phase::Answered;
             record.cloud_id = Some(record.cloud_id());
             guard.save(record)?;
-            guard.lease.note(now(), "answered", &format!("{}:{}", ssh.host, ssh.port));
+            guard.lease.note(epoch(), "answered", &format!("{}:{}", ssh.host, ssh.port));
         }
         let mut standing = answer::standing(record, view, Now::read());
         if standing.state == "unknown" {

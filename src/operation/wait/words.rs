@@ -5,12 +5,14 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::{Wait, now, progress};
+use super::Wait;
 use crate::allocation::{self, View};
 use crate::clock::Now;
+use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
 use crate::lease::record::{Ended, Record};
 use crate::operation::answer;
+use crate::progress::progress;
 use crate::shared_dir::SharedDir;
 use crate::slurm::scontrol;
 
@@ -43,7 +45,7 @@ impl Wait<'_> {
             reason: String::new(),
             exit: None,
             runner: None,
-            at: now(),
+            at: epoch(),
         });
         if ended.exit.is_none() {
             let accounted = || allocation::accounted_end(record, ended.at, Duration::from_secs(5));

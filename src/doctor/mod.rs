@@ -35,12 +35,12 @@ use serde_json::{Map, Value};
 use self::finding::{Category, Finding};
 use self::gather::{Clock, Job, LIMIT, Silence, gather};
 use self::place::Place;
-use super::{Options, shared_dir};
 use crate::allocation::Runner;
 use crate::config::connection::{Connection, Route};
 use crate::config::{self, Settings};
 use crate::failure::{Failure, Kind};
 use crate::host::{Host, User};
+use crate::operation::context::{Options, shared_dir};
 use crate::protocol::{Answer, Check, CheckStatus, Request};
 
 /// Carries out a doctor: a message when nothing is red, an error that names all that is when something is.
@@ -81,7 +81,7 @@ impl Site {
         if let Some(path) = self.settings.runner_script.as_deref().or(self.options.runner_script.as_deref()) {
             filesystem::answers(path, clock).map_err(|why| Failure::new(Kind::BadConfig, why).remedy(DISK))?;
         }
-        super::runner(&self.options, &self.settings)
+        crate::operation::context::runner(&self.options, &self.settings)
     }
 
     /// Where the shared dir is on the host where Slurm's commands run.
@@ -240,7 +240,8 @@ fn directories(site: &Site, clock: Clock) -> Vec<Finding> {
         Place::Here => Ok(NOBODY),
         Place::There(_) => site.place.user(clock),
     };
-    let check = |host: &Host, user: &User| super::places::check(host, &site.settings, &site.options.state_dir, user);
+    let check =
+        |host: &Host, user: &User| crate::operation::places::check(host, &site.settings, &site.options.state_dir, user);
     match user.and_then(|user| site.place.with(clock, |host| check(host, &user))) {
         Ok(Ok(())) => vec![Finding::ok(NAME, "state dir, shared dir and work root are in nobody's way")],
         Ok(Err(failure)) if failure.kind == Kind::BadConfig => {

@@ -1,0 +1,132 @@
+//! From a word or an identity to the lease that is meant, and whether it is the one that the caller expects.
+
+use anyhow::Result;
+
+use crate::failure::{Failure, Kind};
+use crate::lease::record::Record;
+use crate::lease::store::{LeaseDir, Loaded, Store};
+use crate::lease::{Identity, LeaseId};
+use crate::protocol::Expected;
+
+/// A lease with what is on disk of it.
+#[derive(Debug)]
+pub struct Found {
+    pub dir: LeaseDir,
+    pub loaded: Loaded,
+}
+
+impl Found {
+    pub fn identity(&self) -> &Identity {
+        match &self.loaded {
+            Loaded::Whole(record) => &record.identity,
+            Loaded::Damaged { identity, .. } | Loaded::Newer { identity } => identity,
+        }
+    }
+
+    pub fn record(&self) -> Option<&Record> {
+        match &self.loaded {
+            Loaded::Whole(record) => Some(record),
+            Loaded::Damaged { .. } | Loaded::Newer { .. } => None,
+        }
+    }
+
+    pub fn cloud_id(&self) -> String {
+        match &self.loaded {
+            Loaded::Whole(record) => record.cloud_id(),
+            Loaded::Damaged { identity, .. } | Loaded::Newer { identity } => {
+                format!("slurm/lost/{}", identity.lease_id)
+            }
+        }
+    }
+}
+
+/// What is told of a lease that a newer program keeps.
+pub fn newer(doing: &str, identity: &Identity) -> Failure {
+    let what = format!("{doing} lease {}: a newer slurm-sandbox keeps it; nothing was touched", identity.lease_id);
+    Failure::new(Kind::Storage, what).remedy("use that version")
+}
+
+/// Opens one lease.
+pub fn load(store: &Store, id: &LeaseId) -> Result<Option<Found>> {
+    Ok(store.lease(id)?.map(|dir| {
+        let loaded = dir.load();
+        Found { dir, loaded }
+    }))
+}
+
+/// Finds the lease that a word means: its id before everything else; slug, name, cloud id and job id only when one
+/// lease alone answers to it.
+pub fn find(store: &Store, word: &str) -> Result<Option<Found>> {
+    if let Some(id) = LeaseId::parse(word) {
+        return load(store, &id);
+    }
+    let mut hits = Vec::new();
+    for id in store.ids()? {
+        let Some(found) = load(store, &id)? else { continue };
+        let identity = found.identity();
+        let job = found.record().and_then(|record| record.job.as_ref());
+        let job = job.is_some_and(|job| job.to_string() == word || job.id.to_string() == word);
+        if identity.slug == word || identity.name == word || found.cloud_id() == word || job {
+            hits.push(found);
+        }
+    }
+    if hits.len() > 1 {
+        const NAMED: usize = 5;
+        let mut ids: Vec<_> = hits.iter().take(NAMED).map(|hit| hit.dir.id.to_string()).collect();
+        if hits.len() > NAMED {
+            ids.push(format!("or one of {} more", hits.len() - NAMED));
+        }
+        let shown = crate::protocol::shown(&word.into());
+        return Err(Failure::new(Kind::NotFound, format!("{shown} means more than one lease"))
+            .remedy(format!("name one by its id: {}", ids.join(", ")))
+            .into());
+    }
+    Ok(hits.pop())
+}
+
+/// What a request demands of a lease's identity; empty demands nothing.
+#[derive(Debug, Default)]
+pub struct Demands<'a> {
+    pub lease_id: &'a str,
+    pub slug: &'a str,
+    pub name: &'a str,
+    pub cloud_id: &'a str,
+}
+
+impl<'a> Demands<'a> {
+    fn expected(expected: &'a Expected) -> [Demands<'a>; 2] {
+        let all =
+            Demands { lease_id: &expected.lease_id, slug: &expected.slug, name: "", cloud_id: &expected.cloud_id };
+        [all, Demands { lease_id: &expected.attempt_lease_id, ..Demands::default() }]
+    }
+
+    /// Refuses when the lease is another than the caller means; nothing was touched then.
+    pub fn check(&self, found: &Found) -> Result<(), Failure> {
+        let identity = found.identity();
+        let cloud_id = found.cloud_id();
+        // The cloud id that a lease was handed out with is lost with its record.
+        let asked = if found.record().is_some() { self.cloud_id } else { "" };
+        let pairs = [
+            ("leaseId", self.lease_id, identity.lease_id.as_str()),
+            ("slug", self.slug, identity.slug.as_str()),
+            ("name", self.name, identity.name.as_str()),
+            ("cloudId", asked, cloud_id.as_str()),
+        ];
+        for (field, wanted, is) in pairs {
+            if !wanted.is_empty() && wanted != is {
+                let wanted = crate::protocol::shown(&wanted.into());
+                let what =
+                    format!("lease {} has the {field} {is:?}, not {wanted}; nothing was touched", identity.lease_id);
+                return Err(Failure::new(Kind::IdentityMismatch, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub fn check_expected(expected: Option<&Expected>, found: &Found) -> Result<(), Failure> {
+    match expected {
+        Some(expected) => Demands::expected(expected).iter().try_for_each(|demands| demands.check(found)),
+        None => Ok(()),
+    }
+}
