@@ -4,7 +4,6 @@ pub mod clock;
 pub mod config;
 pub mod dispatch;
 pub mod doctor;
-pub mod endpoint;
 pub mod failure;
 pub mod files;
 pub mod host;

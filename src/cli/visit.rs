@@ -82,5 +82,5 @@ pub fn ssh(options: &Options, request: Request, word: &str, command: &[String]) 
 
 fn session(ssh: &Ssh) -> crate::host::Command {
     debug_assert!(Path::new(&ssh.key).is_absolute());
-    ssh::command(ssh, Duration::MAX, "yes")
+    ssh::lease::command(ssh, Duration::MAX, "yes")
 }

@@ -6,7 +6,7 @@ use super::finding::{Category, Finding, cut};
 use super::gather::Clock;
 use crate::config::Settings;
 use crate::host::{Command, on_path};
-use crate::ssh::KEY_TYPES;
+use crate::ssh::lease::KEY_TYPES;
 
 const SSH: &str = "ssh client";
 const KEYGEN: &str = "ssh-keygen";
@@ -127,13 +127,13 @@ pub fn configured(clock: Clock, settings: &Settings) -> Vec<Finding> {
             );
         }
     };
-    let Some(public_key) = crate::endpoint::host_key(text.trim_end()) else {
+    let Some(public_key) = crate::ssh::public_key::host_key(text.trim_end()) else {
         return red(format!("no public key is in {public}"), "make it with `ssh-keygen -y -f KEY > KEY.pub`");
     };
     // An empty passphrase: what needs another one needs an agent.
     let derive = Command::new("ssh-keygen", clock.left()).args(["-y", "-P", "", "-f"]).arg(key);
     vec![match derive.run() {
-        Ok(output) if output.success() => match crate::endpoint::host_key(output.stdout_text().trim_end()) {
+        Ok(output) if output.success() => match crate::ssh::public_key::host_key(output.stdout_text().trim_end()) {
             Some(derived) if derived == public_key => {
                 Finding::ok(OWN_KEY, format!("{} with its public half", key.display()))
             }

@@ -8,8 +8,10 @@ use super::inventory::Inventory;
 use crate::clock::Now;
 use crate::lease::store::{Loaded, Store};
 use crate::operation::context::{Options, lenient};
+use crate::operation::status::{LeaseState, status};
 use crate::protocol::{Answer, Request};
 use crate::slurm::squeue;
+use crate::ssh::target;
 
 /// Carries out a list.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
@@ -24,10 +26,10 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         Loaded::Newer { identity } => answer::newer(identity),
         Loaded::Whole(record) => {
             let view = inventory.view(record);
-            let standing = answer::standing(record, &view, Now::read());
-            let ssh = settings.as_ref().filter(|_| standing.state == "ready");
-            let ssh = ssh.and_then(|settings| answer::ssh(record, settings));
-            answer::lease(record, &view, &standing, ssh)
+            let status = status(record, &view, Now::read());
+            let ssh = settings.as_ref().filter(|_| status.state == LeaseState::Ready);
+            let ssh = ssh.and_then(|settings| target::of_lease(record, settings));
+            answer::lease(record, &view, &status, ssh)
         }
     });
     Ok(Answer { leases: Some(rows.collect()), ..Answer::default() })

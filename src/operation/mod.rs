@@ -16,5 +16,6 @@ pub mod recover;
 pub mod release;
 pub mod resolve;
 pub mod settle;
+pub mod status;
 pub mod touch;
 mod wait;

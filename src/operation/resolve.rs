@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::answer::{self, Standing};
+use super::answer;
+use super::status::{LeaseState, Status, status};
 use super::wait::{Wait, failure_of_end};
 use crate::allocation::View;
 use crate::clock::Now;
@@ -67,11 +68,11 @@ fn identity_only(found: &Found) -> Lease {
         Loaded::Newer { identity } => answer::newer(identity),
         Loaded::Whole(record) => {
             let view = View::unasked("Slurm was not asked");
-            let standing = match &record.ended {
-                Some(_) => answer::standing(record, &view, Now::read()),
-                None => Standing { status: "UNKNOWN".into(), state: "unknown", reason: String::new() },
+            let status = match &record.ended {
+                Some(_) => status(record, &view, Now::read()),
+                None => Status { slurm_state: "UNKNOWN".into(), state: LeaseState::Unknown, reason: String::new() },
             };
-            answer::lease(record, &view, &standing, None)
+            answer::lease(record, &view, &status, None)
         }
     }
 }

@@ -9,9 +9,9 @@ use super::{
     ASIDE, AttemptDir, Error, Marked, Notice, OLD_ENOUGH, Permit, Removed, Snapshot, Swept, TREE_FORMAT, aside_name,
     clearing, in_parts, is_leftover, work_entry,
 };
-use crate::endpoint;
 use crate::files::{Cleared, Dir};
 use crate::lease::{LeaseId, Nonce};
+use crate::shared_dir::endpoint_file;
 
 /// Most that one sweep takes on.
 const MOST_SWEPT: usize = 1000;
@@ -59,7 +59,7 @@ impl Local {
     }
 
     pub fn ending(&self) -> Option<Vec<u8>> {
-        self.run(|attempt| Ok(attempt.dir()?.read("ending.json", endpoint::MAX_BYTES)?)).ok()?
+        self.run(|attempt| Ok(attempt.dir()?.read("ending.json", endpoint_file::MAX_BYTES)?)).ok()?
     }
 
     pub fn tail(&self, name: &str, max: u64) -> Option<Vec<u8>> {
@@ -179,7 +179,7 @@ impl AttemptDir {
         let names = attempt.names()?;
         *begun = names.iter().any(|name| name.starts_with("slurm-") && name.ends_with(".out"));
         let has = |name: &str| names.iter().any(|found| found == name);
-        if has(endpoint::FILE) {
+        if has(endpoint_file::FILE) {
             return Ok(Notice::Endpoint(read(attempt)));
         }
         if has("ending.json") {
@@ -187,7 +187,7 @@ impl AttemptDir {
         }
         if let Some(jobs) = attempt.subdir("jobs")?
             && let Some(theirs) = jobs.subdir(self.lease.as_str())?
-            && theirs.names()?.iter().any(|name| name == endpoint::FILE)
+            && theirs.names()?.iter().any(|name| name == endpoint_file::FILE)
         {
             return Ok(Notice::Endpoint(read(&theirs)));
         }
@@ -229,7 +229,7 @@ pub(super) fn move_aside(
 }
 
 fn read(dir: &Dir) -> Result<Vec<u8>, String> {
-    match dir.read(endpoint::FILE, endpoint::MAX_BYTES) {
+    match dir.read(endpoint_file::FILE, endpoint_file::MAX_BYTES) {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err("it went away".to_owned()),
         Err(error) => Err(error.to_string()),

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use slurm_sandbox::allocation::{clusters, merge, view};
 use slurm_sandbox::clock::Now;
 use slurm_sandbox::config::{self, EndpointHost};
-use slurm_sandbox::endpoint::{self, Published};
 use slurm_sandbox::failure::Kind;
 use slurm_sandbox::host::{End, Output};
 use slurm_sandbox::lease::Identity;
@@ -14,9 +13,12 @@ use slurm_sandbox::lease::lifecycle::{Verdict, judge};
 use slurm_sandbox::lease::record::{Denials, PinnedEndpoint, Record};
 use slurm_sandbox::operation::answer;
 use slurm_sandbox::operation::settle::{Step, apply, next_step};
+use slurm_sandbox::operation::status::status;
+use slurm_sandbox::shared_dir::endpoint_file::{self, Published};
 use slurm_sandbox::slurm::job::{JobId, Listing, Row, State, Unasked};
 use slurm_sandbox::slurm::sbatch::{Outcome, outcome};
 use slurm_sandbox::slurm::{sacct, squeue};
+use slurm_sandbox::ssh::target;
 
 use crate::lease::{record, row};
 use crate::oracle;
@@ -106,7 +108,7 @@ fn p7_a_pattern_of_many_stars_ends() {
     let rule = EndpointHost::Runner { pattern: "*a".repeat(6) + "b" };
     let published = Published { host: "a".repeat(48), port: 1, host_keys: vec![] };
     let started = Instant::now();
-    assert!(endpoint::host(&rule, "n1", &published).is_err());
+    assert!(endpoint_file::host(&rule, "n1", &published).is_err());
     assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
 }
 
@@ -144,7 +146,7 @@ fn p10_a_name_in_a_proxy_command_is_no_option() {
     record.identity = Identity::parse("cbx_4b38f35d4e31", "smoke", "-V").unwrap();
     let settings =
         config::parse(json!({"proxyCommand": "jump {name}", "sshUser": "alice"}).as_object().unwrap()).unwrap();
-    let command = answer::ssh(&record, &settings).unwrap().proxy_command.unwrap();
+    let command = target::of_lease(&record, &settings).unwrap().proxy_command.unwrap();
     assert!(!command.contains(" -"), "{command}");
 }
 
@@ -173,7 +175,7 @@ fn p12_a_node_count_is_of_digits() {
 fn p13_no_label_is_empty() {
     let record = Record { shared_dir: "/nonexistent".into(), ..record() };
     let view = view(&record, &seen(vec![Row { reason: "(...)(".replace('.', "("), ..row() }]));
-    let labels = answer::lease(&record, &view, &answer::standing(&record, &view, NOW), None).labels;
+    let labels = answer::lease(&record, &view, &status(&record, &view, NOW), None).labels;
     assert!(labels.values().all(|value| !value.is_empty()), "{labels:?}");
 }
 

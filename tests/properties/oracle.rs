@@ -10,7 +10,6 @@ use slurm_sandbox::allocation;
 use slurm_sandbox::clock::Now;
 use slurm_sandbox::config::connection::{Connection, Route};
 use slurm_sandbox::config::{self, EndpointHost, Settings};
-use slurm_sandbox::endpoint;
 use slurm_sandbox::failure::{Failure, Kind};
 use slurm_sandbox::host::{End, Output};
 use slurm_sandbox::lease::lifecycle::{judge, open_submission};
@@ -18,6 +17,7 @@ use slurm_sandbox::lease::{Identity, LeaseId, Nonce};
 use slurm_sandbox::lease::{format, record};
 use slurm_sandbox::operation::settle::{self, Step};
 use slurm_sandbox::protocol;
+use slurm_sandbox::shared_dir::endpoint_file;
 use slurm_sandbox::slurm::job::{Class, JobId, Listing};
 use slurm_sandbox::slurm::sbatch::Outcome;
 use slurm_sandbox::slurm::squeue::Mark;
@@ -322,7 +322,7 @@ pub fn sacct(bytes: &[u8]) {
 /// An endpoint file. What follows a line end outside of JSON's own is not looked at: the bytes are one file.
 pub fn endpoint(bytes: &[u8]) {
     let nonce = Nonce::parse(NONCE).expect("a nonce");
-    match endpoint::parse(bytes, &nonce) {
+    match endpoint_file::parse(bytes, &nonce) {
         Ok(published) => {
             assert!(published.port > 0 && published.host_keys.len() <= 4);
             plain(&published.host, "._:-");
@@ -331,11 +331,11 @@ pub fn endpoint(bytes: &[u8]) {
                 assert_eq!(key.split(' ').count(), 2, "{key:?}");
             }
             for rule in ["{node}", "{node}-ib.example"].map(|text| EndpointHost::Template(text.to_owned())) {
-                assert!(endpoint::host(&rule, "n1", &published).is_ok_and(|host| host.starts_with("n1")));
+                assert!(endpoint_file::host(&rule, "n1", &published).is_ok_and(|host| host.starts_with("n1")));
             }
             for pattern in ["*", "*.example", "gw*.ex*"] {
                 let rule = EndpointHost::Runner { pattern: pattern.to_owned() };
-                if let Ok(host) = endpoint::host(&rule, "n1", &published) {
+                if let Ok(host) = endpoint_file::host(&rule, "n1", &published) {
                     assert!(!host.is_empty());
                     plain(&host, "._:-");
                 }
@@ -345,9 +345,9 @@ pub fn endpoint(bytes: &[u8]) {
     }
     // The same bytes as the node that Slurm names.
     let node = String::from_utf8_lossy(bytes);
-    let published = endpoint::Published { host: node.clone().into_owned(), port: 1, host_keys: vec![] };
+    let published = endpoint_file::Published { host: node.clone().into_owned(), port: 1, host_keys: vec![] };
     for rule in [EndpointHost::Template("{node}".to_owned()), EndpointHost::Runner { pattern: "*".to_owned() }] {
-        if let Ok(host) = endpoint::host(&rule, &node, &published) {
+        if let Ok(host) = endpoint_file::host(&rule, &node, &published) {
             assert!(!host.is_empty() && host.len() <= 253);
             plain(&host, "._:-");
         }

@@ -9,7 +9,7 @@ use serde_json::json;
 use slurm_sandbox::config;
 use slurm_sandbox::lease::Identity;
 use slurm_sandbox::lease::record::{PinnedEndpoint, Record};
-use slurm_sandbox::operation::answer;
+use slurm_sandbox::ssh::target;
 
 use crate::check;
 use crate::lease::record;
@@ -64,7 +64,7 @@ fn values_of_a_proxy_command_are_one_word_each() {
         |(name, slug, host, port, user)| {
             let map = json!({"proxyCommand": TEMPLATE, "sshUser": user, "loginHost": host, "loginUser": user});
             let settings = config::parse(map.as_object().unwrap()).unwrap();
-            let ssh = answer::ssh(&with(&name, &slug, &host, port), &settings).unwrap();
+            let ssh = target::of_lease(&with(&name, &slug, &host, port), &settings).unwrap();
             let told = through_sh(ssh.proxy_command.as_deref().unwrap());
             let safe = told[8].clone();
             let port = port.to_string();
@@ -102,7 +102,7 @@ fn what_is_filled_in_is_not_filled_in_again() {
             let template = format!("printf {}", parts.join(" "));
             let map = json!({"proxyCommand": template, "sshUser": "alice"});
             let settings = config::parse(map.as_object().unwrap()).unwrap();
-            let ssh = answer::ssh(&with("{port}", "smoke", "n1", 4022), &settings).unwrap();
+            let ssh = target::of_lease(&with("{port}", "smoke", "n1", 4022), &settings).unwrap();
             let expected = template.replace("{name}", "_port_").replace("{host}", "n1").replace("{port}", "4022");
             assert_eq!(ssh.proxy_command.unwrap(), expected);
         },

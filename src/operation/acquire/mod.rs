@@ -29,7 +29,7 @@ use crate::operation::lookup::{Demands, Found, load};
 use crate::progress::progress;
 use crate::protocol::{Answer, Request};
 use crate::shared_dir::SharedDir;
-use crate::ssh;
+use crate::ssh::lease::{link_key, make_key};
 
 /// Between two looks at the caller while another call holds the lease's lock.
 const LOCK_SLICE: Duration = Duration::from_millis(500);
@@ -162,8 +162,8 @@ impl Acquire<'_> {
         };
         self.store.create(&self.identity, |dir: &Dir, place| {
             let name = match &self.settings.ssh_private_key {
-                Some(key) => ssh::link_key(dir, key)?,
-                None => ssh::make_key(dir, self.identity.lease_id.as_str())?,
+                Some(key) => link_key(dir, key)?,
+                None => make_key(dir, self.identity.lease_id.as_str())?,
             };
             Ok(Record {
                 identity: self.identity.clone(),

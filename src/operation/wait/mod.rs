@@ -3,10 +3,10 @@
 //! The shared dir is read often, which costs the controller nothing; Slurm is asked rarely, and at once when a file
 //! of the runner appears. What is done next is decided from the record, the last look and the clock.
 
-mod prove;
+mod probe;
+mod report;
 mod schedule;
-mod turns;
-mod words;
+mod throttle;
 
 use std::time::{Duration, Instant};
 
@@ -30,10 +30,10 @@ use crate::shared_dir::{Notice, Permit, SharedDir};
 use crate::slurm::job::{Hope, hope};
 use crate::slurm::shared::Shared;
 use crate::slurm::squeue;
+pub use report::failure_of_end;
 use schedule::{
     EAGER_INTERVAL, FRESH_ANSWER, LAST_WORD_AGE, TROUBLE_PATIENCE, ask_after, jittered, look_interval, oldest_answer,
 };
-pub use words::failure_of_end;
 
 /// Patience for the lease's lock, held elsewhere for one submission or release.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -72,7 +72,7 @@ pub struct Wait<'a> {
     caller: Option<&'a Caller>,
     shared: Option<Shared>,
     /// Where logins take turns.
-    turns: Option<Dir>,
+    throttle: Option<Dir>,
     /// Random, for the jitter of all gaps.
     seed: u8,
     started: Instant,
@@ -108,7 +108,7 @@ impl<'a> Wait<'a> {
     ) -> Wait<'a> {
         Wait {
             shared: store.cache().ok().and_then(Shared::open),
-            turns: store.cache().ok(),
+            throttle: store.cache().ok(),
             seed: random_hex(1).ok().and_then(|hex| u8::from_str_radix(&hex, 16).ok()).unwrap_or_default(),
             options,
             settings,
@@ -160,7 +160,7 @@ impl<'a> Wait<'a> {
                     }
                 }
                 if record.endpoint.is_some()
-                    && let Some(handed) = self.prove(&mut record, view)?
+                    && let Some(handed) = self.probe(&mut record, view)?
                 {
                     return Ok(handed);
                 }

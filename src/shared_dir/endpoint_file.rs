@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::config::EndpointHost;
 use crate::config::connection::is_host;
 use crate::lease::Nonce;
+use crate::ssh::public_key::host_key;
 
 /// Name of the file in the attempt's directory.
 pub const FILE: &str = "endpoint.json";
@@ -59,16 +60,6 @@ pub fn parse(bytes: &[u8], nonce: &Nonce) -> Result<Published, String> {
         Some(_) => return Err(format!("its host keys are not 1 to {MOST_HOST_KEYS} strings")),
     };
     Ok(Published { host, port, host_keys })
-}
-
-/// `type base64` of a public key line, without its comment; `None` when it is none.
-pub fn host_key(line: &str) -> Option<String> {
-    const TYPES: &[&str] =
-        &["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
-    let mut words = line.split(' ');
-    let (kind, key) = (words.next()?, words.next()?);
-    let base64 = key.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
-    (TYPES.contains(&kind) && base64 && (40..=2000).contains(&key.len())).then(|| format!("{kind} {key}"))
 }
 
 /// The host name for the client: from Slurm's batch host, or from the runner where the site allows its names.

@@ -11,7 +11,7 @@ use crate::clock::Now;
 use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
 use crate::lease::record::{Ended, Record};
-use crate::operation::answer;
+use crate::operation::status::status;
 use crate::progress::progress;
 use crate::shared_dir::SharedDir;
 use crate::slurm::scontrol;
@@ -19,16 +19,16 @@ use crate::slurm::scontrol;
 impl Wait<'_> {
     /// Says how the job stands when that has changed.
     pub(super) fn report(&mut self, record: &Record, view: &View) {
-        let standing = answer::standing(record, view, Now::read());
-        let mut text = format!("{} is {}", record.shown(), standing.status);
-        if !standing.reason.is_empty() {
-            text.push_str(&format!(" ({})", standing.reason));
+        let status = status(record, view, Now::read());
+        let mut text = format!("{} is {}", record.shown(), status.slurm_state);
+        if !status.reason.is_empty() {
+            text.push_str(&format!(" ({})", status.reason));
         }
-        let estimate = view.row().filter(|_| standing.status == "PENDING").and_then(|row| row.start);
+        let estimate = view.row().filter(|_| status.slurm_state == "PENDING").and_then(|row| row.start);
         if let Some(start) = estimate.and_then(utc) {
             text.push_str(&format!(", estimated start {start}"));
         }
-        if standing.status == "RUNNING" && record.endpoint.is_none() {
+        if status.slurm_state == "RUNNING" && record.endpoint.is_none() {
             text.push_str(", its sshd is not up yet");
         }
         if text != self.said {
@@ -68,10 +68,10 @@ impl Wait<'_> {
 
     pub(super) fn timed_out(&self, record: &Record, view: Option<&View>) -> Failure {
         let waited = self.started.elapsed().as_secs();
-        let standing = view.map(|view| answer::standing(record, view, Now::read()));
-        let (state, reason) = match &standing {
-            Some(standing) if standing.reason.is_empty() => (standing.status.as_str(), String::new()),
-            Some(standing) => (standing.status.as_str(), format!(" ({})", standing.reason)),
+        let status = view.map(|view| status(record, view, Now::read()));
+        let (state, reason) = match &status {
+            Some(status) if status.reason.is_empty() => (status.slurm_state.as_str(), String::new()),
+            Some(status) => (status.slurm_state.as_str(), format!(" ({})", status.reason)),
             None => ("not asked for yet", String::new()),
         };
         let start = view

@@ -4,20 +4,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Handed, Wait, caller_lives, turns};
+use super::{Handed, Wait, caller_lives, throttle};
 use crate::allocation::View;
 use crate::clock::Now;
 use crate::clock::epoch;
 use crate::config::EndpointHost;
 use crate::config::connection::{Connection, Route};
-use crate::endpoint;
 use crate::failure::{Failure, Kind};
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
-use crate::operation::answer::{self, Standing};
+use crate::operation::answer;
+use crate::operation::status::{LeaseState, status};
 use crate::progress::progress;
 use crate::protocol::Ssh;
 use crate::shared_dir::SharedDir;
-use crate::ssh::{self, Probe};
+use crate::shared_dir::endpoint_file;
+use crate::ssh::lease::{Probe, known_hosts, probe};
+use crate::ssh::target;
 
 /// How long an endpoint that was published may refuse its first login, or its ready check be red, before the wait is
 /// given up: the job runs, so more waiting costs the user's allocation.
@@ -37,11 +39,11 @@ impl Wait<'_> {
             .cause(why)
         };
         let bytes = found.map_err(refuse)?;
-        let published = endpoint::parse(&bytes, &record.attempt.nonce).map_err(refuse)?;
+        let published = endpoint_file::parse(&bytes, &record.attempt.nonce).map_err(refuse)?;
         // srun knows nodes by Slurm's own names alone.
         let host = match record.route {
-            Some(Route::Stdio) => endpoint::host(&EndpointHost::Template("{node}".into()), node, &published),
-            _ => endpoint::host(&self.settings.endpoint_host, node, &published),
+            Some(Route::Stdio) => endpoint_file::host(&EndpointHost::Template("{node}".into()), node, &published),
+            _ => endpoint_file::host(&self.settings.endpoint_host, node, &published),
         };
         let host = host.map_err(refuse)?;
         let guard = self.lock()?;
@@ -49,7 +51,7 @@ impl Wait<'_> {
         if record.endpoint.is_none() {
             guard.must_be_ours(&record)?;
             let direct = self.settings.connection == Connection::Direct && record.route.is_none();
-            guard.write_known_hosts(&ssh::known_hosts(&host, published.port, &published.host_keys, direct))?;
+            guard.write_known_hosts(&known_hosts(&host, published.port, &published.host_keys, direct))?;
             record.endpoint = Some(PinnedEndpoint { host, port: published.port });
             guard.save(&record)?;
         }
@@ -57,19 +59,19 @@ impl Wait<'_> {
     }
 
     /// Logs in as the client will, and hands the lease out when that works.
-    pub(super) fn prove(&mut self, record: &mut Record, view: &View) -> Result<Option<Handed>> {
+    pub(super) fn probe(&mut self, record: &mut Record, view: &View) -> Result<Option<Handed>> {
         if self.probe_at.is_some_and(|at| Instant::now() < at && at < self.deadline) {
             return Ok(None);
         }
-        let Some(ssh) = answer::ssh(record, self.settings) else {
+        let Some(ssh) = target::of_lease(record, self.settings) else {
             let failure =
                 Failure::new(Kind::BadConfig, format!("{} {}: how to log in is not known", self.doing, record.shown()));
             return Err(failure
                 .remedy("set sshUser, and keep the program and the state dir at paths of plain letters")
                 .into());
         };
-        let turn = turns::take(self.turns.as_ref(), self.deadline);
-        let proof = ssh::probe(&ssh, self.dir.has_known_hosts());
+        let turn = throttle::take(self.throttle.as_ref(), self.deadline);
+        let proof = probe(&ssh, self.dir.has_known_hosts());
         drop(turn);
         let problem = match proof {
             Probe::Ready => return self.hand_out(record, view, ssh).map(Some),
@@ -129,11 +131,11 @@ impl Wait<'_> {
             guard.save(record)?;
             guard.lease.note(epoch(), "answered", &format!("{}:{}", ssh.host, ssh.port));
         }
-        let mut standing = answer::standing(record, view, Now::read());
-        if standing.state == "unknown" {
+        let mut status = status(record, view, Now::read());
+        if status.state == LeaseState::Unknown {
             // Slurm is silent, but the pinned sshd of the job has just let us in.
-            standing = Standing { state: "ready", ..standing };
+            status.state = LeaseState::Ready;
         }
-        Ok(Handed { lease: answer::lease(record, view, &standing, Some(ssh)), first })
+        Ok(Handed { lease: answer::lease(record, view, &status, Some(ssh)), first })
     }
 }

@@ -56,7 +56,7 @@ pub fn link_key(dir: &Dir, key: &Path) -> Result<String> {
     let text =
         std::fs::read(&public).map_err(|error| bad("cannot read the public key", &public).cause(error.to_string()))?;
     std::fs::File::open(key).map_err(|error| bad("cannot read", key).cause(error.to_string()))?;
-    if crate::endpoint::host_key(String::from_utf8_lossy(&text).trim_end()).is_none() {
+    if crate::ssh::public_key::host_key(String::from_utf8_lossy(&text).trim_end()).is_none() {
         return Err(bad("no public key is in", &public).into());
     }
     dir.symlink(key, NAME)?;
