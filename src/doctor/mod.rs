@@ -1,30 +1,19 @@
 //! doctor: whether this site is fit for leases, told in under nine seconds even when everything hangs.
 //!
-//! It submits nothing. Every check runs by itself in a thread ([`gather`]) and tells what it saw and what to do; a
+//! It submits nothing. Every check runs by itself in a thread ([`run`]) and tells what it saw and what to do; a
 //! check that rests on another's answer says so, and one trouble is told once: when no controller answers, what could
 //! not be asked is no trouble of its own. One file a subject; each has its decisions as functions of what was seen.
 //!
-//! What is Slurm's and the cluster's is asked where Slurm's commands run ([`place`]), with a `submitHost` through a few
+//! What is Slurm's and the cluster's is asked where Slurm's commands run ([`sessions`]), with a `submitHost` through a few
 //! sessions on it; what is the client's stays here: the state dir, keys, the runner's script, ssh.
 
-mod connection;
-mod controller;
-mod filesystem;
+mod check;
 mod finding;
-mod gather;
-mod keys;
-mod login;
-mod partition;
-mod place;
-mod probe;
-mod reach;
-mod refusal;
 mod report;
-mod runner;
-mod slurm;
-mod storage;
-mod submission;
-mod there;
+mod run;
+mod sessions;
+mod ssh_error;
+mod tcp_probe;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,9 +21,13 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde_json::{Map, Value};
 
+use self::check::{
+    controller, filesystem, login_host, partition, proxy_config, proxy_host, remote_dirs, runner, slurm, ssh_keys,
+    storage, submission,
+};
 use self::finding::{Category, Finding};
-use self::gather::{Clock, Job, LIMIT, Silence, gather};
-use self::place::Place;
+use self::run::{Clock, Job, LIMIT, Silence, gather};
+use self::sessions::Place;
 use crate::allocation::Runner;
 use crate::config::connection::{Connection, Route};
 use crate::config::{self, Settings};
@@ -150,17 +143,17 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     };
     let (slurm, local) = (true, false);
     if there {
-        add(reach::LOGIN, Red("log in to it by hand: it hangs"), local, |site, clock| {
-            on_login_host(site, |there| reach::check(there, clock))
+        add(login_host::LOGIN, Red("log in to it by hand: it hangs"), local, |site, clock| {
+            on_login_host(site, |there| login_host::check(there, clock))
         });
         add("one connection", Warning(AGAIN), true, |site, clock| {
-            on_login_host(site, |there| reach::reuse(there, clock))
+            on_login_host(site, |there| login_host::reuse(there, clock))
         });
         add("login host's OpenSSH", Warning(AGAIN), true, |site, clock| {
-            on_login_host(site, |there| reach::version(there, clock))
+            on_login_host(site, |there| login_host::version(there, clock))
         });
         add("forwarding", Warning(AGAIN), true, |site, clock| {
-            on_login_host(site, |there| reach::forwarding(there, clock, &site.settings))
+            on_login_host(site, |there| login_host::forwarding(there, clock, &site.settings))
         });
     }
     add(slurm::COMMANDS, Warning(BY_HAND), slurm, |site, clock| slurm::commands(&site.place, clock, site.is_stdio()));
@@ -204,32 +197,34 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
         let path = &site.settings.work_root;
         match &site.place {
             Place::Here => where_it_answers("work root", &[path], clock, || runner::work_root(path)),
-            Place::There(there) => there::work_root(there, path, clock)
+            Place::There(there) => remote_dirs::work_root(there, path, clock)
                 .unwrap_or_else(|said| vec![Finding::warning("work root", said, "run doctor again").unasked()]),
         }
     });
-    add("ssh client", Warning(DISK), local, |_, clock| keys::ssh(clock));
+    add("ssh client", Warning(DISK), local, |_, clock| ssh_keys::ssh(clock));
     add(
         "ssh-keygen",
         Warning("the host makes keys slowly, or its temporary directory hangs: try `ssh-keygen -t ed25519`"),
         local,
-        |_, clock| keys::keygen(clock),
+        |_, clock| ssh_keys::keygen(clock),
     );
-    add("ssh key", Red(DISK), local, |site, clock| keys::configured(clock, &site.settings));
-    add("connection", Warning(""), local, |site, _| connection::check(&site.config, &site.settings));
+    add("ssh key", Red(DISK), local, |site, clock| ssh_keys::configured(clock, &site.settings));
+    add("connection", Warning(""), local, |site, _| proxy_config::check(&site.config, &site.settings));
     add("endpoint", Warning("the host's user database hangs: try `id`"), there, |site, clock| {
         let ours = site.runner(clock).is_ok_and(|runner| runner.keeps_contract());
         match site.place.user(clock) {
-            Ok(user) => {
-                connection::endpoint(&site.settings, user.name.as_deref(), ours, || slurm::is_node(&site.place, clock))
-            }
+            Ok(user) => proxy_config::endpoint(&site.settings, user.name.as_deref(), ours, || {
+                slurm::is_node(&site.place, clock)
+            }),
             Err(said) => vec![Finding::warning("endpoint", said, "run doctor again").unasked()],
         }
     });
     if !matches!(site.settings.connection, Connection::Connect(_)) {
-        add(login::LOGIN, Red("try to log in to it by hand"), local, |site, clock| login::check(clock, &site.settings));
+        add(proxy_host::LOGIN, Red("try to log in to it by hand"), local, |site, clock| {
+            proxy_host::check(clock, &site.settings)
+        });
     }
-    add("client config", Warning(""), local, |_, _| connection::client());
+    add("client config", Warning(""), local, |_, _| proxy_config::client());
     jobs
 }
 
@@ -253,7 +248,7 @@ fn directories(site: &Site, clock: Clock) -> Vec<Finding> {
     }
 }
 
-fn on_login_host(site: &Site, check: impl FnOnce(&Arc<place::There>) -> Vec<Finding>) -> Vec<Finding> {
+fn on_login_host(site: &Site, check: impl FnOnce(&Arc<sessions::There>) -> Vec<Finding>) -> Vec<Finding> {
     match &site.place {
         Place::Here => vec![],
         Place::There(there) => check(there),
@@ -269,7 +264,7 @@ fn shared_dir_check(site: &Site, clock: Clock) -> Vec<Finding> {
         Place::There(there) => site
             .place
             .user(clock)
-            .and_then(|user| there::shared_dir(there, &site.place, &site.shared_dir(&user), clock))
+            .and_then(|user| remote_dirs::shared_dir(there, &site.place, &site.shared_dir(&user), clock))
             .unwrap_or_else(|said| vec![Finding::red(storage::SHARED_DIR, Category::Timeout, said, DISK).unasked()]),
     }
 }
@@ -314,7 +309,7 @@ fn each_cluster(site: &Site, ask: impl Fn(Option<&str>) -> Vec<Finding> + Sync) 
 /// Leaves one finding for one trouble: what Slurm did not answer follows from a controller that is down, from its
 /// commands that are not there, and from nothing else.
 fn settle(findings: &mut [Finding]) {
-    if findings.iter().any(|finding| finding.check.name == reach::LOGIN && finding.is(CheckStatus::Red)) {
+    if findings.iter().any(|finding| finding.check.name == login_host::LOGIN && finding.is(CheckStatus::Red)) {
         return not_asked(
             findings.iter_mut().filter(|finding| finding.unasked),
             "not asked: the login host cannot be used",
@@ -399,7 +394,7 @@ mod tests {
     #[test]
     fn a_login_host_that_cannot_be_used_is_the_one_trouble() {
         let mut findings = vec![
-            Finding::red(reach::LOGIN, Category::Auth, "Permission denied", "ssh-add"),
+            Finding::red(login_host::LOGIN, Category::Auth, "Permission denied", "ssh-add"),
             Finding::red(controller::CONTROLLER, Category::Timeout, "no answer within 8 s", "try").unasked(),
             Finding::red("shared dir", Category::Timeout, "no answer within 8 s", "try").unasked(),
             Finding::warning("slurm version", "no answer", "try").unasked(),

@@ -3,8 +3,8 @@
 //! The client shows the message as it is and takes its `key=value` words for details; of an error it shows the text
 //! and sorts it by its words.
 
-use super::connection::TRUST;
-use super::finding::{Finding, cut};
+use crate::doctor::check::proxy_config::TRUST;
+use crate::doctor::finding::{Finding, cut};
 use crate::failure::{Failure, Kind};
 use crate::protocol::CheckStatus;
 

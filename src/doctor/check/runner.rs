@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::filesystem::{FileSystem, Reach, nearest_existing};
-use super::finding::{Category, Finding, tail};
-use super::gather::Clock;
 use crate::allocation::Runner;
+use crate::doctor::check::filesystem::{FileSystem, Reach, nearest_existing};
+use crate::doctor::finding::{Category, Finding, tail};
+use crate::doctor::run::Clock;
 use crate::failure::Failure;
 use crate::host::Command;
 

@@ -7,8 +7,8 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::finding::cut;
 use crate::config::login::LoginHost;
+use crate::doctor::finding::cut;
 use crate::host::login::master;
 
 /// How far one got.

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::finding::{Category, Finding};
 use crate::config::connection::{Connection, Route};
 use crate::config::{EndpointHost, Settings};
+use crate::doctor::finding::{Category, Finding};
 
 const CONNECTION: &str = "connection";
 const ENDPOINT: &str = "endpoint";

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::finding::{Category, Finding, tail};
-use super::gather::Clock;
-use super::place::{Place, There};
-use super::slurm::scontrol;
+use crate::doctor::check::slurm::scontrol;
+use crate::doctor::finding::{Category, Finding, tail};
+use crate::doctor::run::Clock;
+use crate::doctor::sessions::{Place, There};
 use crate::host::{Command, End, Output};
 
 /// Whether a cluster's controller answers.

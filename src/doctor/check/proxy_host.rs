@@ -1,11 +1,11 @@
 //! Whether the login host of a proxy command lets us in and lets a connection through, which every session of the client
 //! needs. The login host that Slurm's commands run on is another check's, see `reach.rs`.
 
-use super::finding::{Category, Finding, tail};
-use super::gather::Clock;
-use super::refusal::{Way, is_prohibited, meaning};
 use crate::config::Settings;
 use crate::config::connection::Connection;
+use crate::doctor::finding::{Category, Finding, tail};
+use crate::doctor::run::Clock;
+use crate::doctor::ssh_error::{Way, is_prohibited, meaning};
 use crate::host::{Command, End, Output};
 
 pub const LOGIN: &str = "proxy host";

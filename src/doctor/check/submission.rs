@@ -3,10 +3,10 @@
 //! `--test-only` is only ever a hint: it calls a time limit that never fits and a closed partition good, with an
 //! estimated start (slurm-facts.md 4.10), and some sites' plugins answer it otherwise than a submission.
 
-use super::finding::{Finding, cut, tail};
-use super::gather::Clock;
-use super::place::Place;
 use crate::config::Settings;
+use crate::doctor::finding::{Finding, cut, tail};
+use crate::doctor::run::Clock;
+use crate::doctor::sessions::Place;
 use crate::host::{Command, End, Output};
 
 const NAME: &str = "test submission";

@@ -4,16 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::filesystem::{FileSystem, free, scarcity};
-use super::finding::{Category, Finding, cut};
-use super::gather::Clock;
-use super::place::{Lines, Place, There};
-use super::{runner, slurm, storage};
+use crate::doctor::check::filesystem::{FileSystem, free, scarcity};
+use crate::doctor::check::runner;
+use crate::doctor::check::slurm;
+use crate::doctor::check::storage;
+use crate::doctor::finding::{Category, Finding, cut};
+use crate::doctor::run::Clock;
+use crate::doctor::sessions::{Lines, Place, There};
 use crate::host::command::quoted;
 use crate::host::login::Login;
 use crate::protocol::CheckStatus;
 
-const SCRIPT: &str = include_str!("there.sh");
+const SCRIPT: &str = include_str!("remote_dirs.sh");
 
 /// A write with its sync takes some milliseconds there too.
 const SLOW_WRITE: Duration = Duration::from_secs(1);

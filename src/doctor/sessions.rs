@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::gather::Clock;
-use super::there::{self, Told};
 use crate::config::login::LoginHost;
+use crate::doctor::check::remote_dirs::{self, Told};
+use crate::doctor::run::Clock;
 use crate::host::login::{Greeting, Login, master};
 use crate::host::{Host, User};
 
@@ -180,7 +180,7 @@ impl There {
 
     /// What the login host tells of itself, asked by whoever comes first.
     pub fn facts(&self, clock: Clock) -> Result<&Told, String> {
-        let ask = || self.with(clock, |login| there::ask(login, clock, &["facts"]))?;
+        let ask = || self.with(clock, |login| remote_dirs::ask(login, clock, &["facts"]))?;
         self.facts.get_or_init(ask).as_ref().map_err(Clone::clone)
     }
 

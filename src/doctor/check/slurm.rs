@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::finding::{Category, Finding, cut};
-use super::gather::Clock;
-use super::place::Place;
+use crate::doctor::finding::{Category, Finding, cut};
+use crate::doctor::run::Clock;
+use crate::doctor::sessions::Place;
 use crate::host::{Command, Host, Output};
 use crate::slurm::job::Unasked;
 use crate::slurm::squeue::{self, Owner};

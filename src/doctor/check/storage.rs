@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::filesystem::{FileSystem, Reach, free, scarcity};
-use super::finding::{Category, Finding};
-use super::gather::Clock;
-use super::place::Place;
-use super::slurm;
+use crate::doctor::check::filesystem::{FileSystem, Reach, free, scarcity};
+use crate::doctor::check::slurm;
+use crate::doctor::finding::{Category, Finding};
+use crate::doctor::run::Clock;
+use crate::doctor::sessions::Place;
 use crate::failure;
 use crate::files::{Dir, random_hex};
 use crate::lease::store::{Loaded, Store};

@@ -1,6 +1,6 @@
 //! What ssh's words for a failed login mean, and what to do about each.
 
-use super::finding::Category;
+use crate::doctor::finding::Category;
 
 /// How a login was tried, for a remedy that can be typed in.
 #[derive(Debug, Clone)]

@@ -8,14 +8,14 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::finding::{Category, Finding, cut, tail};
-use super::gather::Clock;
-use super::place::{Met, There};
-use super::probe::{Probe, Seen};
-use super::refusal::{Way, is_prohibited, meaning};
 use crate::config::Settings;
 use crate::config::connection::{Connection, Route};
 use crate::config::login::LoginHost;
+use crate::doctor::finding::{Category, Finding, cut, tail};
+use crate::doctor::run::Clock;
+use crate::doctor::sessions::{Met, There};
+use crate::doctor::ssh_error::{Way, is_prohibited, meaning};
+use crate::doctor::tcp_probe::{Probe, Seen};
 use crate::host::login::{Login, master};
 use crate::host::{End, Output};
 use crate::operation::connect;
@@ -185,7 +185,7 @@ fn judge_hang(target: &LoginHost, seen: &Seen, open: Option<&str>) -> Finding {
 }
 
 fn clock_seconds() -> u64 {
-    super::gather::LIMIT.as_secs() - 1
+    crate::doctor::run::LIMIT.as_secs() - 1
 }
 
 /// Whether sessions share the connection, and how many.

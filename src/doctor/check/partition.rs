@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::finding::{Category, Finding};
-use super::gather::Clock;
-use super::place::Place;
-use super::slurm::{answer, scontrol};
 use crate::config::Settings;
+use crate::doctor::check::slurm::{answer, scontrol};
+use crate::doctor::finding::{Category, Finding};
+use crate::doctor::run::Clock;
+use crate::doctor::sessions::Place;
 
 const PARTITION: &str = "partition";
 const WALL_TIME: &str = "wall time";

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::statfs;
 use nix::sys::statvfs::statvfs;
 
-use super::gather::Clock;
+use crate::doctor::run::Clock;
 use crate::host::{Command, End};
 
 /// Who sees what is written to a file system.

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::finding::{Category, Finding, cut};
-use super::gather::Clock;
 use crate::config::Settings;
+use crate::doctor::finding::{Category, Finding, cut};
+use crate::doctor::run::Clock;
 use crate::host::{Command, on_path};
 use crate::ssh::lease::KEY_TYPES;
 

@@ -7,7 +7,7 @@
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::finding::{Category, Finding};
+use crate::doctor::finding::{Category, Finding};
 
 /// When the answer is made, whatever is missing.
 pub const LIMIT: Duration = Duration::from_secs(8);

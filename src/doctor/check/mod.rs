@@ -1,0 +1,14 @@
+//! What doctor checks, one file a subject. Each has its decisions as functions of what was seen.
+
+pub mod controller;
+pub mod filesystem;
+pub mod login_host;
+pub mod partition;
+pub mod proxy_config;
+pub mod proxy_host;
+pub mod remote_dirs;
+pub mod runner;
+pub mod slurm;
+pub mod ssh_keys;
+pub mod storage;
+pub mod submission;
