@@ -60,7 +60,7 @@ pub fn failure(findings: &[Finding]) -> Option<Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Category;
+    use crate::doctor::finding::Category;
     use super::*;
     use rstest::rstest;
 

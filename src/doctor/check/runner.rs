@@ -106,7 +106,7 @@ pub fn judge_work_root(path: &Path, there: &Path, system: Option<&FileSystem>, w
 
 #[cfg(test)]
 mod tests {
-    use super::super::gather::Clock;
+    use crate::doctor::run::Clock;
     use super::*;
     use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
     use rstest::rstest;

@@ -223,7 +223,7 @@ fn try_file(path: &Path, below: Option<&str>) -> Result<(), (Trouble, std::io::E
 
 #[cfg(test)]
 mod tests {
-    use super::super::filesystem::Space;
+    use crate::doctor::check::filesystem::Space;
     use super::*;
     use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
     use rstest::rstest;
