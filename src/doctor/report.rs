@@ -60,8 +60,8 @@ pub fn failure(findings: &[Finding]) -> Option<Failure> {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::finding::Category;
     use super::*;
+    use crate::doctor::finding::Category;
     use rstest::rstest;
 
     /// The client's sorting of an error by its words, in its order.

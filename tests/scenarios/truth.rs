@@ -107,7 +107,7 @@ pub fn another_state_dir_with_the_same_shared_dir(open: Open) {
     let job = job_of(&site.acquired(&lease, shared.clone()));
     let other = format!("{}/other", site.root);
     let refused = site.ask_in(&other, "acquire", json!({"desired": lease.desired(), "config": shared}));
-    assert_eq!(refused["code"], "identity-mismatch", "{refused}");
+    assert_eq!(refused["code"], "storage", "{refused}");
     assert!(refused["error"].as_str().unwrap().contains(&format!("job {job}")), "{refused}");
     assert!(site.row_in(&other, &lease).is_none(), "what was not submitted is rolled back");
     site.is_ready(&lease);

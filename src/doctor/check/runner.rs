@@ -106,8 +106,8 @@ pub fn judge_work_root(path: &Path, there: &Path, system: Option<&FileSystem>, w
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::run::Clock;
     use super::*;
+    use crate::doctor::run::Clock;
     use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
     use rstest::rstest;
 

@@ -223,8 +223,8 @@ fn try_file(path: &Path, below: Option<&str>) -> Result<(), (Trouble, std::io::E
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::check::filesystem::Space;
     use super::*;
+    use crate::doctor::check::filesystem::Space;
     use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
     use rstest::rstest;
 

@@ -170,7 +170,7 @@ impl Acquire<'_> {
                     record.shared_dir.display(),
                     row.job
                 );
-                return Err(Failure::new(Kind::IdentityMismatch, what)
+                return Err(Failure::new(Kind::Storage, what)
                     .remedy(
                         "release it where it was acquired, or acquire under another lease id or with another sharedDir",
                     )
