@@ -6,6 +6,7 @@
 pub mod connection;
 pub mod login;
 pub mod sbatch;
+pub mod time_limit;
 pub mod value;
 
 use std::path::PathBuf;

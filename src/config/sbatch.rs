@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::time_limit::is_time;
 use super::value::{Reader, is_line, is_word};
 
 /// Checked options for sbatch, in the order they are passed.
@@ -233,52 +234,11 @@ fn is_node_count(text: &str) -> bool {
     }
 }
 
-/// Slurm's forms of a time limit; zero would mean no limit at all (sbatch(1), --time).
-fn is_time(text: &str) -> bool {
-    let numbers = |part: &str| -> Option<Vec<u64>> {
-        part.split(':')
-            .map(|n| {
-                (!n.is_empty() && n.len() <= 7 && n.bytes().all(|b| b.is_ascii_digit()))
-                    .then(|| n.parse().ok())
-                    .flatten()
-            })
-            .collect()
-    };
-    let (days, clock) = match text.split_once('-') {
-        Some((days, clock)) => (Some(days), clock),
-        None => (None, text),
-    };
-    let days = match days.map(numbers) {
-        None => 0,
-        Some(Some(days)) if days.len() == 1 => days[0],
-        Some(_) => return false,
-    };
-    match numbers(clock) {
-        Some(parts) => parts.len() <= 3 && (days > 0 || parts.iter().any(|n| *n > 0)),
-        None => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;
     use serde_json::json;
-
-    #[rstest]
-    #[case("120", true)]
-    #[case("02:00:00", true)]
-    #[case("1-0", true)]
-    #[case("2-12:30", true)]
-    #[case("0", false)]
-    #[case("0:00", false)]
-    #[case("UNLIMITED", false)]
-    #[case("2026-01-01T00:00:00Z", false)]
-    #[case("1:2:3:4", false)]
-    #[case("-1", false)]
-    fn times(#[case] text: &str, #[case] good: bool) {
-        assert_eq!(is_time(text), good, "{text}");
-    }
 
     #[rstest]
     #[case("--ntasks=2", None)]

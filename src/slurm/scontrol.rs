@@ -1,6 +1,7 @@
 //! scontrol: what squeue does not tell of a job while the controller still knows it. The job's owner writes some of that
 //! text himself (name, comment), so a value counts only where it stands once.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::job::JobId;
@@ -8,6 +9,15 @@ use crate::host::{Command, Host};
 
 /// The code is a detail of a message; a hung controller is not waited for.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A question to scontrol, of one cluster.
+pub fn command(deadline: Duration, cluster: Option<&str>) -> Command {
+    let command = Command::new("scontrol", deadline).env("LC_ALL", "C");
+    match cluster {
+        Some(cluster) => command.arg(format!("--clusters={cluster}")),
+        None => command,
+    }
+}
 
 /// A job's `ExitCode` as `code:signal`.
 pub fn exit_code(host: &Host, job: &JobId) -> Option<String> {
@@ -20,11 +30,8 @@ pub fn restarts(host: &Host, job: &JobId) -> Option<u64> {
 }
 
 fn show(host: &Host, job: &JobId) -> Option<String> {
-    let mut command = Command::new("scontrol", DEADLINE).arg("--oneliner").env("LC_ALL", "C");
-    if let Some(cluster) = &job.cluster {
-        command = command.arg(format!("--clusters={cluster}"));
-    }
-    let output = host.run(&command.args(["show", "job", &job.id.to_string()])).ok()?;
+    let command = command(DEADLINE, job.cluster.as_deref()).args(["--oneliner", "show", "job", &job.id.to_string()]);
+    let output = host.run(&command).ok()?;
     output.success().then(|| output.stdout_text())
 }
 
@@ -35,10 +42,38 @@ fn only(text: &str, name: &str) -> Option<String> {
     crate::config::value::is_word(value, ":").then(|| value.to_owned())
 }
 
+/// The version in text such as `slurm-wlm 22.05.8`, whole and as year and month.
+pub fn parse_version(text: &str) -> Option<(String, (u32, u32))> {
+    text.split_whitespace().find_map(|word| {
+        let mut numbers = word.split(['.', '-']).map(str::parse::<u32>);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(year)), Some(Ok(month))) => Some((word.to_owned(), (year, month))),
+            _ => None,
+        }
+    })
+}
+
+/// `Key = Value` lines of `scontrol show config`.
+pub fn parse_settings(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    #[rstest]
+    #[case("slurm-wlm 22.05.8\n", Some(("22.05.8", (22, 5))))]
+    #[case("slurm 23.11.4\n", Some(("23.11.4", (23, 11))))]
+    #[case("slurm 21.08.8-2\n", Some(("21.08.8-2", (21, 8))))]
+    #[case("slurm 19.05.5\n", Some(("19.05.5", (19, 5))))]
+    #[case("Welcome to the cluster\nslurm 24.05.0-0rc1\n", Some(("24.05.0-0rc1", (24, 5))))]
+    #[case("sbatch: not here\n", None)]
+    fn versions(#[case] text: &str, #[case] expected: Option<(&str, (u32, u32))>) {
+        assert_eq!(parse_version(text), expected.map(|(text, number)| (text.to_owned(), number)));
+    }
 
     #[rstest]
     #[case("JobId=1 JobName=wrap Reboot=0 ExitCode=3:0 RunTime=00:00:01", "ExitCode", Some("3:0"))]

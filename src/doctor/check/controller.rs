@@ -5,15 +5,15 @@
 
 use std::time::Duration;
 
-use crate::doctor::check::slurm::scontrol;
 use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::{Place, There};
 use crate::host::{Command, End, Output};
+use crate::slurm::{ping, scontrol};
 
 /// Whether a cluster's controller answers.
 pub fn check(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
-    vec![match place.with(clock, |host| host.run(&scontrol(clock, cluster).arg("ping"))) {
+    vec![match place.with(clock, |host| host.run(&scontrol::command(clock.left(), cluster).arg("ping"))) {
         Ok(Ok(output)) if output.end == End::ConnectionLost => {
             Finding::red(CONTROLLER, Category::Network, output.said(), "run doctor again").unasked()
         }
@@ -32,7 +32,7 @@ const AUTH_TEXTS: &[&str] =
     &["unge", "authentication", "Zero Bytes were transmitted", "credential", "auth_g_", "Rewound", "Expired"];
 
 fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
-    let mut hosts = parse_ping(&output.stdout_text());
+    let mut hosts = ping::parse(&output.stdout_text());
     if let Some(cluster) = cluster {
         // Of another cluster scontrol names the hosts of its own.
         hosts.iter_mut().for_each(|(host, _)| *host = format!("the controller of {cluster}"));
@@ -94,23 +94,6 @@ fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
     }
     let remedy = "the controller does not run, or the network keeps this host from its port: tell the site's admins; is SLURM_CONF that of a cluster which lives?";
     Finding::red(CONTROLLER, Category::Network, seen, remedy)
-}
-
-/// Hosts and whether they are up, from `Slurmctld(primary) at ctl is UP`, and from the older
-/// `Slurmctld(primary/backup) at a/b are UP/DOWN`.
-fn parse_ping(text: &str) -> Vec<(String, bool)> {
-    let mut hosts = Vec::new();
-    for line in text.lines() {
-        let Some((_, rest)) = line.strip_prefix("Slurmctld(").and_then(|rest| rest.split_once(") at ")) else {
-            continue;
-        };
-        let Some((names, states)) = rest.split_once(" is ").or_else(|| rest.split_once(" are ")) else {
-            continue;
-        };
-        let pairs = names.split('/').zip(states.split('/'));
-        hosts.extend(pairs.map(|(name, state)| (name.trim().to_owned(), state.trim() == "UP")));
-    }
-    hosts
 }
 
 /// More about a controller that is down: from what squeue was told meanwhile, and from this host's munge.

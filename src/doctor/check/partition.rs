@@ -3,13 +3,14 @@
 //! sbatch accepts a time limit that the partition never grants, and a partition that is down: such a job waits for
 //! ever (slurm-facts.md 4.10). The partition's own record is what tells before anything is submitted.
 
-use std::collections::BTreeMap;
-
 use crate::config::Settings;
-use crate::doctor::check::slurm::{answer, scontrol};
+use crate::config::time_limit::minutes;
+use crate::doctor::check::slurm::answer;
 use crate::doctor::finding::{Category, Finding};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::Place;
+use crate::slurm::partition::{Record, get, parse};
+use crate::slurm::scontrol;
 
 const PARTITION: &str = "partition";
 const WALL_TIME: &str = "wall time";
@@ -51,7 +52,9 @@ impl Asked {
 /// Looks at the partitions that a job may go to.
 pub fn check(place: &Place, clock: Clock, cluster: Option<&str>, asked: &Asked, groups: &[String]) -> Vec<Finding> {
     // --all: partitions that are hidden from this user are named too.
-    match answer(place, clock, || scontrol(clock, cluster).args(["--all", "--oneliner", "show", "partition"])) {
+    match answer(place, clock, || {
+        scontrol::command(clock.left(), cluster).args(["--all", "--oneliner", "show", "partition"])
+    }) {
         Ok(output) => judge(&parse(&output.stdout_text()), asked, groups),
         Err(said) => {
             let remedy =
@@ -59,22 +62,6 @@ pub fn check(place: &Place, clock: Clock, cluster: Option<&str>, asked: &Asked, 
             vec![Finding::warning(PARTITION, format!("scontrol show partition: {said}"), remedy).unasked()]
         }
     }
-}
-
-type Record = BTreeMap<String, String>;
-
-/// One record a line, `Key=Value` words.
-fn parse(text: &str) -> Vec<Record> {
-    let lines = text.lines().filter(|line| line.starts_with("PartitionName="));
-    let record = |line: &str| {
-        let pairs = line.split_whitespace().filter_map(|word| word.split_once('='));
-        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-    };
-    lines.map(record).collect()
-}
-
-fn get<'a>(record: &'a Record, key: &str) -> &'a str {
-    record.get(key).map_or("", String::as_str)
 }
 
 fn judge(records: &[Record], asked: &Asked, groups: &[String]) -> Vec<Finding> {
@@ -190,51 +177,12 @@ fn judge_time(record: &Record, asked: &Asked) -> Finding {
     }
 }
 
-/// A time of Slurm in minutes, rounded up as Slurm does; `Some(None)` is unlimited, `None` cannot be read. The forms
-/// are minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM and D-HH:MM:SS.
-fn minutes(text: &str) -> Option<Option<u64>> {
-    if matches!(text, "UNLIMITED" | "INFINITE") {
-        return Some(None);
-    }
-    let (days, clock) = match text.split_once('-') {
-        Some((days, clock)) => (Some(days.parse::<u64>().ok()?), clock),
-        None => (None, text),
-    };
-    let parts = clock.split(':').map(|part| part.parse::<u64>().ok()).collect::<Option<Vec<_>>>()?;
-    let (hours, minutes, seconds) = match (days, &parts[..]) {
-        (Some(_), [hours]) => (*hours, 0, 0),
-        (Some(_), [hours, minutes]) => (*hours, *minutes, 0),
-        (None, [minutes]) => (0, *minutes, 0),
-        (None, [minutes, seconds]) => (0, *minutes, *seconds),
-        (_, [hours, minutes, seconds]) => (*hours, *minutes, *seconds),
-        _ => return None,
-    };
-    let total = days.unwrap_or(0).checked_mul(24)?.checked_add(hours)?.checked_mul(60)?.checked_add(minutes)?;
-    Some(Some(total.checked_add(seconds.div_ceil(60))?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::protocol::CheckStatus::{self, Ok as Green, Red, Warning};
     use rstest::rstest;
     use serde_json::{Value, json};
-
-    #[rstest]
-    #[case("120", Some(Some(120)))]
-    #[case("1:30", Some(Some(2)))]
-    #[case("02:00:00", Some(Some(120)))]
-    #[case("1-0", Some(Some(1440)))]
-    #[case("1-12:30", Some(Some(2190)))]
-    #[case("2-00:00:01", Some(Some(2881)))]
-    #[case("UNLIMITED", Some(None))]
-    #[case("NONE", None)]
-    #[case("", None)]
-    #[case("99999999999999999999", None)]
-    #[case("9999999999999999999-0", None)]
-    fn times(#[case] text: &str, #[case] expected: Option<Option<u64>>) {
-        assert_eq!(minutes(text), expected);
-    }
 
     const SITE: &str = "PartitionName=batch AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL Default=YES DefaultTime=00:30:00 MaxNodes=UNLIMITED MaxTime=02:00:00 State=UP TotalCPUs=128 TotalNodes=2\n\
         PartitionName=short AllowGroups=ALL AllowAccounts=lab,other DenyQos=long DefaultTime=NONE MaxNodes=1 MaxTime=00:01:00 State=UP TotalCPUs=128 TotalNodes=2\n\

@@ -11,6 +11,7 @@ use crate::doctor::run::Clock;
 use crate::doctor::sessions::Place;
 use crate::host::{Command, Host, Output};
 use crate::slurm::job::Unasked;
+use crate::slurm::scontrol;
 use crate::slurm::squeue::{self, Owner};
 
 /// Commands without which there is no lease.
@@ -21,15 +22,6 @@ const OLDEST: (u32, u32) = (20, 2);
 
 /// An ended job stays known for this long at least, or a look may come too late for its reason.
 const LEAST_MIN_JOB_AGE_SECONDS: u64 = 20;
-
-/// A question to scontrol, of one cluster.
-pub fn scontrol(clock: Clock, cluster: Option<&str>) -> Command {
-    let command = Command::new("scontrol", clock.left()).env("LC_ALL", "C");
-    match cluster {
-        Some(cluster) => command.arg(format!("--clusters={cluster}")),
-        None => command,
-    }
-}
 
 /// What a command answered, or why it did not.
 pub fn answer(place: &Place, clock: Clock, command: impl FnOnce() -> Command) -> Result<Output, String> {
@@ -91,7 +83,7 @@ pub fn version(place: &Place, clock: Clock) -> Vec<Finding> {
             return vec![Finding::warning(NAME, format!("sbatch --version: {said}"), remedy).unasked()];
         }
     };
-    vec![match parse_version(&text) {
+    vec![match scontrol::parse_version(&text) {
         None => Finding::warning(
             NAME,
             format!("sbatch --version says {}", cut(text.trim(), 80)),
@@ -104,17 +96,6 @@ pub fn version(place: &Place, clock: Clock) -> Vec<Finding> {
         }
         Some((version, _)) => Finding::ok(NAME, &version).fact("slurm", version),
     }]
-}
-
-/// The version in text such as `slurm-wlm 22.05.8`, whole and as year and month.
-fn parse_version(text: &str) -> Option<(String, (u32, u32))> {
-    text.split_whitespace().find_map(|word| {
-        let mut numbers = word.split(['.', '-']).map(str::parse::<u32>);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(year)), Some(Ok(month))) => Some((word.to_owned(), (year, month))),
-            _ => None,
-        }
-    })
 }
 
 /// Whether our jobs can be listed, and whether the list can be trusted.
@@ -141,8 +122,8 @@ pub fn listing(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Findin
 
 /// What the site's settings mean for leases.
 pub fn settings(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
-    match answer(place, clock, || scontrol(clock, cluster).args(["show", "config"])) {
-        Ok(output) => judge_settings(&parse_settings(&output.stdout_text())),
+    match answer(place, clock, || scontrol::command(clock.left(), cluster).args(["show", "config"])) {
+        Ok(output) => judge_settings(&scontrol::parse_settings(&output.stdout_text())),
         Err(said) => {
             let remedy = "run `scontrol show config` by hand; without it doctor cannot tell how jobs are tracked";
             vec![Finding::warning(SETTINGS, format!("scontrol show config: {said}"), remedy).unasked()]
@@ -151,12 +132,6 @@ pub fn settings(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Findi
 }
 
 const SETTINGS: &str = "slurm settings";
-
-/// `Key = Value` lines of `scontrol show config`.
-fn parse_settings(text: &str) -> BTreeMap<String, String> {
-    let pairs = text.lines().filter_map(|line| line.split_once('='));
-    pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
-}
 
 fn judge_settings(settings: &BTreeMap<String, String>) -> Vec<Finding> {
     let get = |key: &str| settings.get(key).map_or("", String::as_str);
@@ -228,23 +203,12 @@ mod tests {
     use crate::protocol::CheckStatus::{self, Ok as Green, Red, Warning};
 
     #[rstest]
-    #[case("slurm-wlm 22.05.8\n", Some(("22.05.8", (22, 5))))]
-    #[case("slurm 23.11.4\n", Some(("23.11.4", (23, 11))))]
-    #[case("slurm 21.08.8-2\n", Some(("21.08.8-2", (21, 8))))]
-    #[case("slurm 19.05.5\n", Some(("19.05.5", (19, 5))))]
-    #[case("Welcome to the cluster\nslurm 24.05.0-0rc1\n", Some(("24.05.0-0rc1", (24, 5))))]
-    #[case("sbatch: not here\n", None)]
-    fn versions(#[case] text: &str, #[case] expected: Option<(&str, (u32, u32))>) {
-        assert_eq!(parse_version(text), expected.map(|(text, number)| (text.to_owned(), number)));
-    }
-
-    #[rstest]
     #[case("ProctrackType           = proctrack/cgroup\nMinJobAge = 300 sec\nKillWait                = 30 sec\n", [Green, Green, Green])]
     #[case("ProctrackType = proctrack/linuxproc\nMinJobAge = 2 sec\nAccountingStorageType = accounting_storage/none\n", [Warning, Warning, Green])]
     #[case("ProctrackType = proctrack/pgid\nMinJobAge = 0 sec\nAccountingStorageType = accounting_storage/slurmdbd\n", [Warning, Green, Green])]
     #[case("", [Warning, Green, Green])]
     fn site_settings(#[case] text: &str, #[case] expected: [CheckStatus; 3]) {
-        let findings = judge_settings(&parse_settings(text));
+        let findings = judge_settings(&scontrol::parse_settings(text));
         assert_eq!(findings.iter().map(|finding| finding.check.status).collect::<Vec<_>>(), expected);
     }
 
@@ -263,7 +227,7 @@ mod tests {
     fn settings_are_told_in_words() {
         let text = "Configuration data as of 2026-11-22T03:46:07\nAccountingStorageEnforce = associations,limits\n\
             AccountingStorageType   = accounting_storage/slurmdbd\nKillWait                = 30 sec\nMinJobAge               = 300 sec\n";
-        let findings = judge_settings(&parse_settings(text));
+        let findings = judge_settings(&scontrol::parse_settings(text));
         assert_eq!(
             findings[1].check.seen,
             "MinJobAge is 300 s; a job that ignores its end takes KillWait, 30 s, to release"

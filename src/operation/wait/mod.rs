@@ -27,8 +27,8 @@ use crate::operation::context::Options;
 use crate::progress::progress;
 use crate::protocol::Lease;
 use crate::shared_dir::{Notice, Permit, SharedDir};
+use crate::slurm::cache::Shared;
 use crate::slurm::job::{Hope, hope};
-use crate::slurm::shared::Shared;
 use crate::slurm::squeue;
 pub use report::failure_of_end;
 use schedule::{
