@@ -7,10 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::format::{self, Unreadable};
-use super::record::{Denials, Record};
+use super::record::{Denials, Origin, Record};
 use super::{Identity, LeaseId};
 use crate::clock::boot_id;
-use crate::config::login::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::files::{Dir, Lock};
 
@@ -50,15 +49,6 @@ pub enum Loaded {
     Newer {
         identity: Identity,
     },
-}
-
-/// Where a lease's jobs are looked for when its record is lost; written down beside the record, once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origin {
-    pub submit: Option<LoginHost>,
-    pub clusters: Option<String>,
-    pub shared_dir: Option<std::path::PathBuf>,
-    pub instance: Option<String>,
 }
 
 impl LeaseDir {

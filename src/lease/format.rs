@@ -9,8 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::dir::Origin;
-use super::record::{self, Denials, Record};
+use super::record::{self, Denials, Origin, Record};
 use super::{Identity, Nonce};
 use crate::clock::BootTime;
 use crate::config::connection;

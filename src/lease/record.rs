@@ -107,6 +107,15 @@ pub struct Record {
     pub releasing: Option<i64>,
 }
 
+/// Where a lease's jobs are looked for when its record is lost; written down beside the record, once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub submit: Option<LoginHost>,
+    pub clusters: Option<String>,
+    pub shared_dir: Option<PathBuf>,
+    pub instance: Option<String>,
+}
+
 impl Ended {
     /// Why, in the fewest words: the runner's reason tells more than Slurm's.
     pub fn why(&self) -> &str {

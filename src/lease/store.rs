@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::dir::NO_LOCKS;
-pub use super::dir::{Guard, LeaseDir, Loaded, Origin};
+pub use super::dir::{Guard, LeaseDir, Loaded};
 use super::format;
 use super::instance::Instance;
 use super::record::Record;

@@ -80,9 +80,9 @@ impl Local {
             };
             let own = attempt.own_nonces();
             let moved = own.map(|nonce| move_aside(&lease, nonce.as_str(), &root, &attempt.lease, until));
-            moved.fold(Ok(Removed::Gone), |all, one| {
-                Ok(if all? == Removed::Gone { one? } else { Removed::AsideUnfinished })
-            })
+            let moved = moved.collect::<Result<Vec<_>, Error>>()?;
+            let unfinished = moved.contains(&Removed::AsideUnfinished);
+            Ok(if unfinished { Removed::AsideUnfinished } else { Removed::Gone })
         })
     }
 }
