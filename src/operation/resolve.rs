@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::answer;
 use super::status::{LeaseState, Status, status};
-use super::wait::{Wait, failure_of_end};
+use super::wait::{Doing, Wait, failure_of_end};
 use crate::allocation::View;
 use crate::clock::Now;
 use crate::failure::{Failure, Kind};
@@ -54,7 +54,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         (Some(_), Loaded::Whole(record)) if record.ended.is_some() => return Err(ended(record).into()),
         (Some(settings), Loaded::Whole(_)) => {
             let deadline = Instant::now() + Duration::from_secs(settings.resolve_wait);
-            Wait::new(options, &store, &settings, &found.dir, "resolving", deadline, None).until_ready()?.lease
+            Wait::new(options, &store, &settings, &found.dir, Doing::Resolving, deadline, None).until_ready()?.lease
         }
     };
     Ok(Answer { lease: Some(lease), ..Answer::default() })

@@ -12,7 +12,7 @@ use anyhow::Result;
 use super::recover::Recovery;
 use super::release;
 use super::settle::Released;
-use super::wait::{self, Handed, Wait};
+use super::wait::{self, Doing, Handed, Wait};
 use crate::allocation::Runner;
 use crate::clock::epoch;
 use crate::config::Settings;
@@ -134,7 +134,7 @@ impl Acquire<'_> {
             }
             let caller = self.caller.as_ref();
             let mut wait =
-                Wait::new(self.options, &self.store, &self.settings, &dir, "acquiring", self.deadline, caller);
+                Wait::new(self.options, &self.store, &self.settings, &dir, Doing::Acquiring, self.deadline, caller);
             return wait.until_ready().map_err(|error| self.roll_back(&dir, &mut held, error));
         }
     }

@@ -3,11 +3,13 @@
 //! The shared dir is read often, which costs the controller nothing; Slurm is asked rarely, and at once when a file
 //! of the runner appears. What is done next is decided from the record, the last look and the clock.
 
+mod next;
 mod probe;
 mod report;
 mod schedule;
 mod throttle;
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -30,6 +32,7 @@ use crate::shared_dir::{Notice, Permit, SharedDir};
 use crate::slurm::cache::Shared;
 use crate::slurm::job::{Hope, hope};
 use crate::slurm::squeue;
+use next::{Facts, Shown, Step, next};
 pub use report::failure_of_end;
 use schedule::{
     EAGER_INTERVAL, FRESH_ANSWER, LAST_WORD_AGE, TROUBLE_PATIENCE, ask_after, jittered, look_interval, oldest_answer,
@@ -59,14 +62,37 @@ pub fn caller_lives(caller: Option<&Caller>, lease: &str) -> Result<()> {
     }
 }
 
+/// What a wait is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    Acquiring,
+    Resolving,
+}
+
+impl fmt::Display for Doing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Doing::Acquiring => "acquiring",
+            Doing::Resolving => "resolving",
+        })
+    }
+}
+
+fn shown(notice: &Notice) -> Shown {
+    match notice {
+        Notice::Nothing => Shown::Nothing,
+        Notice::Endpoint(_) => Shown::Endpoint,
+        Notice::Ending => Shown::Ending,
+    }
+}
+
 /// A wait for one lease.
 #[derive(Debug)]
 pub struct Wait<'a> {
     pub options: &'a Options,
     pub settings: &'a Settings,
     pub dir: &'a LeaseDir,
-    /// `acquiring` or `resolving`, for messages.
-    pub doing: &'static str,
+    pub doing: Doing,
     pub deadline: Instant,
     /// Who must live for the wait to go on.
     caller: Option<&'a Caller>,
@@ -102,7 +128,7 @@ impl<'a> Wait<'a> {
         store: &Store,
         settings: &'a Settings,
         dir: &'a LeaseDir,
-        doing: &'static str,
+        doing: Doing,
         deadline: Instant,
         caller: Option<&'a Caller>,
     ) -> Wait<'a> {
@@ -141,41 +167,49 @@ impl<'a> Wait<'a> {
             let mut record = self.stored()?;
             caller_lives(self.caller, &record.shown())?;
             let patience = self.look_patience(&record);
-            let look = self.look(&record, patience).map_err(|error| self.without_permit(error))?;
-            let eager = record.endpoint.is_some() || look != Notice::Nothing;
-            let eager = eager && self.usable(&record, view.as_ref()).is_none();
-            if self.due_in(eager).is_zero() {
-                view = Some(self.ask(&mut record, eager)?);
-            }
-            if let Some(node) = self.usable(&record, view.as_ref())
-                && let Some(view) = &view
-            {
-                if let Notice::Endpoint(found) = look
-                    && record.endpoint.is_none()
-                {
-                    match self.pin(&record, &node, found) {
-                        Ok(pinned) => record = pinned,
-                        Err(_) if self.bear_trouble() => {}
-                        Err(error) => return Err(error),
+            let notice = self.look(&record, patience).map_err(|error| self.without_permit(error))?;
+            let (mut asked, mut tried_to_pin, mut tried_to_log_in) = (false, false, false);
+            loop {
+                let usable = self.usable(&record, view.as_ref());
+                let facts = Facts {
+                    shown: shown(&notice),
+                    pinned: record.endpoint.is_some(),
+                    usable: usable.is_some(),
+                    due: self.due_in(false).is_zero(),
+                    due_eagerly: self.due_in(true).is_zero(),
+                    over: Instant::now() >= self.deadline,
+                    outdated: self.asked.is_none_or(|at| at.elapsed() >= LAST_WORD_AGE.max(self.options.poll_interval)),
+                    asked,
+                    tried_to_pin,
+                    tried_to_log_in,
+                };
+                match (next(&facts), &view, &notice) {
+                    (Step::Ask { eager }, ..) => {
+                        view = Some(self.ask(&mut record, eager)?);
+                        asked = true;
                     }
+                    (Step::Pin, _, Notice::Endpoint(found)) => {
+                        tried_to_pin = true;
+                        match self.pin(&record, &usable.unwrap_or_default(), found.clone()) {
+                            Ok(pinned) => record = pinned,
+                            Err(_) if self.bear_trouble() => {}
+                            Err(error) => return Err(error),
+                        }
+                    }
+                    (Step::Probe, Some(view), _) => {
+                        tried_to_log_in = true;
+                        if let Some(handed) = self.probe(&mut record, view)? {
+                            return Ok(handed);
+                        }
+                    }
+                    (Step::GiveUp, view, _) => {
+                        view.iter().for_each(|view| self.report(&record, view));
+                        return Err(self.timed_out(&record, view.as_ref()).into());
+                    }
+                    (Step::Look | Step::Pin | Step::Probe, ..) => break,
                 }
-                if record.endpoint.is_some()
-                    && let Some(handed) = self.probe(&mut record, view)?
-                {
-                    return Ok(handed);
-                }
             }
-            let over = Instant::now() >= self.deadline;
-            // The last word of Slurm belongs into the message, and may be that the job has ended.
-            if over && self.asked.is_none_or(|at| at.elapsed() >= LAST_WORD_AGE.max(self.options.poll_interval)) {
-                view = Some(self.ask(&mut record, true)?);
-            }
-            if let Some(view) = &view {
-                self.report(&record, view);
-            }
-            if over {
-                return Err(self.timed_out(&record, view.as_ref()).into());
-            }
+            view.iter().for_each(|view| self.report(&record, view));
             // A login host has done the waiting.
             if patience.is_zero() {
                 let left = self.deadline.saturating_duration_since(Instant::now());
@@ -223,7 +257,9 @@ impl<'a> Wait<'a> {
         match self.dir.load() {
             Loaded::Whole(record) if record.phase == Phase::Releasing => Err(self.being_released(&record).into()),
             Loaded::Whole(record) => Ok(*record),
-            Loaded::Newer { identity } => Err(crate::operation::lookup::newer(self.doing, &identity).into()),
+            Loaded::Newer { identity } => {
+                Err(crate::operation::lookup::newer(&self.doing.to_string(), &identity).into())
+            }
             Loaded::Damaged { why, .. } => {
                 let gone = !self.dir.is_in_place();
                 let what = format!(
@@ -315,7 +351,7 @@ impl<'a> Wait<'a> {
         let floor = self.options.poll_interval;
         match self.asked {
             // A resolve is often about a job that has ended, which is an error at once.
-            None if eager || self.doing == "resolving" => Duration::ZERO,
+            None if eager || self.doing == Doing::Resolving => Duration::ZERO,
             None => self.gap(None).max(floor).saturating_sub(self.started.elapsed()),
             Some(last) => {
                 let due = if eager { EAGER_INTERVAL } else { self.gap(Some(last - self.started)) };

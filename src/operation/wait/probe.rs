@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Handed, Wait, caller_lives, throttle};
+use super::{Doing, Handed, Wait, caller_lives, throttle};
 use crate::allocation::View;
 use crate::clock::Now;
 use crate::clock::epoch;
@@ -73,31 +73,32 @@ impl Wait<'_> {
         let turn = throttle::take(self.throttle.as_ref(), self.deadline);
         let proof = probe(&ssh, self.dir.has_known_hosts());
         drop(turn);
-        let problem = match proof {
+        let (what, remedy, said) = match proof {
             Probe::Ready => return self.hand_out(record, view, ssh).map(Some),
             Probe::Unreachable(said) => (
-                "no login on its sshd succeeds; check that this machine reaches the node, or set sshMode, loginHost or endpointHost",
+                "no login on its sshd succeeds",
+                "check that this machine reaches the node, or set sshMode, loginHost or endpointHost",
                 said,
             ),
             Probe::NotReady(said) => (
-                "the ready check fails on the node; install what it misses, load it in preamble, or set readyCheck",
+                "the ready check fails on the node",
+                "install what it misses, load it in preamble, or set readyCheck",
                 said,
             ),
         };
         let first = *self.first_refusal.get_or_insert_with(Instant::now);
         if first.elapsed() >= ENDPOINT_PATIENCE || Instant::now() >= self.deadline {
-            let (what, remedy) = problem.0.split_once("; ").unwrap_or((problem.0, ""));
             let place = format!("{}:{}", ssh.host, ssh.port);
             return Err(Failure::new(
                 Kind::EndpointUnusable,
                 format!("{} {}: {what} ({place})", self.doing, record.shown()),
             )
             .remedy(remedy)
-            .cause(problem.1)
+            .cause(said)
             .into());
         }
         if self.refusals == 1 {
-            progress(&format!("{} runs, but does not let us in yet: {}", record.shown(), problem.1));
+            progress(&format!("{} runs, but does not let us in yet: {}", record.shown(), said));
         }
         // sshd penalises what fails to log in, each time for longer (hazards.md E12).
         let pause = Duration::from_millis(250) * 2u32.pow(self.refusals.min(5));
@@ -118,7 +119,7 @@ impl Wait<'_> {
         }
         let shared = SharedDir::of(record);
         // Who acquires is given the whole grace to log in. A resolve gives none anew: dashboards ask all day long.
-        let marked = (self.doing == "resolving" && self.answered) || shared.mark("answered", epoch()).is_ok();
+        let marked = (self.doing == Doing::Resolving && self.answered) || shared.mark("answered", epoch()).is_ok();
         // Of a lease that was answered before, sandboxed code may have removed the directory; its sshd works.
         if !marked && record.phase != Phase::Answered {
             let what = || format!("{} {}: its job cannot be told that it was handed out", self.doing, record.shown());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::Wait;
+use super::{Doing, Wait};
 use crate::allocation::{self, View};
 use crate::clock::Now;
 use crate::clock::epoch;
@@ -63,7 +63,7 @@ impl Wait<'_> {
             let complete = ended.clone();
             self.write_down(record, |record| record.ended.replace(complete.clone()).as_ref() != Some(&complete)).ok();
         }
-        failure_of_end(self.doing, record, &ended, &shared)
+        failure_of_end(&self.doing.to_string(), record, &ended, &shared)
     }
 
     pub(super) fn timed_out(&self, record: &Record, view: Option<&View>) -> Failure {
@@ -81,7 +81,7 @@ impl Wait<'_> {
             .and_then(utc);
         let start = start.map(|start| format!(", estimated start {start}")).unwrap_or_default();
         let remedy = match self.doing {
-            "resolving" => "repeat the call later, or raise resolveWaitSeconds",
+            Doing::Resolving => "repeat the call later, or raise resolveWaitSeconds",
             _ => "raise acquireTimeoutSeconds, or ask for less or for another partition",
         };
         Failure::new(
