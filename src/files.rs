@@ -52,20 +52,33 @@ impl Dir {
     pub fn private_root(path: &Path) -> io::Result<Dir> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let dir = Dir::open_root(path)?;
-        let meta = fstat(&dir.fd)?;
+        dir.make_private()?;
+        Ok(dir)
+    }
+
+    /// The same directly below one where others make theirs; a link in its place is an error.
+    pub fn private_below(parent: &Path, name: &str) -> io::Result<Dir> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        let dir = Dir::open_root(parent)?.make_subdir(name)?;
+        dir.make_private()?;
+        Ok(dir)
+    }
+
+    fn make_private(&self) -> io::Result<()> {
+        let meta = fstat(&self.fd)?;
         if meta.st_uid != geteuid().as_raw() {
-            let problem = format!("{} belongs to user id {}, not to {}", path.display(), meta.st_uid, geteuid());
+            let problem = format!("{} belongs to user id {}, not to {}", self.path.display(), meta.st_uid, geteuid());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
         }
         if meta.st_mode & 0o077 != 0 {
-            if meta.st_mode & 0o022 != 0 || !dir.names()?.is_empty() {
+            if meta.st_mode & 0o022 != 0 || !self.names()?.is_empty() {
                 let mode = meta.st_mode & 0o7777;
-                let problem = format!("{} has mode {mode:04o}, others can enter it", path.display());
+                let problem = format!("{} has mode {mode:04o}, others can enter it", self.path.display());
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
             }
-            nix::sys::stat::fchmod(&dir.fd, DIR_MODE)?;
+            nix::sys::stat::fchmod(&self.fd, DIR_MODE)?;
         }
-        Ok(dir)
+        Ok(())
     }
 
     /// Opens a root without making or checking it.

@@ -2,9 +2,20 @@
 //! stdout, by main.rs alone.
 
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
-/// Says something to the person or log behind stderr; the client passes it on byte for byte (protocol.md 3.5).
+/// What the next line ends with.
+static HINT: Mutex<Option<String>> = Mutex::new(None);
+
+/// Has the next line that is said end with a hint. Where nothing is said, because nothing takes long, nobody needs it.
+pub fn hint(text: String) {
+    *HINT.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+}
+
+/// Says something to the person or log behind stderr.
 pub fn progress(text: &str) {
+    let hint = HINT.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
     // A closed stderr must not end us.
-    let _ = writeln!(std::io::stderr(), "slurm-sandbox: {}", crate::failure::one_line(text));
+    let _ = writeln!(std::io::stderr(), "slurm-sandbox: {}", crate::failure::one_line(&format!("{text}{hint}")));
 }

@@ -38,7 +38,8 @@ mod laptop {
     crate::shared!(@ crate::scenarios::site::Site::laptop, crate::scenarios::campus::skipped,
         connection: one_login a_doctor_from_outside twelve_at_once a_master_that_is_killed a_caller_killed_at_its_first_login a_network_that_is_cut
             a_login_host_that_refuses_connections an_sbatch_whose_answer_is_lost a_key_that_is_refused
-            a_connection_that_only_the_user_may_open;
+            a_connection_that_only_the_user_may_open a_master_killed_under_calls;
+        strangers: a_place_for_sockets_that_is_taken a_name_that_leads_to_another_account;
         routes: every_way_from_a_laptop a_login_host_reached_from_itself sessions_of_their_own ways_that_lead_nowhere;
         startup: files_that_interfere files_that_take_their_time;
     );

@@ -108,7 +108,9 @@ pub fn view(record: &Record, listing: &Result<Listing, Unasked>) -> View {
     let observation = match current {
         Some(row) => observed(record, row.clone()),
         None if listing.complete => Observation::Denied,
-        None => Observation::Unasked("squeue's listing came with other text and may not be whole".to_owned()),
+        None => Observation::Unasked(
+            "squeue's listing may leave jobs out: it came with other text, or another user asked for it".to_owned(),
+        ),
     };
     let strays = listing.rows.iter().filter(|row| {
         row.state.class() != Class::Ended

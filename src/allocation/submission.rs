@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::clock::{BootTime, Now};
 use crate::config::Settings;
 use crate::config::connection::Route;
+use crate::host::NotRun;
 use crate::lease::record::{Denials, Phase, Record};
 use crate::lease::store::{Guard, Store};
 use crate::shared_dir::SharedDir;
@@ -148,9 +149,7 @@ pub fn submit(
     };
     let outcome = match super::host(record).run(&submission.command()) {
         Ok(output) => sbatch::outcome(&output),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Outcome::NoSbatch { said: format!("sbatch could not be started: {error}") }
-        }
+        Err(NotRun::Missing(said)) => Outcome::NoSbatch { said: format!("sbatch could not be started: {said}") },
         Err(error) => Outcome::NotSent { said: format!("sbatch was not run: {error}") },
     };
     match &outcome {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::login::LoginHost;
+use super::login::{self, LoginHost, is_ssh_host};
 use super::value::{Reader, is_line, is_word};
 
 /// The placeholders of a proxy template, as in the reference adapter, and `{user}`.
@@ -45,13 +45,11 @@ pub fn read(reader: &mut Reader<'_>, submit: Option<&LoginHost>) -> Connection {
     let mode = reader.text("sshMode", "\"direct\", \"proxy-through-login\" or \"stdio\"", |text| {
         matches!(text, "direct" | "proxy-through-login" | "stdio")
     });
-    let login_host = reader
-        .text(
-            "loginHost",
-            "a host name, address or ssh alias of letters, digits and ._:-, or up to 4 apart by commas",
-            |text| text.split(',').count() <= MOST_HOPS && text.split(',').all(is_host),
-        )
-        .unwrap_or_default();
+    let allowed = "a host name, address or ssh alias of letters, digits and ._:-, or up to 4 apart by commas";
+    let login_host = login::hosts(reader, "loginHost", "loginUser", allowed, |text| {
+        text.split(',').count() <= MOST_HOPS && text.split(',').all(is_ssh_host)
+    });
+    let login_host = login_host.unwrap_or_default();
     let login_user = reader
         .text("loginUser", "a user name of letters, digits and ._@-", |text| is_word(text, "._@-"))
         .unwrap_or_default();
@@ -62,7 +60,8 @@ pub fn read(reader: &mut Reader<'_>, submit: Option<&LoginHost>) -> Connection {
         Some(mode) => mode == "proxy-through-login",
         None => submit.is_some(),
     };
-    if through_login && login_host.is_empty() && command.is_none() && submit.is_none() {
+    let named = reader.raw("loginHost").is_some();
+    if through_login && !named && command.is_none() && submit.is_none() {
         reader.complain_all("config key \"sshMode\" is \"proxy-through-login\", which needs \"loginHost\"");
     }
     if stdio && command.is_some() {
@@ -234,6 +233,7 @@ mod tests {
     #[case(json!({"submitHost": "-oProxyCommand=x"}), "\"submitHost\"")]
     #[case(json!({"sshMode": "proxy-through-login"}), "needs \"loginHost\"")]
     #[case(json!({"sshMode": "tunnel"}), "\"sshMode\" is \"tunnel\"")]
+    #[case(json!({"loginHost": "gw,bob@login:22"}), "write \"login\" for \"bob@login:22\", set loginUser to \"bob\"")]
     #[case(json!({"loginHost": "a;b"}), "\"loginHost\"")]
     #[case(json!({"loginHost": "-oProxyCommand=x"}), "\"loginHost\"")]
     #[case(json!({"loginHost": "login$(touch x)"}), "\"loginHost\"")]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::config::login::LoginHost;
 use crate::doctor::check::remote_dirs::{self, Told};
 use crate::doctor::run::Clock;
-use crate::host::login::{Greeting, Login, master};
+use crate::host::login::{Greeting, Login, LoginError, master, socket};
 use crate::host::{Host, User};
 
 /// Most sessions at a time: of ten, four are left to others.
@@ -54,7 +54,9 @@ impl Place {
     pub fn user(&self, clock: Clock) -> Result<User, String> {
         match self {
             Place::Here => Host::Here.user().map_err(|error| error.to_string()),
-            Place::There(there) => there.meet(clock).map(|met| met.greeting.user.clone()),
+            Place::There(there) => {
+                there.meet(clock).map(|met| met.greeting.user.clone()).map_err(|error| error.to_string())
+            }
         }
     }
 
@@ -118,8 +120,8 @@ struct Sessions {
 #[derive(Debug)]
 pub struct There {
     target: LoginHost,
-    door: OnceLock<Result<Door, String>>,
-    met: OnceLock<Result<Met, String>>,
+    door: OnceLock<Result<Door, LoginError>>,
+    met: OnceLock<Result<Met, LoginError>>,
     facts: OnceLock<Result<Told, String>>,
     sessions: Mutex<Sessions>,
     freed: Condvar,
@@ -142,9 +144,9 @@ impl There {
     }
 
     /// The connection, made by whoever comes first.
-    pub fn door(&self, clock: Clock) -> Result<&Door, String> {
+    pub fn door(&self, clock: Clock) -> Result<&Door, LoginError> {
         let make = || {
-            let path = master::control_path(&self.target)?;
+            let path = socket::path(&self.target)?;
             let started = Instant::now();
             let made = master::ensure_within(&self.target, &path, clock.left().saturating_sub(LAST_WORDS))?;
             Ok(Door { path, made, took: started.elapsed() })
@@ -154,7 +156,7 @@ impl There {
 
     /// Where the connection's socket lies, or is to lie.
     pub fn path(&self) -> String {
-        master::control_path(&self.target).map(|path| path.display().to_string()).unwrap_or_default()
+        socket::path(&self.target).map(|path| path.display().to_string()).unwrap_or_default()
     }
 
     /// The connection if there is one by now.
@@ -163,12 +165,12 @@ impl There {
     }
 
     /// Who answers, found out by whoever comes first.
-    pub fn meet(&self, clock: Clock) -> Result<&Met, String> {
+    pub fn meet(&self, clock: Clock) -> Result<&Met, LoginError> {
         let meet = || {
             let door = self.door(clock)?.clone();
             let started = Instant::now();
             let login = self.take(clock)?;
-            let greeting = login.greeting().map_err(|error| error.to_string());
+            let greeting = login.greeting();
             let (took, now) = (started.elapsed(), crate::clock::epoch());
             self.give_back(login);
             let greeting = greeting?;
@@ -191,7 +193,7 @@ impl There {
 
     /// Asks through a session that nobody else uses meanwhile.
     pub fn with<T>(&self, clock: Clock, ask: impl FnOnce(&Arc<Login>) -> T) -> Result<T, String> {
-        let login = self.take(clock)?;
+        let login = self.take(clock).map_err(|error| error.to_string())?;
         // The account's profiles run first; deadlines of commands must not begin before they are through.
         let greeting = login.greeting().map_err(|error| error.to_string());
         let answer = greeting.map(|_| ask(&login));
@@ -199,7 +201,7 @@ impl There {
         answer
     }
 
-    fn take(&self, clock: Clock) -> Result<Arc<Login>, String> {
+    fn take(&self, clock: Clock) -> Result<Arc<Login>, LoginError> {
         let path = self.door(clock)?.path.clone();
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -231,22 +233,27 @@ impl There {
                 self.freed.wait_timeout(sessions, clock.left()).unwrap_or_else(PoisonError::into_inner);
             sessions = again;
             if timeout.timed_out() {
-                return Err(format!("no session on {} became free in time", self.target.destination()));
+                let what = format!("no session on {} became free in time", self.target.destination());
+                return Err(LoginError::Full(what));
             }
         }
     }
 
-    fn open(&self, path: &std::path::Path, first: bool) -> Result<Option<Arc<Login>>, String> {
-        let opened = Login::beside(&self.target, path)?;
+    fn open(&self, path: &std::path::Path, first: bool) -> Result<Option<Arc<Login>>, LoginError> {
+        let opened = match Login::beside(&self.target, path) {
+            // The connection was closed since it was met: one that asks opens another.
+            Err(LoginError::Lost(_)) => return Ok(Some(Login::apart(&self.target))),
+            opened => opened?,
+        };
         let alone = self.target.require_existing_master || self.target.control_path.is_some();
         match opened {
             // All that the connection takes are in use by others: do as every call does then.
             None if first && !alone => Ok(Some(Login::apart(&self.target))),
-            None if first => Err(format!(
+            None if first => Err(LoginError::Full(format!(
                 "{} takes no more sessions on the connection {}",
                 self.target.destination(),
                 path.display()
-            )),
+            ))),
             opened => Ok(opened),
         }
     }

@@ -66,9 +66,15 @@ const TROUBLES: &[(&[&str], Category, &str)] = &[
         "correct the ssh configuration: `{ssh} true` says the same",
     ),
     (
-        &["too long for Unix domain socket", "cannot bind to path", "control socket", "what controlPath means"],
+        &[
+            "too long for Unix domain socket",
+            "cannot bind to path",
+            "control socket",
+            "what controlPath means",
+            "directory of controlPath",
+        ],
         Category::Config,
-        "set controlPath to a path of less than 100 characters in a directory of your own",
+        "set controlPath to a path of at most 90 characters in a directory of your own with mode 0700",
     ),
     (&["ssh could not be started"], Category::Tool, "install OpenSSH's client, and put it on PATH"),
     (

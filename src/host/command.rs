@@ -59,13 +59,22 @@ pub struct Command {
     env: Vec<(String, OsString)>,
     unset: Vec<&'static str>,
     input: Option<Vec<u8>>,
+    once: bool,
     deadline: Duration,
 }
 
 impl Command {
     /// `deadline` counts from the start of the process.
     pub fn new(program: impl Into<OsString>, deadline: Duration) -> Command {
-        Command { program: program.into(), args: vec![], env: vec![], unset: vec![], input: None, deadline }
+        Command {
+            program: program.into(),
+            args: vec![],
+            env: vec![],
+            unset: vec![],
+            input: None,
+            once: false,
+            deadline,
+        }
     }
 
     #[must_use]
@@ -109,9 +118,21 @@ impl Command {
         self
     }
 
+    /// Never run it twice: a login host that is lost before the answer may have done it.
+    #[must_use]
+    pub fn once(mut self) -> Command {
+        self.once = true;
+        self
+    }
+
     /// The program and its arguments.
     pub fn words(&self) -> Vec<String> {
         std::iter::once(&self.program).chain(&self.args).map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    /// The program's name.
+    pub fn program(&self) -> String {
+        self.program.to_string_lossy().into_owned()
     }
 
     /// The command as a person would type it, without its input.
@@ -180,6 +201,10 @@ impl Command {
 
     pub(super) fn prepared_input(&self) -> &[u8] {
         self.input.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn is_once(&self) -> bool {
+        self.once
     }
 
     pub(super) fn deadline(&self) -> Duration {

@@ -8,6 +8,7 @@ pub mod command;
 pub mod login;
 
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,12 +18,33 @@ pub use command::{Command, End, Output, find_program, on_path};
 pub use login::Login;
 
 use crate::config::login::LoginHost;
+use login::LoginError;
 
 /// A place where commands run.
 #[derive(Debug, Clone)]
 pub enum Host {
     Here,
     Login(Arc<Login>),
+}
+
+/// Why a command was not run; certainly nothing came of it. As [`LoginError`] it is no error of the standard library.
+#[derive(Debug)]
+pub enum NotRun {
+    /// There is no such program there.
+    Missing(String),
+    /// This machine could not start it.
+    Here(io::Error),
+    Login(LoginError),
+}
+
+impl fmt::Display for NotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotRun::Missing(said) => f.write_str(said),
+            NotRun::Here(error) => error.fmt(f),
+            NotRun::Login(error) => error.fmt(f),
+        }
+    }
 }
 
 /// The user as whom commands run at a place.
@@ -47,10 +69,20 @@ impl Host {
     ///
     /// # Errors
     /// Only when it was certainly not started.
-    pub fn run(&self, command: &Command) -> io::Result<Output> {
+    pub fn run(&self, command: &Command) -> Result<Output, NotRun> {
         match self {
-            Host::Here => command.run(),
-            Host::Login(login) => login.run(command),
+            Host::Here => command.run().map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => NotRun::Missing(error.to_string()),
+                _ => NotRun::Here(error),
+            }),
+            Host::Login(login) => match login.run(command).map_err(NotRun::Login)? {
+                // The shell's own code for a program that is not on PATH.
+                output if output.end == End::Exit(127) => {
+                    let (program, to) = (command.program(), login.target().destination());
+                    Err(NotRun::Missing(format!("{program} is not on PATH of a login shell on {to}")))
+                }
+                output => Ok(output),
+            },
         }
     }
 
@@ -58,7 +90,7 @@ impl Host {
     ///
     /// # Errors
     /// When the login host cannot be reached.
-    pub fn user(&self) -> io::Result<User> {
+    pub fn user(&self) -> Result<User, LoginError> {
         match self {
             Host::Here => Ok(User {
                 uid: nix::unistd::getuid().as_raw(),
@@ -100,7 +132,7 @@ impl Host {
     pub fn key(&self) -> String {
         match self {
             Host::Here => "here".to_owned(),
-            Host::Login(login) => login::master::short_hash(login.target()),
+            Host::Login(login) => login.key().to_owned(),
         }
     }
 

@@ -5,7 +5,7 @@
 //! side is kept out of the user's session, and told with the reason only when there is no session.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,8 +17,9 @@ use crate::clock::Now;
 use crate::config::connection::Route;
 use crate::config::login::LoginHost;
 use crate::failure::{Failure, Kind};
+use crate::host::Host;
 use crate::host::command::{Command, Output, quoted};
-use crate::host::login::{master, piped};
+use crate::host::login::{LoginError, master, piped};
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
 use crate::lease::store::{Loaded, Store};
 use crate::operation::context::Options;
@@ -151,11 +152,8 @@ fn session(record: &Record, job: &JobId, endpoint: &PinnedEndpoint) -> Result<Co
 }
 
 fn live_master(record: &Record, submit: &LoginHost) -> Result<PathBuf> {
-    let problem = |said: String| {
-        Failure::new(Kind::SlurmUnavailable, format!("connecting to {}: the login host cannot be used", record.shown()))
-            .remedy("see `slurm-sandbox doctor`; then connect again")
-            .cause(said)
-    };
+    let problem =
+        |error: LoginError| error.failure(format!("connecting to {}: the login host cannot be used", record.shown()));
     Ok(master::ensure(submit).map_err(problem)?)
 }
 
@@ -176,6 +174,12 @@ fn client_is_gone() -> bool {
 
 /// Why there is no session, as far as can be found out in a moment.
 fn reason(record: &Record, output: &Output) -> Failure {
+    // What was lost may be the login host, not the lease.
+    let host = Host::of(record.submit.as_ref());
+    let _bound = host.end_by(Instant::now() + 2 * REASON_DEADLINE);
+    if let Err(error) = host.user() {
+        return error.failure(format!("connecting to {}: the login host cannot be asked", record.shown()));
+    }
     let mut record = record.clone();
     let view = allocation::ask(&record, REASON_DEADLINE);
     settle::apply(&mut record, &view, Now::read());

@@ -36,9 +36,7 @@ pub fn user(host: &Host, what: &str) -> Result<User, Failure> {
             Host::Here => format!("{what}: the user is not known"),
             Host::Login(login) => format!("{what}: the login host {} cannot be asked", login.target().destination()),
         };
-        Failure::new(Kind::SlurmUnavailable, what)
-            .remedy("see `slurm-sandbox doctor`; then repeat the call")
-            .cause(error.to_string())
+        error.failure(what)
     })
 }
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::failure::one_line;
 use crate::host::command::{End, quoted};
+use crate::host::login::LoginError;
 use crate::host::{Host, Login, Output};
 use crate::lease::{LeaseId, Nonce};
 
@@ -39,14 +40,14 @@ enum Bash {
 }
 
 impl Bash {
-    fn script(&self, text: &str, input: &[u8], deadline: Duration) -> std::io::Result<Output> {
+    fn script(&self, text: &str, input: &[u8], deadline: Duration) -> Result<Output, LoginError> {
         match self {
             Bash::There(login) => login.script(text, input, deadline),
             #[cfg(test)]
             Bash::Here(lines) => {
                 let text = format!("{lines}\n{text}");
                 let command = crate::host::Command::new("bash", deadline).args(["--noprofile", "--norc", "-c", &text]);
-                command.input(input.to_vec()).run()
+                command.input(input.to_vec()).run().map_err(|error| LoginError::Unreachable(error.to_string()))
             }
         }
     }

@@ -34,6 +34,7 @@ impl Submission<'_> {
     pub fn command(&self) -> Command {
         let directory = self.directory.to_string_lossy();
         let mut command = Command::new("sbatch", DEADLINE)
+            .once()
             .arg("--parsable")
             .arg(format!("--job-name={}", self.job_name))
             .arg(format!("--comment={}", self.comment))

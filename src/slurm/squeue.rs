@@ -98,7 +98,7 @@ pub struct Printed {
     /// That of the query.
     pub mark: Mark,
     pub text: String,
-    /// Whether it kept silent on stderr.
+    /// Whether it was silent on stderr, and asked as the jobs' owner.
     pub quiet: bool,
 }
 
@@ -110,7 +110,10 @@ pub fn ask_user(host: &Host, owner: Owner<'_>, cluster: Option<&str>, deadline: 
     let user = owner.argument()?;
     let mark = new_mark()?;
     let output = run(host, &base(&mark, cluster, deadline).arg(format!("--user={user}")))?;
-    printed(&output, &mark)
+    let printed = printed(&output, &mark)?;
+    // Jobs of others are shown only where the site lets it, so what another user does not see may be there (hazards.md B9).
+    let own = host.user().is_ok_and(|user| user.uid == owner.uid);
+    Ok(Printed { quiet: printed.quiet && own, ..printed })
 }
 
 /// The listing that an answer holds.

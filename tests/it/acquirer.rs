@@ -139,13 +139,16 @@ fn as_many_win_as_may() {
     leases.iter().for_each(|lease| site.release_cleanly(lease));
 }
 
-/// The first words of an acquire tell how to end it.
+/// The first words of an acquire that has to wait tell how to end it.
 #[test]
-fn an_acquire_says_how_to_end_it() {
+fn an_acquire_that_waits_says_how_to_end_it() {
     let site = site();
     let lease = site.lease("told");
-    let reply = site.acquire(&lease, json!({}));
-    let first = reply.stderr.lines().next().unwrap_or_default().to_owned();
+    let reply = site.acquire(&lease, json!({"partition": "closed", "acquireTimeoutSeconds": 5}));
+    reply.refused("timed-out");
+    let mut lines = reply.stderr.lines();
+    let first = lines.next().unwrap_or_default().to_owned();
     assert!(first.contains(&lease.slug) && first.ends_with(&format!("release {}", lease.id)), "{first}");
-    site.release_cleanly(&lease);
+    assert!(lines.all(|line| !line.contains("to end it")), "{}", reply.stderr);
+    site.nothing_left(&lease);
 }

@@ -33,7 +33,7 @@ impl Site {
     }
 
     #[track_caller]
-    fn logins(&self) -> usize {
+    pub fn logins(&self) -> usize {
         self.sshd_said("Accepted publickey for")
     }
 
@@ -158,6 +158,33 @@ pub fn a_master_that_is_killed(_: Open) {
         site.release_cleanly(lease);
     }
     assert_eq!(site.logins() - before, 5);
+}
+
+/// The master dies under calls, as OpenSSH 8.4's does with a client that is killed: none of them notices.
+pub fn a_master_killed_under_calls(_: Open) {
+    let site = Site::laptop_apart(ALONE);
+    let lease = site.lease("beside");
+    let handed = site.acquired(&lease, json!({}));
+    let touch = json!({"lease": lease.desired(), "state": "running"});
+    let mut killed = 0;
+    for moment in [0, 20, 40, 70, 110, 160, 220, 300] {
+        let ask = |operation: &str, fields| site.spawn(Call::request(&site.request(operation, fields)));
+        let (list, touch) = (ask("list", json!({})), ask("touch", touch.clone()));
+        let resolve = ask("resolve", json!({"id": lease.id}));
+        std::thread::sleep(Duration::from_millis(moment));
+        killed += site.kill_masters();
+        let listed = site.reply(list);
+        assert_eq!(listed.rows()[0]["labels"]["state"], "ready", "{moment} ms: {}", listed.stderr);
+        site.reply(touch).ok();
+        assert_eq!(site.reply(resolve).lease()["ssh"], handed["ssh"], "{moment} ms");
+    }
+    assert!(killed > 0);
+    let release = site.spawn(Call::request(&site.request("release", json!({"lease": lease.desired()}))));
+    std::thread::sleep(Duration::from_millis(60));
+    site.kill_masters();
+    site.reply(release).ok();
+    site.settled_by_list(&lease, Duration::from_secs(30));
+    site.nothing_left(&lease);
 }
 
 /// The client is killed with its whole process group while the first call logs in.

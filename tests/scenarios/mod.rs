@@ -26,6 +26,7 @@ pub mod runners;
 pub mod session;
 pub mod site;
 pub mod startup;
+pub mod strangers;
 pub mod together;
 pub mod truth;
 pub mod versions;

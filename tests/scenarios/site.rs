@@ -33,8 +33,8 @@ impl Default for Setup {
 pub const CONNECTIONS: &str = "/tmp/slurm-sandbox-$(id -u)";
 
 /// Ends them, and forgets what became of the last ones.
-const END_CONNECTIONS: &str = "for s in /tmp/slurm-sandbox-$(id -u)/*; do [ ! -S $s ] || ssh -O exit -S $s x; done 2>/dev/null; \
-                               rm -rf /tmp/slurm-sandbox-$(id -u)";
+const END_CONNECTIONS: &str = "for s in /tmp/slurm-sandbox-$(id -u)/* ~/.ssh/slurm-sandbox/*; do [ ! -S $s ] || ssh -O exit -S $s x; done 2>/dev/null; \
+                               rm -rf /tmp/slurm-sandbox-$(id -u) ~/.ssh/slurm-sandbox";
 
 /// How a scenario gets its site.
 pub type Open = fn(Setup) -> Site;

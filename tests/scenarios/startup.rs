@@ -36,6 +36,7 @@ PROMPT_COMMAND='echo prompt'
 trap 'echo debugged' DEBUG
 trap 'echo left' EXIT
 umask 0
+PATH=.:bin::$PATH:
 readonly TMOUT=1
 export TMOUT
 set -e -u -o pipefail
@@ -45,6 +46,7 @@ const ZSH: &str = r#"
 echo 'Welcome 1 begins'
 echo 'printed on stderr' >&2
 read swallowed
+PATH=.:bin::$PATH:
 export SQUEUE_FORMAT=%i SQUEUE_STATES=CANCELLED SBATCH_PARTITION=closed SLURM_JOB_ID=999999 TMOUT=1
 umask 0
 "#;
@@ -59,6 +61,7 @@ setenv SQUEUE_FORMAT %i
 setenv SQUEUE_STATES CANCELLED
 setenv SBATCH_PARTITION closed
 setenv SLURM_JOB_ID 999999
+setenv PATH .:bin::${PATH}:
 umask 0
 "#;
 

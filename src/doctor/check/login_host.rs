@@ -16,7 +16,7 @@ use crate::doctor::run::Clock;
 use crate::doctor::sessions::{Met, There};
 use crate::doctor::ssh_error::{Way, is_prohibited, meaning};
 use crate::doctor::tcp_probe::{Probe, Seen};
-use crate::host::login::{Login, master};
+use crate::host::login::{Login, LoginError, master};
 use crate::host::{End, Output};
 use crate::operation::connect;
 
@@ -56,20 +56,15 @@ pub fn check(there: &Arc<There>, clock: Clock) -> Vec<Finding> {
     let target = there.target();
     match met {
         Ok(Ok(met)) => vec![judge_met(target, &met), judge_clock(met.ahead)],
-        Ok(Err(said)) if !is_silence(&said) => vec![judge_refusal(target, &said, &there.path())],
+        Ok(Err(error)) if !matches!(error, LoginError::Silent(_)) => {
+            vec![judge_refusal(target, &error, &there.path())]
+        }
         _ => {
             let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let open = there.open_door().map(|door| door.path.display().to_string());
             vec![judge_hang(target, &seen, open.as_deref())]
         }
     }
-}
-
-/// What is said of a login host that says nothing: it hangs, and how far one gets has to be found out.
-fn is_silence(said: &str) -> bool {
-    ["took longer than", "does not answer over the open connection", "no answer within", "was not ready within"]
-        .iter()
-        .any(|text| said.contains(text))
 }
 
 fn judge_met(target: &LoginHost, met: &Met) -> Finding {
@@ -109,13 +104,15 @@ fn judge_clock(ahead: i64) -> Finding {
     Finding::warning(NAME, seen, "set the clock that is wrong, most likely this machine's (NTP)")
 }
 
-/// What ssh said when there was no session.
-fn judge_refusal(target: &LoginHost, said: &str, path: &str) -> Finding {
-    if let Some((why, command)) = said.split_once("; open one with: ") {
-        return Finding::red(LOGIN, Category::Auth, why, format!("open it, and answer what it asks: `{command}`"));
+/// Why there was no session.
+fn judge_refusal(target: &LoginHost, error: &LoginError, path: &str) -> Finding {
+    if let LoginError::NotOpen { to, command } = error {
+        let seen = format!("requireExistingMaster is set and no connection to {to} is open");
+        return Finding::red(LOGIN, Category::Auth, seen, format!("open it, and answer what it asks: `{command}`"));
     }
-    let (category, remedy) = meaning(said, &way(target, path));
-    Finding::red(LOGIN, category, tail(said, 400), remedy)
+    let said = error.to_string();
+    let (category, remedy) = meaning(&said, &way(target, path));
+    Finding::red(LOGIN, category, tail(&said, 400), remedy)
 }
 
 fn way(target: &LoginHost, path: &str) -> Way {
@@ -195,14 +192,14 @@ pub fn reuse(there: &There, clock: Clock) -> Vec<Finding> {
     let again = |said: String| vec![Finding::warning(NAME, said, "run doctor again").unasked()];
     let met = match there.meet(clock) {
         Ok(met) => met,
-        Err(said) => return again(said),
+        Err(error) => return again(error.to_string()),
     };
     let shown = met.door.path.display().to_string();
     let started = Instant::now();
     // Opened, not waited for: the account's profiles may be slow, which is another check's to tell.
     let second = match Login::beside(target, &met.door.path) {
         Ok(second) => second,
-        Err(said) => return again(said),
+        Err(error) => return again(error.to_string()),
     };
     let took = started.elapsed().as_millis();
     vec![match (second, there.most_sessions()) {
@@ -256,7 +253,11 @@ pub fn forwarding(there: &There, clock: Clock, settings: &Settings) -> Vec<Findi
         }
     };
     let again = |said: String| vec![Finding::warning(FORWARDING, said, "run doctor again").unasked()];
-    let (path, told) = match there.meet(clock).and_then(|met| Ok((&met.door.path, there.facts(clock)?))) {
+    let (path, told) = match there
+        .meet(clock)
+        .map_err(|error| error.to_string())
+        .and_then(|met| Ok((&met.door.path, there.facts(clock)?)))
+    {
         Ok(known) => known,
         Err(said) => return again(said),
     };
@@ -339,23 +340,13 @@ mod tests {
         assert!(finding.check.remedy.contains(remedy), "{finding:?}");
     }
 
-    #[rstest]
-    #[case("logging in to login took longer than 7 s", true)]
-    #[case("the session on login was lost: its login shell was not ready within 12 s", true)]
-    #[case("no session on login: it does not answer over the open connection", true)]
-    #[case("the session on login was lost: the session ended", false)]
-    #[case("ssh: connect to host login port 22: Connection timed out", false)]
-    fn silence_is_told_from_words(#[case] said: &str, #[case] silence: bool) {
-        assert_eq!(is_silence(said), silence);
-    }
-
     #[test]
     fn a_connection_that_is_the_users_to_open_comes_with_its_command() {
-        let said = "requireExistingMaster is set and no connection to login is open; open one with: ssh -fN login";
-        let finding = judge_refusal(&target(), said, "/run/m");
+        let error = LoginError::NotOpen { to: "login".into(), command: "ssh -fN login".into() };
+        let finding = judge_refusal(&target(), &error, "/run/m");
         assert!(finding.check.remedy.ends_with("`ssh -fN login`"), "{finding:?}");
         assert!(finding.check.seen.ends_with("is open"), "{finding:?}");
-        let finding = judge_refusal(&target(), "Permission denied (publickey).", "/run/m");
+        let finding = judge_refusal(&target(), &LoginError::Refused("Permission denied (publickey).".into()), "/run/m");
         assert!(finding.check.remedy.contains("`ssh -fN -o ControlMaster=auto -o ControlPath=/run/m"), "{finding:?}");
     }
 

@@ -1,7 +1,7 @@
 //! The one connection to a login host, shared by all processes of a user: an OpenSSH master at a stable place.
 //!
 //! ```text
-//! /tmp/slurm-sandbox-<uid>/   0700
+//! /tmp/slurm-sandbox-<uid>/   0700, see socket.rs
 //!   <hash>[-N]        the master's control socket; further ones only where the login host takes no more sessions
 //!   <hash>.lock       held while one is made
 //!   <hash>.failed     the last login that failed: when, why, and how often in a row it was refused
@@ -9,7 +9,6 @@
 //! Whoever finds no live master makes one under the lock; ssh itself puts it into a session of its own, so that it
 //! survives when a client kills our process group. It leaves ten minutes after the last use.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,7 +17,9 @@ use openssh::Session;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
+use super::error::LoginError;
 use super::shell::Shell;
+use super::socket;
 use crate::config::login::LoginHost;
 use crate::failure::one_line;
 use crate::files::Dir;
@@ -36,6 +37,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(25);
 /// sshd allows ten sessions a connection by default (sshd_config(5), MaxSessions), so a hundred calls at once need
 /// this many connections.
 const MOST_MASTERS: u32 = 16;
+
+/// A master may be gone before its first session, with a killed client of OpenSSH 8.4; each costs a login.
+const MOST_LOGINS: u32 = 3;
 
 /// How long a full connection is waited for where no second one may be made.
 const FULL_PATIENCE: Duration = Duration::from_secs(10);
@@ -58,44 +62,8 @@ struct Failed {
 enum Problem {
     NoMaster,
     Full(String),
+    Silent,
     Other(String),
-}
-
-/// A name for a login host that is the same in every process on this machine. The machine's name is part of it: a
-/// socket on a home directory that machines share is of use on one of them only.
-pub fn short_hash(target: &LoginHost) -> String {
-    let mut hasher = DefaultHasher::new();
-    let here = nix::unistd::gethostname().unwrap_or_default();
-    (&target.host, &target.user, &target.ssh_config, &target.control_path, here).hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
-}
-
-/// Where the master's socket lies.
-pub fn control_path(target: &LoginHost) -> Result<PathBuf, String> {
-    match &target.control_path {
-        Some(path) if path.to_string_lossy().contains('%') => expanded(target, path),
-        Some(path) => Ok(path.clone()),
-        None => Ok(place()?.path().join(short_hash(target))),
-    }
-}
-
-/// ssh's own tokens in a control path, as ssh expands them.
-fn expanded(target: &LoginHost, path: &Path) -> Result<PathBuf, String> {
-    let output = ssh(target, Duration::from_secs(5))
-        .arg(format!("-oControlPath={}", path.display()))
-        .args(["-G", "--", &target.destination()])
-        .run()
-        .map_err(|error| format!("ssh could not be started: {error}"))?;
-    let text = output.stdout_text();
-    let path = text.lines().find_map(|line| line.strip_prefix("controlpath ")).map(PathBuf::from);
-    path.ok_or_else(|| format!("ssh does not tell what controlPath means: {}", output.said()))
-}
-
-/// Our directory for sockets. A socket's path is at most about 100 characters long, so it cannot be in the state dir. Nothing
-/// of the environment counts: acquire, the client's ssh and a service each have another, and would log in each.
-fn place() -> Result<Dir, String> {
-    let path = PathBuf::from(format!("/tmp/slurm-sandbox-{}", nix::unistd::getuid()));
-    Dir::private_root(&path).map_err(|error| format!("no place for ssh's control socket; set controlPath: {error}"))
 }
 
 /// ssh with what holds for every use of the login host: the user's configuration, and never a question.
@@ -127,41 +95,47 @@ pub fn through(target: &LoginHost, path: &Path, deadline: Duration) -> Command {
 const OPEN_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Opens a session, making the master first where there is none. It takes `most` at the longest.
-pub fn session(target: &LoginHost, most: Duration) -> Result<Shell, String> {
-    let first = control_path(target)?;
+pub fn session(target: &LoginHost, most: Duration) -> Result<Shell, LoginError> {
+    let first = socket::path(target)?;
     let alone = target.require_existing_master || target.control_path.is_some();
     let started = Instant::now();
-    let mut number = 0;
+    let (mut number, mut logins) = (0, 0);
     loop {
         let path = if number == 0 { first.clone() } else { PathBuf::from(format!("{}-{number}", first.display())) };
         let left = most.saturating_sub(started.elapsed());
         match open(&path, left) {
             Ok(shell) => return Ok(shell),
-            Err(Problem::NoMaster) => match make(target, &path, left)? {
-                Some(shell) => return Ok(shell),
-                None => continue,
-            },
+            Err(Problem::NoMaster) if logins < MOST_LOGINS => {
+                logins += 1;
+                if let Some(shell) = make(target, &path, left)? {
+                    return Ok(shell);
+                }
+            }
+            Err(Problem::NoMaster) => {
+                return Err(LoginError::Lost(format!("connections to {} go away at once", target.destination())));
+            }
             Err(Problem::Full(said)) if alone || number + 1 == MOST_MASTERS => {
                 if started.elapsed() >= FULL_PATIENCE.min(most) {
-                    return Err(format!("{} takes no more sessions: {said}", target.destination()));
+                    let what = format!("{} takes no more sessions: {said}", target.destination());
+                    return Err(LoginError::Full(what));
                 }
                 std::thread::sleep(Duration::from_millis(200));
             }
-            Err(Problem::Full(_)) => number += 1,
-            Err(Problem::Other(said)) => return Err(format!("no session on {}: {said}", target.destination())),
+            Err(Problem::Full(_)) => (number, logins) = (number + 1, 0),
+            Err(other) => return Err(unopened(target, other)),
         }
     }
 }
 
 /// Sees to it that a master lives; where its socket is.
-pub fn ensure(target: &LoginHost) -> Result<PathBuf, String> {
-    let path = control_path(target)?;
+pub fn ensure(target: &LoginHost) -> Result<PathBuf, LoginError> {
+    let path = socket::path(target)?;
     ensure_within(target, &path, START_DEADLINE)?;
     Ok(path)
 }
 
 /// Sees to it, in no more time than this, that a master lives at `path`; whether it had to be made.
-pub fn ensure_within(target: &LoginHost, path: &Path, most: Duration) -> Result<bool, String> {
+pub fn ensure_within(target: &LoginHost, path: &Path, most: Duration) -> Result<bool, LoginError> {
     let live = answers(path);
     if !live {
         make(target, path, most)?;
@@ -170,12 +144,24 @@ pub fn ensure_within(target: &LoginHost, path: &Path, most: Duration) -> Result<
 }
 
 /// One more session through the master that lives at `path`; `None` when the login host takes no more on it.
-pub fn another(path: &Path) -> Result<Option<Shell>, String> {
+pub fn another(target: &LoginHost, path: &Path) -> Result<Option<Shell>, LoginError> {
     match open(path, OPEN_PATIENCE) {
         Ok(shell) => Ok(Some(shell)),
         Err(Problem::Full(_)) => Ok(None),
-        Err(Problem::NoMaster) => Err("the connection was closed".to_owned()),
-        Err(Problem::Other(said)) => Err(said),
+        Err(problem) => Err(unopened(target, problem)),
+    }
+}
+
+/// Why a connection that was there gave no session.
+fn unopened(target: &LoginHost, problem: Problem) -> LoginError {
+    let to = target.destination();
+    match problem {
+        Problem::NoMaster => LoginError::Lost(format!("the connection to {to} was closed")),
+        Problem::Full(said) => LoginError::Full(format!("{to} takes no more sessions: {said}")),
+        Problem::Silent => {
+            LoginError::Silent(format!("no session on {to}: it does not answer over the open connection"))
+        }
+        Problem::Other(said) => LoginError::Unreachable(format!("no session on {to}: {said}")),
     }
 }
 
@@ -218,7 +204,7 @@ fn problem(error: &openssh::Error) -> Problem {
             return Problem::NoMaster;
         }
         if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            return Problem::Other("it does not answer over the open connection".to_owned());
+            return Problem::Silent;
         }
         text.push(error.to_string());
         cause = error.source();
@@ -228,25 +214,29 @@ fn problem(error: &openssh::Error) -> Problem {
 }
 
 /// Makes a master, unless another process was faster; a session through it, or `None` when it is gone again.
-fn make(target: &LoginHost, path: &Path, most: Duration) -> Result<Option<Shell>, String> {
+fn make(target: &LoginHost, path: &Path, most: Duration) -> Result<Option<Shell>, LoginError> {
     if target.require_existing_master {
-        return Err(missing(target, path));
+        return Err(LoginError::NotOpen { to: target.destination(), command: opening(target, path) });
     }
-    let place = place()?;
+    let place = socket::beside(target, path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (lock, failed) = (format!("{name}.lock"), format!("{name}.failed"));
     let began = epoch();
     let waited = Instant::now();
-    let held = place.lock(&lock, LOCK_PATIENCE.min(most)).map_err(|error| format!("locking {lock}: {error}"))?;
+    let held = place.lock(&lock, LOCK_PATIENCE.min(most)).map_err(|error| {
+        let lock = place.path().join(&lock);
+        LoginError::NoPlace(format!("locking {}: {error}", lock.display()))
+    })?;
     let Some(_lock) = held else {
-        return Err(format!("another process has been logging in to {} for long", target.destination()));
+        let what = format!("another process has been logging in to {} for long", target.destination());
+        return Err(LoginError::Silent(what));
     };
     match open(path, most) {
         Ok(shell) => return Ok(Some(shell)),
         Err(Problem::NoMaster) => {}
         // Others have taken all of its sessions meanwhile.
         Err(Problem::Full(_)) => return Ok(None),
-        Err(Problem::Other(said)) => return Err(said),
+        Err(problem) => return Err(unopened(target, problem)),
     }
     let before = place.read(&failed, 4096).ok().flatten();
     let before = before.and_then(|bytes| serde_json::from_slice::<Failed>(&bytes).ok());
@@ -254,16 +244,16 @@ fn make(target: &LoginHost, path: &Path, most: Duration) -> Result<Option<Shell>
     if let Some(before) = &before {
         // A process that we have waited for has tried it for us; one after the other they would wait for minutes.
         if waited.elapsed() >= Duration::from_secs(1) && before.at >= began {
-            return Err(before.said.clone());
+            return Err(before.error(before.said.clone()));
         }
         let pause = pause_after(before.refused);
         let since = now.saturating_sub(before.at);
         if before.at <= now && since < pause {
             let (host, left) = (target.destination(), pause - since);
-            return Err(format!(
+            return Err(before.error(format!(
                 "{host} refused the login {since} s ago, the next try is in {left} s: {}",
                 before.said
-            ));
+            )));
         }
     }
     match start(target, path, &place, &name, START_DEADLINE.min(most)) {
@@ -271,19 +261,25 @@ fn make(target: &LoginHost, path: &Path, most: Duration) -> Result<Option<Shell>
             place.unlink(&failed).ok();
             match open(path, OPEN_PATIENCE) {
                 Ok(shell) => Ok(Some(shell)),
-                Err(Problem::NoMaster) => Err(format!("the connection to {} went away at once", target.destination())),
-                Err(Problem::Full(_)) => Ok(None),
-                Err(Problem::Other(said)) => Err(said),
+                Err(Problem::NoMaster | Problem::Full(_)) => Ok(None),
+                Err(problem) => Err(unopened(target, problem)),
             }
         }
-        Err(said) => {
-            let refused = if is_refusal(&said) { before.map_or(0, |before| before.refused) + 1 } else { 0 };
-            let note = Failed { at: epoch(), refused, said: said.clone() };
+        Err(error) => {
+            let refused = matches!(error, LoginError::Refused(_));
+            let refused = if refused { before.map_or(0, |before| before.refused) + 1 } else { 0 };
+            let note = Failed { at: epoch(), refused, said: error.to_string() };
             if let Ok(bytes) = serde_json::to_vec(&note) {
                 place.put(&failed, &bytes).ok();
             }
-            Err(said)
+            Err(error)
         }
+    }
+}
+
+impl Failed {
+    fn error(&self, said: String) -> LoginError {
+        if self.refused > 0 { LoginError::Refused(said) } else { LoginError::Unreachable(said) }
     }
 }
 
@@ -307,9 +303,11 @@ fn is_refusal(said: &str) -> bool {
         .any(|text| said.contains(text))
 }
 
-fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str, deadline: Duration) -> Result<(), String> {
+fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str, deadline: Duration) -> Result<(), LoginError> {
     let log = place.path().join(format!("{name}.log"));
-    place.put(&format!("{name}.log"), b"").map_err(|error| format!("making {}: {error}", log.display()))?;
+    place
+        .put(&format!("{name}.log"), b"")
+        .map_err(|error| LoginError::NoPlace(format!("making {}: {error}", log.display())))?;
     // Nobody listens there any more; ssh would refuse to replace it.
     if let (Some(parent), Some(file)) = (path.parent(), path.file_name().and_then(|file| file.to_str())) {
         Dir::open_root(parent).and_then(|dir| dir.unlink(file)).ok();
@@ -322,27 +320,20 @@ fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str, deadline: Dur
         .arg(format!("-oControlPath={}", path.display()))
         .args(["--", &target.destination()])
         .launch()
-        .map_err(|error| format!("ssh could not be started: {error}"))?;
+        .map_err(|error| LoginError::Unreachable(format!("ssh could not be started: {error}")))?;
     let said = place.read(&format!("{name}.log"), 64 * 1024).ok().flatten().unwrap_or_default();
     place.unlink(&format!("{name}.log")).ok();
+    let to = target.destination();
     match end {
         End::Exit(0) => Ok(()),
         End::DeadlinePassed => {
-            Err(format!("logging in to {} took longer than {} s", target.destination(), deadline.as_secs()))
+            Err(LoginError::Silent(format!("logging in to {to} took longer than {} s", deadline.as_secs())))
         }
         _ => {
-            Err(format!("logging in to {} failed: {}", target.destination(), one_line(&String::from_utf8_lossy(&said))))
+            let said = format!("logging in to {to} failed: {}", one_line(&String::from_utf8_lossy(&said)));
+            Err(if is_refusal(&said) { LoginError::Refused(said) } else { LoginError::Unreachable(said) })
         }
     }
-}
-
-/// What to do where only the user may open a connection.
-fn missing(target: &LoginHost, path: &Path) -> String {
-    format!(
-        "requireExistingMaster is set and no connection to {} is open; open one with: {}",
-        target.destination(),
-        opening(target, path)
-    )
 }
 
 /// The command by which a user opens the connection by hand. `auto`, since with `yes` ssh leaves the socket of a dead
@@ -371,16 +362,6 @@ mod tests {
     }
 
     #[test]
-    fn control_paths_are_stable_short_and_of_one_login_host() {
-        let path = control_path(&target()).unwrap();
-        assert_eq!(path, control_path(&target()).unwrap());
-        assert!(path.as_os_str().len() < 100);
-        assert_ne!(path, control_path(&LoginHost { user: None, ..target() }).unwrap());
-        let own = LoginHost { control_path: Some("/run/x/%C".into()), ..target() };
-        assert!(!control_path(&own).unwrap().to_string_lossy().contains('%'));
-    }
-
-    #[test]
     fn pauses_after_refusals_grow_and_end() {
         assert_eq!([0, 1, 2, 3, 8, 60].map(pause_after), [0, 2, 4, 8, 256, 300]);
     }
@@ -388,7 +369,7 @@ mod tests {
     #[test]
     fn where_only_the_user_may_log_in_the_command_is_told() {
         let target = LoginHost { require_existing_master: true, ..target() };
-        let said = session(&target, START_DEADLINE).unwrap_err();
+        let said = session(&target, START_DEADLINE).unwrap_err().to_string();
         assert!(
             said.contains("ssh -fN -o ControlMaster=auto -o ControlPath=") && said.ends_with("alice@login.example"),
             "{said}"

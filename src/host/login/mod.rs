@@ -1,19 +1,21 @@
 //! A login host: its commands and its view of the shared dir, through one session of a call.
 
+mod error;
 pub mod master;
 mod shell;
+pub mod socket;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::User;
 use super::command::{Command, End, Output};
 use crate::config::login::LoginHost;
-use shell::Shell;
+pub use error::LoginError;
 pub use shell::{Greeting, piped};
+use shell::{Lost, Shell};
 
 /// After a session was lost or refused, this call tries again no sooner: what asks in a loop must not log in in one.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
@@ -21,10 +23,14 @@ const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// The same after a silence that was waited for in vain: a release asks several times and is killed after 30 s.
 const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(12);
 
+/// What the empty script may take, by which a session tells who answers.
+const GREETING_DEADLINE: Duration = Duration::from_secs(5);
+
 /// A login host, connected when it is first asked.
 #[derive(Debug)]
 pub struct Login {
     target: LoginHost,
+    key: OnceLock<String>,
     state: Mutex<State>,
 }
 
@@ -33,7 +39,7 @@ struct State {
     shell: Option<Shell>,
     greeting: Option<Greeting>,
     /// Until when no session is tried for, and why.
-    failed: Option<(Instant, String)>,
+    failed: Option<(Instant, LoginError)>,
     /// When whatever is asked has to be over.
     end_by: Option<Instant>,
 }
@@ -44,9 +50,9 @@ impl State {
     }
 
     /// No session could be had, or none was left; it took from `began` to find out.
-    fn fail(&mut self, began: Instant, said: &str) {
+    fn fail(&mut self, began: Instant, error: &LoginError) {
         let pause = (2 * began.elapsed()).clamp(RETRY_PAUSE, LONGEST_RETRY_PAUSE);
-        self.failed = Some((Instant::now() + pause, said.to_owned()));
+        self.failed = Some((Instant::now() + pause, error.clone()));
     }
 }
 
@@ -62,17 +68,20 @@ impl Login {
 
     /// A login host with a session of its own, for what runs side by side.
     pub fn apart(target: &LoginHost) -> Arc<Login> {
-        Arc::new(Login { target: target.clone(), state: Mutex::default() })
+        Login::with(target, None)
     }
 
     /// One more session through the master at `path`, which lives; `None` when the login host takes no more on it.
     ///
     /// # Errors
     /// When the master takes no session at all.
-    pub fn beside(target: &LoginHost, path: &Path) -> Result<Option<Arc<Login>>, String> {
-        let state = |shell| State { shell: Some(shell), ..State::default() };
-        let login = |shell| Arc::new(Login { target: target.clone(), state: Mutex::new(state(shell)) });
-        Ok(master::another(path)?.map(login))
+    pub fn beside(target: &LoginHost, path: &Path) -> Result<Option<Arc<Login>>, LoginError> {
+        Ok(master::another(target, path)?.map(|shell| Login::with(target, Some(shell))))
+    }
+
+    fn with(target: &LoginHost, shell: Option<Shell>) -> Arc<Login> {
+        let state = Mutex::new(State { shell, ..State::default() });
+        Arc::new(Login { target: target.clone(), key: OnceLock::new(), state })
     }
 
     /// Whether the session is still there; one that was lost is opened anew by the next question.
@@ -84,45 +93,86 @@ impl Login {
         &self.target
     }
 
-    /// Runs a command there.
+    /// Names the account there in files that processes share, see [`socket::key`].
+    pub fn key(&self) -> &str {
+        self.key.get_or_init(|| socket::key(&self.target))
+    }
+
+    /// Runs a command there; again on a new session when the first ended before the answer, unless it may run only once.
+    /// One that is not found there ends with 127.
     ///
     /// # Errors
     /// When it was certainly not started; after that, what is lost is told by [`End::ConnectionLost`].
-    pub fn run(&self, command: &Command) -> io::Result<Output> {
-        let output = self.script(&command.line(), command.prepared_input(), command.deadline())?;
-        if output.end == End::Exit(127) {
-            let program = command.shown();
-            let program = program.split(' ').next().unwrap_or_default();
-            let what = format!("{program} is not on PATH of a login shell on {}", self.target.destination());
-            return Err(io::Error::new(io::ErrorKind::NotFound, what));
-        }
-        Ok(output)
+    pub fn run(&self, command: &Command) -> Result<Output, LoginError> {
+        self.ask(&command.line(), command.prepared_input(), command.deadline(), command.is_once())
     }
 
-    /// Runs a bash script there; it has to end by itself within `deadline`.
+    /// Runs a bash script there, and again as a command is; it has to end by itself within `deadline`.
     ///
     /// # Errors
     /// When it was certainly not started.
-    pub fn script(&self, text: &str, input: &[u8], deadline: Duration) -> io::Result<Output> {
+    pub fn script(&self, text: &str, input: &[u8], deadline: Duration) -> Result<Output, LoginError> {
+        self.ask(text, input, deadline, false)
+    }
+
+    fn ask(&self, text: &str, input: &[u8], deadline: Duration, once: bool) -> Result<Output, LoginError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut shell = match state.shell.take() {
-            Some(shell) => shell,
-            None => self.connect(&mut state)?,
-        };
+        let mut shell = self.shell(&mut state, once)?;
         let began = Instant::now();
-        match shell.run(text, input, deadline, state.left()) {
+        let mut answer = shell.run(text, input, deadline, state.left());
+        // The connection may have ended alone, as that of OpenSSH 8.4 does with a client that is killed.
+        if matches!(answer, Err(Lost::Ended(_))) && !once {
+            shell = match self.shell(&mut state, once) {
+                Ok(new) => new,
+                Err(error) => return Ok(unanswered(&error)),
+            };
+            answer = shell.run(text, input, deadline, state.left());
+        }
+        match answer {
             Ok(output) => {
-                if state.greeting.is_none() {
-                    state.greeting = shell.greeting().cloned();
-                }
-                state.shell = Some(shell);
+                state.keep(shell);
                 Ok(output)
             }
-            Err(shell::Lost(why)) => {
-                let said = format!("the session on {} was lost: {why}", self.target.destination());
-                state.fail(began, &said);
-                Ok(Output { end: End::ConnectionLost, stdout: vec![], stderr: said.into_bytes(), took: Duration::ZERO })
+            Err(lost) => {
+                let error = self.lost(lost);
+                state.fail(began, &error);
+                Ok(unanswered(&error))
             }
+        }
+    }
+
+    /// The open session, or a new one.
+    fn shell(&self, state: &mut State, once: bool) -> Result<Shell, LoginError> {
+        if let Some(mut shell) = state.shell.take()
+            && (!once || shell.is_open())
+        {
+            return Ok(shell);
+        }
+        if let Some((until, error)) = &state.failed
+            && Instant::now() < *until
+        {
+            return Err(error.clone());
+        }
+        let began = Instant::now();
+        let shell = self.connect(state);
+        shell.inspect_err(|error| state.fail(began, error))
+    }
+
+    /// A new session. Where this call has had one before, it is of the same account: what was learned there holds here.
+    fn connect(&self, state: &State) -> Result<Shell, LoginError> {
+        let mut shell = master::session(&self.target, state.left())?;
+        if let Some(before) = &state.greeting {
+            shell.run("", &[], GREETING_DEADLINE, state.left()).map_err(|lost| self.lost(lost))?;
+            same_account(before, shell.greeting(), &self.target)?;
+        }
+        Ok(shell)
+    }
+
+    fn lost(&self, lost: Lost) -> LoginError {
+        let said = |why: String| format!("the session on {} was lost: {why}", self.target.destination());
+        match lost {
+            Lost::Silent(why) => LoginError::Silent(said(why)),
+            Lost::Ended(why) | Lost::Garbled(why) => LoginError::Lost(said(why)),
         }
     }
 
@@ -135,24 +185,11 @@ impl Login {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).end_by
     }
 
-    fn connect(&self, state: &mut State) -> io::Result<Shell> {
-        if let Some((until, said)) = &state.failed
-            && Instant::now() < *until
-        {
-            return Err(io::Error::other(said.clone()));
-        }
-        let began = Instant::now();
-        master::session(&self.target, state.left()).map_err(|said| {
-            state.fail(began, &said);
-            io::Error::other(said)
-        })
-    }
-
     /// Who answers there; asked for once.
     ///
     /// # Errors
     /// When the login host cannot be reached.
-    pub fn user(&self) -> io::Result<User> {
+    pub fn user(&self) -> Result<User, LoginError> {
         self.greeting().map(|greeting| greeting.user)
     }
 
@@ -160,12 +197,73 @@ impl Login {
     ///
     /// # Errors
     /// When the login host cannot be reached.
-    pub fn greeting(&self) -> io::Result<Greeting> {
+    pub fn greeting(&self) -> Result<Greeting, LoginError> {
         let known = || self.state.lock().unwrap_or_else(PoisonError::into_inner).greeting.clone();
         if let Some(greeting) = known() {
             return Ok(greeting);
         }
-        let output = self.script("", &[], Duration::from_secs(5))?;
-        known().ok_or_else(|| io::Error::other(output.said()))
+        let output = self.script("", &[], GREETING_DEADLINE)?;
+        let failed = || self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.clone();
+        known().ok_or_else(|| failed().map_or_else(|| LoginError::Lost(output.said()), |(_, error)| error))
+    }
+}
+
+/// What is known of a command whose answer was lost.
+fn unanswered(error: &LoginError) -> Output {
+    let stderr = error.to_string().into_bytes();
+    Output { end: End::ConnectionLost, stdout: vec![], stderr, took: Duration::ZERO }
+}
+
+impl State {
+    /// Keeps a session that has answered.
+    fn keep(&mut self, shell: Shell) {
+        if self.greeting.is_none() {
+            self.greeting = shell.greeting().cloned();
+        }
+        self.failed = None;
+        self.shell = Some(shell);
+    }
+}
+
+/// The name of a login host may lead to another account from one moment to the next, where what is asked would mean
+/// something else and a denial would prove nothing.
+fn same_account(before: &Greeting, now: Option<&Greeting>, target: &LoginHost) -> Result<(), LoginError> {
+    let uid = now.map(|greeting| greeting.user.uid);
+    if uid == Some(before.user.uid) {
+        return Ok(());
+    }
+    let to = target.destination();
+    Err(match uid {
+        Some(uid) => LoginError::OtherAccount(format!(
+            "{to} led to user id {} when this call began, and leads to user id {uid} now",
+            before.user.uid
+        )),
+        None => LoginError::Lost(format!("{to} does not tell whose account it is")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn greeting(uid: u32) -> Greeting {
+        Greeting { user: User { uid, name: None, home: None }, hostname: "login1".into(), time: 0 }
+    }
+
+    #[test]
+    fn a_call_goes_on_with_the_account_that_it_began_with() {
+        let target = LoginHost { host: "cluster".into(), ..LoginHost::default() };
+        let again = |now: Option<u32>| same_account(&greeting(1001), now.map(greeting).as_ref(), &target);
+        assert_eq!(again(Some(1001)), Ok(()));
+        assert!(matches!(again(Some(1002)), Err(LoginError::OtherAccount(said)) if said.contains("user id 1002")));
+        assert!(matches!(again(None), Err(LoginError::Lost(_))));
+    }
+
+    #[test]
+    fn what_is_known_to_fail_is_not_tried_again_at_once() {
+        let mut state = State::default();
+        state.fail(Instant::now(), &LoginError::Silent("hung".into()));
+        let (until, error) = state.failed.unwrap();
+        assert!(until > Instant::now() && error == LoginError::Silent("hung".into()));
     }
 }

@@ -29,9 +29,16 @@ const LINES_TO_SPARE: usize = 16;
 /// What an answer may take longer than its command: the way there and back.
 const WAY: Duration = Duration::from_secs(3);
 
-/// The session was lost, or does not speak as it should; what was asked may have been done.
+/// Why an answer did not come; what was asked may have been done.
 #[derive(Debug, Clone)]
-pub struct Lost(pub String);
+pub enum Lost {
+    /// The session ended.
+    Ended(String),
+    /// Nothing came in time.
+    Silent(String),
+    /// What came is no answer.
+    Garbled(String),
+}
 
 /// Who answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +80,7 @@ impl Shell {
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             return Err(openssh::Error::Disconnected);
         };
-        let (stdout, stderr) = (Stream::new(stdout), Stream::new(stderr));
+        let (stdout, stderr) = (Stream::new(stdout, &mark), Stream::new(stderr, &mark));
         Ok(Shell {
             stdin,
             stdout,
@@ -92,6 +99,15 @@ impl Shell {
         self.greeting.as_ref()
     }
 
+    /// Whether the session has not ended while nothing was asked.
+    pub fn is_open(&mut self) -> bool {
+        let stdout = &mut self.stdout;
+        // What a stream that has ended tells at once.
+        const AT_ONCE: Duration = Duration::from_millis(1);
+        let ended = self.runtime.block_on(async { tokio::time::timeout(AT_ONCE, stdout.more()).await });
+        !matches!(ended, Ok(Err(_)))
+    }
+
     /// Runs a script there. `deadline` is the script's own affair; it is waited for a little longer, but no longer than
     /// `most`.
     pub fn run(&mut self, script: &str, input: &[u8], deadline: Duration, most: Duration) -> Result<Output, Lost> {
@@ -108,14 +124,14 @@ impl Shell {
         let hello = format!("\n{} hello ", self.mark);
         let (stdin, stdout, stderr) = (&mut self.stdin, &mut self.stdout, &mut self.stderr);
         let answer = async {
-            let write = async { stdin.write_all(&request).await.map_err(|error| Lost(error.to_string())) };
+            let write = async { stdin.write_all(&request).await.map_err(|error| Lost::Ended(error.to_string())) };
             let read = async {
                 if new {
                     // Start-up files that hang are not given the time of a long command.
                     let greeted = tokio::time::timeout(GREETING_PATIENCE + WAY, stdout.reach(&hello)).await;
                     greeted.unwrap_or_else(|_| {
                         let seconds = (GREETING_PATIENCE + WAY).as_secs();
-                        Err(Lost(format!("its login shell was not ready within {seconds} s{}", stdout.said())))
+                        Err(Lost::Silent(format!("its login shell was not ready within {seconds} s{}", stdout.said())))
                     })?;
                 }
                 stdout.frame(&frame).await
@@ -125,12 +141,14 @@ impl Shell {
         let answer = self.runtime.block_on(async { tokio::time::timeout(patience, answer).await });
         let ((), out, err) = match answer {
             Ok(answer) => answer?,
-            Err(_) => return Err(Lost(format!("no answer within {} s{}", patience.as_secs(), self.stdout.said()))),
+            Err(_) => {
+                return Err(Lost::Silent(format!("no answer within {} s{}", patience.as_secs(), self.stdout.said())));
+            }
         };
         if self.greeting.is_none() {
             self.greeting = greeting(&out.before, &self.mark);
         }
-        let code = out.status.parse().map_err(|_| Lost("an answer without its exit code".to_owned()))?;
+        let code = out.status.parse().map_err(|_| Lost::Garbled("an answer without its exit code".to_owned()))?;
         let took = started.elapsed();
         // Our own deadline is kept there by timeout(1), which tells it so.
         let end = if matches!(code, 124 | 137) && took >= deadline { End::DeadlinePassed } else { End::Exit(code) };
@@ -139,10 +157,28 @@ impl Shell {
 }
 
 /// The one line for the account's own shell, whichever that is: csh, zsh and fish read it alike. What that shell's own files
-/// have left of the lead-in is skipped; then standard input goes to 8, out of the way of profiles that read.
+/// have left of the lead-in is skipped; then standard input goes to 8, out of the way of profiles that read. Start-up files
+/// may set PATH to anything, and begin in the home directory, so nothing is looked up by it unfiltered.
 fn opening(mark: &str, program: usize) -> String {
+    let paths = search_path();
     format!(
-        "exec sh -c 'while read -r line; do case $line in {mark}) break ;; esac; done; exec 8<&0 </dev/null; exec bash -lc \"eval \\\"\\$(command head -c {program} <&8)\\\"\"'"
+        "exec /bin/sh -c 'while read -r line; do case $line in {mark}) break ;; esac; done; exec 8<&0 </dev/null; {paths}; \
+         exec bash -lc \"builtin read -r -t {seconds} -N {program} -u 8 slurm_sandbox; eval \\\"\\$slurm_sandbox\\\"\"'",
+        seconds = GREETING_PATIENCE.as_secs()
+    )
+}
+
+/// Takes out of PATH what [`absolute_entries`] leaves out of a list.
+fn search_path() -> String {
+    format!("{}; PATH=${{PATH:-/usr/bin:/bin}}", absolute_entries("PATH"))
+}
+
+/// For any shell of POSIX, on one line and without `!`, which csh would take for its own: leaves the absolute entries of a list
+/// of directories. A relative or empty one is the working directory, or below it, where sandboxed code may have put a program.
+fn absolute_entries(variable: &str) -> String {
+    format!(
+        "left=${{{variable}-}}: kept=; while [ -n \"$left\" ]; do \
+         case $left in /*) kept=$kept:${{left%%:*}} ;; esac; left=${{left#*:}}; done; {variable}=${{kept#:}}"
     )
 }
 
@@ -150,8 +186,9 @@ fn opening(mark: &str, program: usize) -> String {
 /// streams: what profiles print goes to stderr, and they read nothing. One line of no newline and no `!`, for csh.
 pub fn piped(line: &str) -> String {
     let script = format!("{} {line} <&8 >&9 8<&- 9>&-", in_allowed_environment());
-    let shell = format!("exec 8<&0 9>&1 </dev/null >&2; exec bash -lc {}", quoted(&script));
-    format!("exec sh -c {}", quoted(&shell))
+    let paths = search_path();
+    let shell = format!("exec 8<&0 9>&1 </dev/null >&2; {paths}; exec bash -lc {}", quoted(&script));
+    format!("exec /bin/sh -c {}", quoted(&shell))
 }
 
 /// The beginning of a bash script that becomes a command with the allowed variables alone; on one line and without `!`,
@@ -160,8 +197,9 @@ fn in_allowed_environment() -> String {
     let prefixes = PASSED_ON_PREFIXES.iter().map(|prefix| format!("{prefix}*"));
     let names = PASSED_ON.iter().filter(|name| **name != "BASH_ENV").map(|name| (*name).to_owned());
     let names = names.chain(prefixes).collect::<Vec<_>>().join(" | ");
+    let paths = format!("{}; {}", search_path(), absolute_entries("LD_LIBRARY_PATH"));
     format!(
-        "unset IFS; keep=(); for name in $(compgen -e); do case $name in {names}) eval \"value=\\$$name\"; keep+=(\"$name=$value\") ;; esac; done; \
+        "unset IFS; cd /; {paths}; keep=(); for name in $(compgen -e); do case $name in {names}) eval \"value=\\$$name\"; keep+=(\"$name=$value\") ;; esac; done; \
          exec env -i \"${{keep[@]}}\""
     )
 }
@@ -204,14 +242,15 @@ struct Frame {
 #[derive(Debug)]
 struct Stream<R> {
     reader: R,
+    mark: String,
     buffer: Vec<u8>,
     /// So much of the buffer was searched for the end of a frame; a long listing comes in many pieces.
     searched: usize,
 }
 
 impl<R: AsyncRead + Unpin> Stream<R> {
-    fn new(reader: R) -> Stream<R> {
-        Stream { reader, buffer: Vec::new(), searched: 0 }
+    fn new(reader: R, mark: &str) -> Stream<R> {
+        Stream { reader, mark: mark.to_owned(), buffer: Vec::new(), searched: 0 }
     }
 
     /// Reads to the end of the frame whose marks begin with `mark`.
@@ -242,18 +281,20 @@ impl<R: AsyncRead + Unpin> Stream<R> {
 
     async fn more(&mut self) -> Result<(), Lost> {
         if self.buffer.len() > OUTPUT_BYTES {
-            return Err(Lost(format!("more than {OUTPUT_BYTES} bytes of output")));
+            return Err(Lost::Garbled(format!("more than {OUTPUT_BYTES} bytes of output")));
         }
         match self.reader.read_buf(&mut self.buffer).await {
-            Ok(0) => Err(Lost(format!("the session ended{}", self.said()))),
+            Ok(0) => Err(Lost::Ended(format!("the session ended{}", self.said()))),
             Ok(_) => Ok(()),
-            Err(error) => Err(Lost(error.to_string())),
+            Err(error) => Err(Lost::Ended(error.to_string())),
         }
     }
 
     /// What came instead of an answer, for a message.
     fn said(&self) -> String {
-        let text = crate::failure::one_line(&String::from_utf8_lossy(&self.buffer));
+        let text = String::from_utf8_lossy(&self.buffer);
+        let foreign: Vec<_> = text.lines().filter(|line| !line.starts_with(&self.mark)).collect();
+        let text = crate::failure::one_line(&foreign.join("\n"));
         let text: String = text.chars().take(200).collect();
         if text.is_empty() { text } else { format!(", after saying: {text}") }
     }
@@ -281,8 +322,11 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests play the account's owner and the sandboxed code")]
 mod tests {
     use super::*;
+    use crate::host::Command;
+    use rstest::rstest;
 
     #[test]
     fn a_frame_is_found_among_noise_and_only_when_it_is_whole() {
@@ -294,6 +338,52 @@ mod tests {
             assert!(cut(&text[..end], "\nm 1 ").is_none());
         }
         assert!(cut(text, "\nm 2 ").is_none());
+    }
+
+    #[rstest]
+    #[case(".:/usr/bin", "/usr/bin")]
+    #[case("/usr/bin:", "/usr/bin")]
+    #[case(":/usr/bin::/bin:", "/usr/bin:/bin")]
+    #[case("bin:/a b/*:~/bin", "/a b/*")]
+    #[case("", "/usr/bin:/bin")]
+    #[case(".", "/usr/bin:/bin")]
+    fn only_absolute_entries_stay(#[case] path: &str, #[case] expected: &str) {
+        for shell in ["/bin/sh", "/bin/bash"] {
+            let script = format!("PATH={}; set -eu; {}; echo \"$PATH\"", quoted(path), search_path());
+            let output = Command::new(shell, Duration::from_secs(10)).args(["-c", &script]).run().unwrap();
+            assert_eq!(output.stdout_text().trim_end(), expected, "{shell}");
+        }
+    }
+
+    /// The whole way of a first request, with the account's own files in `home`.
+    fn first_answer(home: &std::path::Path, profile: &str, script: &str) -> String {
+        let mark = "0123abcd";
+        std::fs::write(home.join(".bash_profile"), profile).unwrap();
+        let program = first_script(mark);
+        let input = format!("\n{mark}\n{program}1 {} 0\n{script}", script.len());
+        let open = format!("cd {}; {}", quoted(&home.to_string_lossy()), opening(mark, program.len()));
+        let command = Command::new("/bin/sh", Duration::from_secs(20)).args(["-c", &open]);
+        let output = command.env("HOME", home).input(input.into_bytes()).run().unwrap();
+        let (frame, _) = cut(&output.stdout, &format!("\n{mark} 1 ")).unwrap_or_else(|| panic!("{output:?}"));
+        String::from_utf8(frame.text).unwrap()
+    }
+
+    #[test]
+    fn nothing_of_the_working_directory_runs() {
+        let temp = tempfile::tempdir().unwrap();
+        for name in ["bash", "env", "head", "id", "cat", "timeout"] {
+            let path = temp.path().join(name);
+            std::fs::write(&path, "#!/bin/sh\necho >ran\n").unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let profile =
+            "PATH=.:bin::$PATH; export LD_LIBRARY_PATH=:lib:/opt/lib BASH_ENV=x; readonly TMOUT=1; export TMOUT\n";
+        let script = format!(
+            "pwd; cd {}; id -u >/dev/null; echo \"$LD_LIBRARY_PATH ${{BASH_ENV-none}}\"",
+            temp.path().display()
+        );
+        assert_eq!(first_answer(temp.path(), profile, &script), "/\n/opt/lib none\n");
+        assert!(!temp.path().join("ran").exists());
     }
 
     #[test]

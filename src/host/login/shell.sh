@@ -2,7 +2,7 @@
 # The far end of a session on a login host (see shell.rs). $1 is the mark of our frames, $2 the site's BASH_ENV.
 # Requests come on 8: a line with three lengths, then a script and its input. Nothing else may read from there.
 mark=$1
-[[ -z $2 ]] || export BASH_ENV=$2
+[[ $2 != /* ]] || export BASH_ENV=$2
 umask 077
 cd /
 # An entry that means the working directory may lead to programs of sandboxed code.

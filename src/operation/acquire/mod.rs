@@ -26,7 +26,7 @@ use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::lease::{Identity, LeaseId, Nonce};
 use crate::operation::context::{Options, runner, shared_dir, user};
 use crate::operation::lookup::{Demands, Found, load};
-use crate::progress::progress;
+use crate::progress::hint;
 use crate::protocol::{Answer, Request};
 use crate::shared_dir::SharedDir;
 use crate::ssh::lease::{link_key, make_key};
@@ -44,9 +44,8 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let identity = Identity::parse(&desired.lease_id, &desired.slug, &desired.name)?;
     let runner = runner(options, &settings)?;
     let caller = (!request.keep).then(Caller::watch);
-    progress(&format!(
-        "acquiring lease {} ({}); to end it: slurm-sandbox {}release {}",
-        identity.lease_id,
+    hint(format!(
+        "its slug is {}; to end it: slurm-sandbox {}release {}",
         identity.slug,
         state_dir_flag(options),
         identity.lease_id
