@@ -1,5 +1,5 @@
-//! The documentation says what the code says: its tables are made from the code's own, its links lead somewhere, and the
-//! facts that comments cite stand in `docs/facts`. `UPDATE_DOCS=1 cargo test --test docs` writes the tables anew.
+//! The documentation says what the code says: its tables are made from the code's own, its links lead somewhere, the facts
+//! that comments cite stand in `docs/facts`, and the examples run. `UPDATE_DOCS=1 cargo test --test docs` writes the tables anew.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use slurm_sandbox::config::keys::{Group, KEYS};
 use slurm_sandbox::config::sbatch::{EXTRA_FLAGS, EXTRA_OPTIONS};
@@ -65,11 +65,7 @@ fn tables_say_what_the_code_says() {
         }
         block("docs/configuration.md", name, &table);
     }
-    let options = format!(
-        "- with a value: {}\n- without one: {}\n",
-        EXTRA_OPTIONS.map_code(),
-        EXTRA_FLAGS.map_code()
-    );
+    let options = format!("- with a value: {}\n- without one: {}\n", code(EXTRA_OPTIONS), code(EXTRA_FLAGS));
     block("docs/configuration.md", "extra sbatch options", &options);
 
     let mut table = "| exit | code | category | same call again? | what went wrong | what to do, if the message has nothing better |\n|---|---|---|---|---|---|\n".to_owned();
@@ -78,19 +74,14 @@ fn tables_say_what_the_code_says() {
         let row = kind.row();
         let again = if row.retry_safe { "yes" } else { "no" };
         let meaning = &meanings[&format!("{kind:?}")];
-        writeln!(table, "| {} | `{}` | {} | {again} | {meaning} | {} |", row.exit, row.code, row.category, row.remedy).unwrap();
+        writeln!(table, "| {} | `{}` | {} | {again} | {meaning} | {} |", row.exit, row.code, row.category, row.remedy)
+            .unwrap();
     }
     block("docs/reference.md", "failure codes", &table);
 }
 
-trait MapCode {
-    fn map_code(&self) -> String;
-}
-
-impl MapCode for [&str] {
-    fn map_code(&self) -> String {
-        self.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ")
-    }
+fn code(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ")
 }
 
 /// What each kind of failure means: the comments of the enum.
@@ -128,7 +119,8 @@ fn each_reason_of_an_end_has_its_advice() {
     let mut reasons = BTreeSet::new();
     for call in ["finish ", "fail ", "end "] {
         for (at, _) in runner.match_indices(call) {
-            let word: String = runner[at + call.len()..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+            let word: String =
+                runner[at + call.len()..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
             if word.contains('-') {
                 reasons.insert(word);
             }
@@ -158,42 +150,107 @@ fn each_verb_and_flag_is_described() {
     }
 }
 
-/// Rows of docs/reference.md for which something has to be found first, or which only a login host has that can be used.
-const NOT_ALWAYS: &[&str] = &["clock", "lease records", "proxy host"];
+/// A scheduler and a home for one test, which end with it.
+struct Site {
+    dir: tempfile::TempDir,
+}
 
-/// The names of doctor's checks: those that it tells on the fake scheduler and about a login host that is not there.
-#[test]
-fn each_check_of_doctor_is_described() {
-    let dir = tempfile::Builder::new().prefix("slurm-sandbox-docs.").tempdir_in("/tmp").unwrap();
-    let fake = root().join("tests/fake-slurm");
-    let path = format!("{}:{}", fake.display(), std::env::var("PATH").unwrap_or_default());
-    let conf = dir.path().join("fake-slurm.conf");
-    let mut told = BTreeSet::new();
-    for (name, config) in [("here", "{}"), ("there", r#"{"submitHost": "127.0.0.1", "sshConfig": "/dev/null"}"#)] {
-        let file = dir.path().join(name);
-        fs::write(&file, config).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_slurm-sandbox"))
-            .args(["doctor", "--json", "--state-dir"])
-            .arg(dir.path().join("state"))
-            .arg("--config")
-            .arg(&file)
-            .env("PATH", &path)
-            .env("SLURM_CONF", &conf)
-            .env("HOME", dir.path())
+impl Site {
+    fn new() -> Site {
+        let dir = tempfile::Builder::new().prefix("slurm-sandbox-docs.").tempdir_in("/tmp").unwrap();
+        for name in ["scheduler", "home"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        Site { dir }
+    }
+
+    /// A line of bash as a user of that site types it in a checkout, within a time limit.
+    fn run(&self, line: &str) -> Output {
+        let own = std::env::var("PATH").unwrap_or_default();
+        let binary = Path::new(env!("CARGO_BIN_EXE_slurm-sandbox")).parent().unwrap();
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+        let user = user.map_or_else(|| "nobody".to_owned(), |user| user.name);
+        Command::new("timeout")
+            .args(["120", "bash", "-c", line])
+            .env_clear()
+            .env("PATH", format!("{}:{}:{own}", root().join("tests/fake-slurm").display(), binary.display()))
+            .env("SLURM_CONF", self.dir.path().join("scheduler/fake-slurm.conf"))
+            .env("HOME", self.dir.path().join("home"))
+            .env("USER", &user)
+            .env("LOGNAME", &user)
+            .env("SHELL", "/bin/bash")
+            .current_dir(root())
             .stdin(Stdio::null())
             .output()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// What a line that must succeed prints.
+    #[track_caller]
+    fn ok(&self, line: &str) -> String {
+        let output = self.run(line);
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{line}: {}\n{stdout}{stderr}", output.status);
+        stdout.into_owned()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.run("fake-slurm down");
+    }
+}
+
+#[test]
+fn requests_of_the_examples_make_a_lease_and_end_it() {
+    let site = Site::new();
+    let answer = |file: &str| -> serde_json::Value {
+        let text = site.ok(&format!("slurm-sandbox <examples/{file}"));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+    let acquired = answer("acquire.json");
+    assert_eq!(acquired["lease"]["slug"], "example", "{acquired}");
+    assert_eq!(answer("acquire.json")["lease"]["cloudId"], acquired["lease"]["cloudId"]);
+    let released = answer("release.json");
+    assert!(released["error"].is_null(), "{released}");
+    assert_eq!(site.ok("squeue --noheader").trim(), "");
+}
+
+#[test]
+fn a_one_off_command_leaves_its_exit_code_and_no_job() {
+    let site = Site::new();
+    assert!(site.ok("examples/once examples/config.json 'echo job $SLURM_JOB_ID'").starts_with("job "));
+    assert_eq!(site.run("examples/once examples/config.json exit 7").status.code(), Some(7));
+    assert_eq!(site.run("examples/once").status.code(), Some(2));
+    assert_eq!(site.ok("slurm-sandbox --json list").trim(), "[]");
+    assert_eq!(site.ok("squeue --noheader").trim(), "");
+}
+
+/// Rows of docs/reference.md for which something has to be found first, or that only a login host has which can be used.
+const NOT_ALWAYS: &[&str] = &["clock", "lease records"];
+
+/// The names of doctor's checks: those that it tells on the fake scheduler and of a login host that is not there.
+#[test]
+fn each_check_of_doctor_is_described() {
+    let site = Site::new();
+    let mut told = BTreeSet::new();
+    // Nobody listens at the discard port.
+    let nowhere = site.dir.path().join("ssh_config");
+    fs::write(&nowhere, "Host nowhere\n  HostName 127.0.0.1\n  Port 9\n").unwrap();
+    for config in ["{}".to_owned(), serde_json::json!({"submitHost": "nowhere", "sshConfig": nowhere}).to_string()] {
+        let file = site.dir.path().join("config.json");
+        fs::write(&file, config).unwrap();
+        let output = site.run(&format!("slurm-sandbox --json --config {} doctor", file.display()));
         let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
-        let checks = answer.as_array().or_else(|| answer["checks"].as_array()).expect("checks");
+        let checks = answer.as_array().expect("checks");
         told.extend(checks.iter().filter_map(|check| check["name"].as_str().map(str::to_owned)));
     }
-    let _ = Command::new(fake.join("fake-slurm")).arg("down").env("PATH", &path).env("SLURM_CONF", &conf).status();
     let page = read("docs/reference.md");
     let (_, table) = page.split_once("<!-- checks -->\n").expect("the table of checks");
     let (table, _) = table.split_once("<!-- end checks -->").expect("its end");
     let described: BTreeSet<String> =
-        table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned)).collect();
+        table.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split('`').next()?.to_owned())).collect();
     let missing: Vec<_> = told.difference(&described).collect();
     assert_eq!(missing, Vec::<&String>::new(), "docs/reference.md does not describe these checks");
     let gone: Vec<_> = described.difference(&told).filter(|name| !NOT_ALWAYS.contains(&name.as_str())).collect();
@@ -294,7 +351,8 @@ fn cited_facts_are_there() {
             if page.contains(|c: char| !(c.is_ascii_alphanumeric() || "/-".contains(c))) {
                 continue;
             }
-            let headings = fs::read_to_string(root().join(format!("{page}.md"))).map(|text| headings(&text)).unwrap_or_default();
+            let headings =
+                fs::read_to_string(root().join(format!("{page}.md"))).map(|text| headings(&text)).unwrap_or_default();
             let (heading, known) = if let Some(quoted) = cited.strip_prefix('"') {
                 let heading = quoted.split('"').next().unwrap_or_default();
                 (heading.to_owned(), headings.iter().any(|known| known == heading))

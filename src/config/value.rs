@@ -111,10 +111,8 @@ impl<'a> Reader<'a> {
         for (key, value) in self.map {
             if !self.known.contains(&key.as_str()) {
                 let near = self.known.iter().find(|known| known.eq_ignore_ascii_case(key));
-                let hint = near.map_or_else(
-                    || "see docs/configuration.md".to_owned(),
-                    |near| format!("is {near:?} meant?"),
-                );
+                let hint =
+                    near.map_or_else(|| "see docs/configuration.md".to_owned(), |near| format!("is {near:?} meant?"));
                 self.complaints.push(format!(
                     "config key {:?} (value {}) is unknown; {hint}",
                     shorten(key),
