@@ -92,7 +92,7 @@ pub const KEYS: &[Key] = &[
     key(Group::Program, "acquireTimeoutSeconds", "number of seconds, from 1", "1800", "All of an acquire, the time in the queue included."),
     key(Group::Program, "resolveWaitSeconds", "number of seconds", "10", "How long a resolve waits for a lease that is not ready."),
     key(Group::Program, "maxLeases", "number, 1 to 1000000", "no limit", "The most leases in one state dir."),
-    key(Group::Program, "sharedDir", "path", "`<state-dir>/shared`; with `submitHost` `~/.slurm-sandbox` there", "Where program and runner exchange files."),
+    key(Group::Program, "sharedDir", "path", "`<state-dir>/shared`; with `submitHost` `~/.slurm-sandbox` there", "Where program and runner exchange files; not in the state dir's `leases`, `trash` or `cache`, and not the work root."),
 ];
 
 #[cfg(test)]
