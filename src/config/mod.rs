@@ -4,6 +4,7 @@
 //! that is wrong is told at once: the key, the value, and what is allowed.
 
 pub mod connection;
+pub mod keys;
 pub mod login;
 pub mod sbatch;
 pub mod time_limit;

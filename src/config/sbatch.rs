@@ -20,7 +20,7 @@ pub struct Resources {
 
 /// Options that may be given in `extraSbatchArgs`: they shape the allocation and nothing else. Left out on purpose
 /// is all that changes identity, output, environment, the number of jobs, or whether and when sbatch answers.
-const EXTRA_OPTIONS: &[&str] = &[
+pub const EXTRA_OPTIONS: &[&str] = &[
     "acctg-freq",
     "bb",
     "cluster-constraint",
@@ -64,7 +64,7 @@ const EXTRA_OPTIONS: &[&str] = &[
 ];
 
 /// Options without a value that may be given.
-const EXTRA_FLAGS: &[&str] =
+pub const EXTRA_FLAGS: &[&str] =
     &["contiguous", "disable-stdout-job-summary", "oversubscribe", "overcommit", "spread-job", "use-min-nodes"];
 
 /// Options that have a config key of their own; the table doubles as the list of plain word keys.

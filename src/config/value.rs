@@ -13,7 +13,7 @@ use crate::protocol::shown;
 #[derive(Debug)]
 pub struct Reader<'a> {
     map: &'a Map<String, Value>,
-    known: Vec<&'static str>,
+    pub(super) known: Vec<&'static str>,
     complaints: Vec<String>,
 }
 
@@ -111,10 +111,8 @@ impl<'a> Reader<'a> {
         for (key, value) in self.map {
             if !self.known.contains(&key.as_str()) {
                 let near = self.known.iter().find(|known| known.eq_ignore_ascii_case(key));
-                let hint = near.map_or_else(
-                    || "see the README's table of config keys".to_owned(),
-                    |near| format!("is {near:?} meant?"),
-                );
+                let hint =
+                    near.map_or_else(|| "see docs/configuration.md".to_owned(), |near| format!("is {near:?} meant?"));
                 self.complaints.push(format!(
                     "config key {:?} (value {}) is unknown; {hint}",
                     shorten(key),
