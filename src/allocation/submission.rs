@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::clock::{BootTime, Now};
 use crate::config::Settings;
-use crate::config::connection::Route;
+use crate::config::proxy::Route;
 use crate::host::NotRun;
 use crate::lease::record::{Denials, Phase, Record};
 use crate::lease::store::{Guard, Store};

@@ -3,10 +3,10 @@
 //! The keys are a superset of the reference adapter's. Everything is checked before anything is created, and all
 //! that is wrong is told at once: the key, the value, and what is allowed.
 
-pub mod connection;
 pub mod keys;
-pub mod login;
-pub mod sbatch;
+pub mod login_host;
+pub mod proxy;
+pub mod resources;
 pub mod time_limit;
 pub mod value;
 
@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Kind};
-use connection::Connection;
-use login::LoginHost;
-use sbatch::Resources;
+use login_host::LoginHost;
+use proxy::Connection;
+use resources::Resources;
 use value::{Reader, is_line, is_word};
 
 /// Checks that the tools which the client needs on the node are there, and names the one that is missing. The set is
@@ -118,9 +118,9 @@ const MOST_SECONDS: u64 = 366 * 24 * 3600;
 const PREAMBLE_BYTES: usize = 64 * 1024;
 
 fn read(reader: &mut Reader<'_>) -> Settings {
-    let resources = sbatch::read(reader);
-    let submit = login::read(reader);
-    let connection = connection::read(reader, submit.as_ref());
+    let resources = resources::read(reader);
+    let submit = login_host::read(reader);
+    let connection = proxy::read(reader, submit.as_ref());
     Settings {
         resources,
         clusters: reader.text("clusters", "names of clusters, apart by commas, and not \"all\"", |text| {
@@ -164,7 +164,7 @@ fn endpoint_host(reader: &mut Reader<'_>) -> EndpointHost {
     let text = reader.text("endpointHost", allowed, |text| {
         matches!(text, "slurm" | "runner")
             || text.strip_prefix("runner:").is_some_and(|pattern| is_word(pattern, "*._:-"))
-            || (text.matches("{node}").count() == 1 && connection::is_host(&text.replace("{node}", "n")))
+            || (text.matches("{node}").count() == 1 && value::is_host(&text.replace("{node}", "n")))
     });
     match text.as_deref() {
         None | Some("slurm") => EndpointHost::Template("{node}".into()),

@@ -170,6 +170,11 @@ pub fn is_line(text: &str, max: usize) -> bool {
     !text.trim().is_empty() && text.len() <= max && !text.chars().any(char::is_control)
 }
 
+/// Whether `text` can stand as a host name: nothing that a shell or ssh could take for something else.
+pub fn is_host(text: &str) -> bool {
+    is_word(text, "._:-") && text.len() <= 253
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,7 +29,7 @@ use self::finding::{Category, Finding};
 use self::run::{Clock, Job, LIMIT, Silence, gather};
 use self::sessions::Place;
 use crate::allocation::Runner;
-use crate::config::connection::{Connection, Route};
+use crate::config::proxy::{Connection, Route};
 use crate::config::{self, Settings};
 use crate::failure::{Failure, Kind};
 use crate::host::{Host, User};

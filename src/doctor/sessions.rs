@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::login::LoginHost;
+use crate::config::login_host::LoginHost;
 use crate::doctor::check::remote_dirs::{self, Told};
 use crate::doctor::run::Clock;
-use crate::host::login::{Greeting, Login, LoginError, master, socket};
+use crate::host::remote::{Greeting, Login, LoginError, master, socket};
 use crate::host::{Host, User};
 
 /// Most sessions at a time: of ten, four are left to others.

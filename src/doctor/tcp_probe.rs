@@ -7,9 +7,9 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::config::login::LoginHost;
+use crate::config::login_host::LoginHost;
 use crate::doctor::finding::cut;
-use crate::host::login::master;
+use crate::host::remote::master;
 
 /// How far one got.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Where Slurm's commands run and the shared dir is seen: on this machine, or on a login host over SSH.
 //!
-//! A call opens at most one session on a login host and keeps it to its end (see [`login`]). That the login host could
+//! A call opens at most one session on a login host and keeps it to its end (see [`remote`]). That the login host could
 //! not be reached, or was lost in the middle, is never an answer: callers are told so and change nothing.
 
 pub mod caller;
 pub mod command;
-pub mod login;
+pub mod remote;
 
 use std::cell::Cell;
 use std::fmt;
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 pub use caller::Caller;
 pub use command::{Command, End, Output, find_program, on_path};
-pub use login::Login;
+pub use remote::Login;
 
-use crate::config::login::LoginHost;
-use login::LoginError;
+use crate::config::login_host::LoginHost;
+use remote::LoginError;
 
 /// A place where commands run.
 #[derive(Debug, Clone)]

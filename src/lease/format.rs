@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::record::{self, Denials, Origin, Record};
 use super::{Identity, Nonce};
 use crate::clock::BootTime;
-use crate::config::connection;
-use crate::config::login;
+use crate::config::login_host;
+use crate::config::proxy;
 use crate::slurm::job;
 
 /// The newest format that this program reads and writes.
@@ -139,7 +139,7 @@ pub fn read_identity(bytes: &[u8]) -> Option<(Identity, Origin)> {
     let IdentityFile { identity, origin } = serde_json::from_slice(bytes).ok()?;
     let LeaseIdentity { lease_id, slug, name } = identity;
     let OriginFields { submit, clusters, shared_dir, instance } = origin;
-    let origin = Origin { submit: submit.map(login::LoginHost::from), clusters, shared_dir, instance };
+    let origin = Origin { submit: submit.map(login_host::LoginHost::from), clusters, shared_dir, instance };
     Some((Identity { lease_id, slug, name }, origin))
 }
 
@@ -281,7 +281,7 @@ impl From<Format1> for Record {
             uid: disk.uid,
             user: disk.user,
             submit: None,
-            route: disk.route.map(connection::Route::from),
+            route: disk.route.map(proxy::Route::from),
             attempt: record::Attempt {
                 nonce,
                 sent,
@@ -341,35 +341,35 @@ impl From<Phase> for record::Phase {
     }
 }
 
-impl From<&connection::Route> for Route {
-    fn from(route: &connection::Route) -> Route {
+impl From<&proxy::Route> for Route {
+    fn from(route: &proxy::Route) -> Route {
         match route.clone() {
-            connection::Route::Login { hops } => Route::Login { hops },
-            connection::Route::Stdio => Route::Stdio,
+            proxy::Route::Login { hops } => Route::Login { hops },
+            proxy::Route::Stdio => Route::Stdio,
         }
     }
 }
 
-impl From<Route> for connection::Route {
-    fn from(route: Route) -> connection::Route {
+impl From<Route> for proxy::Route {
+    fn from(route: Route) -> proxy::Route {
         match route {
-            Route::Login { hops } => connection::Route::Login { hops },
-            Route::Stdio => connection::Route::Stdio,
+            Route::Login { hops } => proxy::Route::Login { hops },
+            Route::Stdio => proxy::Route::Stdio,
         }
     }
 }
 
-impl From<&login::LoginHost> for LoginHost {
-    fn from(host: &login::LoginHost) -> LoginHost {
-        let login::LoginHost { host, user, ssh_config, control_path, require_existing_master } = host.clone();
+impl From<&login_host::LoginHost> for LoginHost {
+    fn from(host: &login_host::LoginHost) -> LoginHost {
+        let login_host::LoginHost { host, user, ssh_config, control_path, require_existing_master } = host.clone();
         LoginHost { host, user, ssh_config, control_path, require_existing_master }
     }
 }
 
-impl From<LoginHost> for login::LoginHost {
-    fn from(host: LoginHost) -> login::LoginHost {
+impl From<LoginHost> for login_host::LoginHost {
+    fn from(host: LoginHost) -> login_host::LoginHost {
         let LoginHost { host, user, ssh_config, control_path, require_existing_master } = host;
-        login::LoginHost { host, user, ssh_config, control_path, require_existing_master }
+        login_host::LoginHost { host, user, ssh_config, control_path, require_existing_master }
     }
 }
 
@@ -412,7 +412,7 @@ mod tests {
     }
 
     fn behind_a_login_host() -> Record {
-        let submit = login::LoginHost {
+        let submit = login_host::LoginHost {
             host: "login".into(),
             user: Some("alice".into()),
             ssh_config: Some("/home/alice/.ssh/site".into()),
@@ -423,11 +423,11 @@ mod tests {
     }
 
     fn with_hops() -> Record {
-        Record { route: Some(connection::Route::Login { hops: vec!["gate".into(), "login".into()] }), ..full() }
+        Record { route: Some(proxy::Route::Login { hops: vec!["gate".into(), "login".into()] }), ..full() }
     }
 
     fn without_a_listener() -> Record {
-        Record { route: Some(connection::Route::Stdio), ..behind_a_login_host() }
+        Record { route: Some(proxy::Route::Stdio), ..behind_a_login_host() }
     }
 
     /// Every form that was ever written is read; what is written today is, field by field, what stands in the fixture.

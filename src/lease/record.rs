@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::{Identity, LeaseId, Nonce};
 use crate::clock::BootTime;
-use crate::config::connection::Route;
-use crate::config::login::LoginHost;
+use crate::config::login_host::LoginHost;
+use crate::config::proxy::Route;
 use crate::slurm::job::{JobId, Row};
 
 /// How far a lease has come, as we know it from our own acts.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::allocation::Runner;
 use crate::config::Settings;
-use crate::config::login::LoginHost;
+use crate::config::login_host::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::host::{Host, User};
 

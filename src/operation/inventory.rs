@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::settle::{self, Step};
 use crate::allocation::{self, View};
 use crate::clock::Now;
-use crate::config::login::LoginHost;
+use crate::config::login_host::LoginHost;
 use crate::failure::{self, Kind};
 use crate::host::Host;
 use crate::lease::lifecycle::Observation;

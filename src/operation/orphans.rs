@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::inventory::Inventory;
 use crate::allocation;
 use crate::clock::{BootTime, Now};
-use crate::config::login::LoginHost;
+use crate::config::login_host::LoginHost;
 use crate::files::Dir;
 use crate::host::Host;
 use crate::lease::LeaseId;

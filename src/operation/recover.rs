@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::clock::epoch;
 use crate::clock::{BootTime, Now};
 use crate::config::Settings;
-use crate::config::login::LoginHost;
+use crate::config::login_host::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::host::Host;
 use crate::lease::record::{Attempt, CommentWord, Denials, Origin, Phase, Record, comment};

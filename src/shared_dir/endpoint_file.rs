@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::config::EndpointHost;
-use crate::config::connection::is_host;
+use crate::config::value::is_host;
 use crate::lease::Nonce;
 use crate::ssh::public_key::host_key;
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::failure::one_line;
 use crate::host::command::{End, quoted};
-use crate::host::login::LoginError;
+use crate::host::remote::LoginError;
 use crate::host::{Host, Login, Output};
 use crate::lease::{LeaseId, Nonce};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::Settings;
-use crate::config::connection::{Connection, Route};
+use crate::config::proxy::{Connection, Route};
 use crate::config::value::is_safe_path;
 use crate::host::Host;
 use crate::lease::record::Record;

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use slurm_sandbox::config::keys::{Group, KEYS};
-use slurm_sandbox::config::sbatch::{EXTRA_FLAGS, EXTRA_OPTIONS};
+use slurm_sandbox::config::resources::{EXTRA_FLAGS, EXTRA_OPTIONS};
 use slurm_sandbox::failure::Kind;
 
 /// Set to write what differs in place of failing.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use slurm_sandbox::allocation;
 use slurm_sandbox::clock::Now;
-use slurm_sandbox::config::connection::{Connection, Route};
+use slurm_sandbox::config::proxy::{Connection, Route};
 use slurm_sandbox::config::{self, EndpointHost, Settings};
 use slurm_sandbox::failure::{Failure, Kind};
 use slurm_sandbox::host::{End, Output};
@@ -176,7 +176,7 @@ fn accepted(settings: &Settings) {
         plain(login_host, if chain { "._:,-" } else { "._:-" });
         plain(login_user, "._@-");
         assert!(!template.contains('\''));
-        let values = config::connection::PLACEHOLDERS.iter().map(|name| (*name, "v".to_owned())).collect();
+        let values = config::proxy::PLACEHOLDERS.iter().map(|name| (*name, "v".to_owned())).collect();
         let command = settings.connection.proxy_command(&values).expect("a proxy has a command");
         line(&command);
         assert!(!command.contains('\''));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
 use slurm_sandbox::config::value::Reader;
-use slurm_sandbox::config::{connection, login, parse, sbatch};
+use slurm_sandbox::config::{login_host, parse, proxy, resources};
 
 use crate::wire::{json_value, text};
 use crate::{check, oracle};
@@ -86,8 +86,8 @@ fn every_complaint_names_its_key() {
     check(700, map(6), |map| {
         let mut reader = Reader::new(&map);
         sbatch::read(&mut reader);
-        let submit = login::read(&mut reader);
-        connection::read(&mut reader, submit.as_ref());
+        let submit = login_host::read(&mut reader);
+        proxy::read(&mut reader, submit.as_ref());
         for complaint in reader.finish() {
             let rest = complaint.strip_prefix("config key").unwrap_or_else(|| panic!("{complaint}"));
             // The key as Rust writes a string, after "key" or "keys".

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::Settings;
-use crate::config::connection::{Connection, Route};
-use crate::config::login::LoginHost;
+use crate::config::login_host::LoginHost;
+use crate::config::proxy::{Connection, Route};
 use crate::doctor::finding::{Category, Finding, cut, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::{Met, There};
 use crate::doctor::ssh_error::{Way, is_prohibited, meaning};
 use crate::doctor::tcp_probe::{Probe, Seen};
-use crate::host::login::{Login, LoginError, master};
+use crate::host::remote::{Login, LoginError, master};
 use crate::host::{End, Output};
 use crate::operation::connect;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::config::connection::{Connection, Route};
+use crate::config::proxy::{Connection, Route};
 use crate::config::{EndpointHost, Settings};
 use crate::doctor::finding::{Category, Finding};
 

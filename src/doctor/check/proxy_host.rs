@@ -2,7 +2,7 @@
 //! needs. The login host that Slurm's commands run on is another check's, see `reach.rs`.
 
 use crate::config::Settings;
-use crate::config::connection::Connection;
+use crate::config::proxy::Connection;
 use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::ssh_error::{Way, is_prohibited, meaning};

@@ -12,7 +12,7 @@ use crate::doctor::finding::{Category, Finding, cut};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::{Lines, Place, There};
 use crate::host::command::quoted;
-use crate::host::login::Login;
+use crate::host::remote::Login;
 use crate::protocol::CheckStatus;
 
 const SCRIPT: &str = include_str!("remote_dirs.sh");

@@ -16,7 +16,7 @@ use super::wait::{self, Doing, Handed, Wait};
 use crate::allocation::Runner;
 use crate::clock::epoch;
 use crate::config::Settings;
-use crate::config::connection::Connection;
+use crate::config::proxy::Connection;
 use crate::failure::{self, Failure, Kind};
 use crate::files::{Dir, Lock};
 use crate::host::{Caller, Host, User};

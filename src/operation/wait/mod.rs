@@ -18,7 +18,7 @@ use super::settle;
 use crate::allocation::{self, View};
 use crate::clock::Now;
 use crate::config::Settings;
-use crate::config::connection::{Connection, Route};
+use crate::config::proxy::{Connection, Route};
 use crate::failure::{self, Failure, Kind};
 use crate::files::{Dir, random_hex};
 use crate::host::Caller;

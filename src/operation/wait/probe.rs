@@ -9,7 +9,7 @@ use crate::allocation::View;
 use crate::clock::Now;
 use crate::clock::epoch;
 use crate::config::EndpointHost;
-use crate::config::connection::{Connection, Route};
+use crate::config::proxy::{Connection, Route};
 use crate::failure::{Failure, Kind};
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
 use crate::operation::answer;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::User;
 use super::command::{Command, End, Output};
-use crate::config::login::LoginHost;
+use crate::config::login_host::LoginHost;
 pub use error::LoginError;
 pub use shell::{Greeting, piped};
 use shell::{Lost, Shell};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::error::LoginError;
 use super::master::ssh;
-use crate::config::login::LoginHost;
+use crate::config::login_host::LoginHost;
 use crate::files::Dir;
 
 /// A socket's address holds 107 characters (unix(7)), and ssh binds it under a name that is 17 longer.

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use super::error::LoginError;
 use super::shell::Shell;
 use super::socket;
-use crate::config::login::LoginHost;
+use crate::config::login_host::LoginHost;
 use crate::failure::one_line;
 use crate::files::Dir;
 use crate::host::command::{Command, End};

@@ -6,7 +6,7 @@
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
-use super::connection::is_host;
+use super::value::is_host;
 use super::value::{Reader, is_word};
 use crate::protocol::shown;
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::login::{self, LoginHost, is_ssh_host};
+use super::login_host::{self, LoginHost, is_ssh_host};
 use super::value::{Reader, is_line, is_word};
 
 /// The placeholders of a proxy template, as in the reference adapter, and `{user}`.
@@ -46,7 +46,7 @@ pub fn read(reader: &mut Reader<'_>, submit: Option<&LoginHost>) -> Connection {
         matches!(text, "direct" | "proxy-through-login" | "stdio")
     });
     let allowed = "a host name, address or ssh alias of letters, digits and ._:-, or up to 4 apart by commas";
-    let login_host = login::hosts(reader, "loginHost", "loginUser", allowed, |text| {
+    let login_host = login_host::hosts(reader, "loginHost", "loginUser", allowed, |text| {
         text.split(',').count() <= MOST_HOPS && text.split(',').all(is_ssh_host)
     });
     let login_host = login_host.unwrap_or_default();
@@ -126,11 +126,6 @@ fn forwarding(hops: &[String]) -> String {
     format!("ssh {options} -o \"ProxyCommand={inner}\" -W %h:%p {last}")
 }
 
-/// Whether `text` can stand as a host name: nothing that a shell or ssh could take for something else.
-pub fn is_host(text: &str) -> bool {
-    is_word(text, "._:-") && text.len() <= 253
-}
-
 impl Connection {
     /// The proxy command for one endpoint, or `None` for a direct connection. `values` has all placeholders but
     /// those of the login host.
@@ -192,7 +187,7 @@ mod tests {
 
     fn connection(value: &Value) -> Result<Connection, Vec<String>> {
         let mut reader = Reader::new(value.as_object().unwrap());
-        let submit = super::super::login::read(&mut reader);
+        let submit = super::super::login_host::read(&mut reader);
         let connection = read(&mut reader, submit.as_ref());
         let complaints = reader.finish();
         if complaints.is_empty() { Ok(connection) } else { Err(complaints) }
