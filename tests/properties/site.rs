@@ -85,7 +85,7 @@ fn any_map_is_accepted_whole_or_refused() {
 fn every_complaint_names_its_key() {
     check(700, map(6), |map| {
         let mut reader = Reader::new(&map);
-        sbatch::read(&mut reader);
+        resources::read(&mut reader);
         let submit = login_host::read(&mut reader);
         proxy::read(&mut reader, submit.as_ref());
         for complaint in reader.finish() {
