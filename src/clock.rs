@@ -1,6 +1,6 @@
 //! Time, twice: the time of day, which people and Slurm speak of and anybody may set, and the host's own clock, which
 //! nobody sets and which counts while the host sleeps. Spans that decide something are counted by the second alone
-//! (design.md, promise 2), and only within one boot: two hosts, or two boots, share no such clock.
+//! (docs/design.md, promise 2), and only within one boot: two hosts, or two boots, share no such clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -119,7 +119,7 @@ impl Dir {
     }
 
     /// The names below, unordered, without `.` and `..`; names that are not UTF-8 are none of ours. The directory is
-    /// opened anew, which makes NFS ask its server (hazards.md D1).
+    /// opened anew, which makes NFS ask its server (docs/facts/files.md, "Names that show up late").
     pub fn names(&self) -> io::Result<Vec<String>> {
         self.some_names(usize::MAX, |_| true)
     }
@@ -395,7 +395,7 @@ fn kind(mode: u32) -> SFlag {
     SFlag::from_bits_truncate(mode) & SFlag::S_IFMT
 }
 
-/// Whether an error of [`Dir::lock`] means that the file system has no locks that work (hazards.md D8), not that
+/// Whether an error of [`Dir::lock`] means that the file system has no locks that work (docs/facts/files.md, "Locks"), not that
 /// something is wrong with the file.
 pub fn locks_nothing(error: &io::Error) -> bool {
     let without = [Errno::ENOLCK, Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::EINVAL];

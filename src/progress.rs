@@ -1,4 +1,4 @@
-//! What is said while a call works. It goes to stderr, which the client passes on byte for byte (protocol.md 3.5); answers go to
+//! What is said while a call works. It goes to stderr, which the client passes on byte for byte (docs/facts/client.md, "Progress on stderr"); answers go to
 //! stdout, by main.rs alone.
 
 use std::io::Write;

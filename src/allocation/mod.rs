@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::host::Host;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Ended, Ownership, Record};
-use crate::slurm::cache::{Heard, Shared};
-use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
+use crate::slurm::cache::{CachedListing, Shared};
+use crate::slurm::job::{Class, JobId, Listing, QueryFailed, Row};
 use crate::slurm::squeue::Owner;
 use crate::slurm::{sacct, scancel, scontrol, squeue};
 pub use submission::{Runner, submit};
@@ -22,13 +22,13 @@ pub use submission::{Runner, submit};
 pub struct View {
     pub observation: Observation,
     /// Live jobs of this lease that are not its current one: left behind by an attempt that lost its permit.
-    pub strays: Vec<JobId>,
+    pub stale_jobs: Vec<JobId>,
 }
 
 impl View {
     /// That of a lease about which nobody was asked, and why.
-    pub fn unasked(why: impl Into<String>) -> View {
-        View { observation: Observation::Unasked(why.into()), strays: vec![] }
+    pub fn query_failed(why: impl Into<String>) -> View {
+        View { observation: Observation::QueryFailed(why.into()), stale_jobs: vec![] }
     }
 
     /// The row of the lease's job.
@@ -69,9 +69,9 @@ pub fn clusters(record: &Record) -> Vec<Option<String>> {
 }
 
 /// One listing of several; as whole as all of them.
-pub fn merge<'a>(listings: impl Iterator<Item = &'a Result<Listing, Unasked>>) -> Result<Listing, Unasked> {
+pub fn merge<'a>(listings: impl Iterator<Item = &'a Result<Listing, QueryFailed>>) -> Result<Listing, QueryFailed> {
     let mut merged = Listing { rows: vec![], complete: true };
-    let mut unasked = None;
+    let mut failed = None;
     let mut asked = false;
     for listing in listings {
         asked = true;
@@ -80,23 +80,23 @@ pub fn merge<'a>(listings: impl Iterator<Item = &'a Result<Listing, Unasked>>) -
                 merged.rows.extend(listing.rows.iter().cloned());
                 merged.complete &= listing.complete;
             }
-            Err(why) => unasked = Some(why.clone()),
+            Err(why) => failed = Some(why.clone()),
         }
     }
-    match unasked {
-        None if !asked => Err(Unasked("no cluster was asked".to_owned())),
+    match failed {
+        None if !asked => Err(QueryFailed("no cluster was asked".to_owned())),
         Some(why) if merged.rows.is_empty() => Err(why),
         Some(_) => Ok(Listing { complete: false, ..merged }),
         None => Ok(merged),
     }
 }
 
-/// Reads a record's job and strays out of a listing of its cluster. A job that is not known yet is found by user and nonce; of
+/// Reads a record's job and stale_jobs out of a listing of its cluster. A job that is not known yet is found by user and nonce; of
 /// several, the oldest that lives.
-pub fn view(record: &Record, listing: &Result<Listing, Unasked>) -> View {
+pub fn view(record: &Record, listing: &Result<Listing, QueryFailed>) -> View {
     let listing = match listing {
         Ok(listing) => listing,
-        Err(Unasked(why)) => return View::unasked(why),
+        Err(QueryFailed(why)) => return View::query_failed(why),
     };
     let current = match &record.job {
         Some(job) => listing.rows.iter().find(|row| &row.job == job),
@@ -108,16 +108,16 @@ pub fn view(record: &Record, listing: &Result<Listing, Unasked>) -> View {
     let observation = match current {
         Some(row) => observed(record, row.clone()),
         None if listing.complete => Observation::Denied,
-        None => Observation::Unasked(
+        None => Observation::QueryFailed(
             "squeue's listing may leave jobs out: it came with other text, or another user asked for it".to_owned(),
         ),
     };
-    let strays = listing.rows.iter().filter(|row| {
+    let stale_jobs = listing.rows.iter().filter(|row| {
         row.state.class() != Class::Ended
             && current.is_none_or(|current| current.job != row.job)
             && record.left_behind(row)
     });
-    View { observation, strays: strays.map(|row| row.job.clone()).collect() }
+    View { observation, stale_jobs: stale_jobs.map(|row| row.job.clone()).collect() }
 }
 
 /// What a row proves that stands under a record's id, or bears its nonce.
@@ -126,7 +126,7 @@ fn observed(record: &Record, row: Row) -> Observation {
         Ownership::Ours => Observation::Row(Box::new(row)),
         Ownership::Recycled => Observation::Recycled(Box::new(row)),
         Ownership::Unclear => {
-            Observation::Unasked(format!("Slurm shows a job of user id {} under the id {}", row.uid, row.job))
+            Observation::QueryFailed(format!("Slurm shows a job of user id {} under the id {}", row.uid, row.job))
         }
     }
 }
@@ -144,19 +144,19 @@ pub fn ask_shared(record: &Record, shared: &Shared, oldest: Duration, deadline: 
 }
 
 /// What an answer says about a record. One from before may not know its job yet, so what is missing in it is not denied.
-fn about(record: &Record, heard: Heard) -> Result<Listing, Unasked> {
+fn about(record: &Record, cached: CachedListing) -> Result<Listing, QueryFailed> {
     let names = |row: &Row| record.job.as_ref() == Some(&row.job) || record.submitted_as(row);
-    match heard.listing {
-        Ok(listing) if heard.old && !listing.rows.iter().any(names) => {
-            Err(Unasked("Slurm takes long to answer and is left alone for a while".to_owned()))
+    match cached.listing {
+        Ok(listing) if cached.old && !listing.rows.iter().any(names) => {
+            Err(QueryFailed("Slurm takes long to answer and is left alone for a while".to_owned()))
         }
         listing => listing,
     }
 }
 
-fn ask_by(record: &Record, deadline: Duration, list: impl Fn(Option<&str>) -> Result<Listing, Unasked>) -> View {
+fn ask_by(record: &Record, deadline: Duration, list: impl Fn(Option<&str>) -> Result<Listing, QueryFailed>) -> View {
     if !concerns_slurm(record) {
-        return View::unasked("Slurm was not asked");
+        return View::query_failed("Slurm was not asked");
     }
     let listings: Vec<_> = clusters(record).iter().map(|cluster| list(cluster.as_deref())).collect();
     let listing = merge(listings.iter());
@@ -170,16 +170,16 @@ fn ask_by(record: &Record, deadline: Duration, list: impl Fn(Option<&str>) -> Re
 /// filter hides, and a wrapper may answer from a cache. What stays of the answer counts.
 pub fn confirm(record: &Record, view: View, deadline: Duration) -> View {
     let host = host(record);
-    if let Err(Unasked(why)) = asked_as_owner(record, &host) {
-        return View { observation: Observation::Unasked(why), ..view };
+    if let Err(QueryFailed(why)) = asked_as_owner(record, &host) {
+        return View { observation: Observation::QueryFailed(why), ..view };
     }
     let Some(job) = &record.job else { return view };
     let found = match view.observation {
         Observation::Row(_) | Observation::Recycled(_) => view.observation,
-        Observation::Denied | Observation::Unasked(_) => match squeue::find(&host, job, deadline) {
+        Observation::Denied | Observation::QueryFailed(_) => match squeue::find(&host, job, deadline) {
             Ok(Some(row)) => observed(record, row),
             Ok(None) => Observation::Denied,
-            Err(Unasked(why)) => Observation::Unasked(why),
+            Err(QueryFailed(why)) => Observation::QueryFailed(why),
         },
     };
     let observation = match found {
@@ -195,22 +195,22 @@ fn recycled(row: Box<Row>, restarts: Option<u64>) -> Observation {
     match restarts {
         Some(0) => Observation::Denied,
         Some(_) => Observation::Row(row),
-        None => Observation::Unasked(format!("whether Slurm has requeued the job {} could not be asked", row.job)),
+        None => Observation::QueryFailed(format!("whether Slurm has requeued the job {} could not be asked", row.job)),
     }
 }
 
-/// Slurm shows jobs of others only where the site lets it, so a denial to another user proves nothing (hazards.md B9). The
+/// Slurm shows jobs of others only where the site lets it, so a denial to another user proves nothing (docs/facts/slurm.md, "Jobs of other users"). The
 /// account behind the name of a login host may have changed since.
-fn asked_as_owner(record: &Record, host: &Host) -> Result<(), Unasked> {
+fn asked_as_owner(record: &Record, host: &Host) -> Result<(), QueryFailed> {
     match host.user() {
         Ok(user) if user.uid == record.uid => Ok(()),
-        Ok(user) => Err(Unasked(format!(
+        Ok(user) => Err(QueryFailed(format!(
             "Slurm{} is asked as user id {}, but the job is one of user id {}",
             host.shown(),
             user.uid,
             record.uid
         ))),
-        Err(error) => Err(Unasked(error.to_string())),
+        Err(error) => Err(QueryFailed(error.to_string())),
     }
 }
 
@@ -247,7 +247,7 @@ mod tests {
     use crate::slurm::job::State;
     use rstest::rstest;
 
-    fn listing(rows: Vec<Row>) -> Result<Listing, Unasked> {
+    fn listing(rows: Vec<Row>) -> Result<Listing, QueryFailed> {
         Ok(Listing { rows, complete: true })
     }
 
@@ -279,7 +279,7 @@ mod tests {
         for ours in [row(), renamed, Row { comment: "the site's".into(), ..row() }] {
             let view = view(&lost, &listing(vec![stray(), ours]));
             assert_eq!(view.row().map(|row| row.job.id), Some(7));
-            assert_eq!(view.strays, [job(6)]);
+            assert_eq!(view.stale_jobs, [job(6)]);
         }
         assert_eq!(view(&lost, &listing(vec![unmarked()])).observation, Observation::Denied);
     }
@@ -289,7 +289,7 @@ mod tests {
         let seen = |row: Row| view(&record(), &listing(vec![row])).observation;
         assert!(matches!(seen(Row { name: "mine".into(), ..unmarked() }), Observation::Row(_)));
         assert!(matches!(seen(Row { submitted: Some(5000), ..unmarked() }), Observation::Recycled(_)));
-        assert!(matches!(seen(Row { uid: 7, ..row() }), Observation::Unasked(_)));
+        assert!(matches!(seen(Row { uid: 7, ..row() }), Observation::QueryFailed(_)));
     }
 
     #[rstest]
@@ -300,7 +300,7 @@ mod tests {
         let found = match recycled(Box::new(Row { submitted: Some(5000), ..unmarked() }), restarts) {
             Observation::Row(_) => "ours",
             Observation::Denied => "denied",
-            Observation::Unasked(_) => "unasked",
+            Observation::QueryFailed(_) => "unasked",
             Observation::Recycled(_) => "recycled",
         };
         assert_eq!(found, expected);
@@ -310,8 +310,8 @@ mod tests {
     fn absence_counts_only_in_a_whole_listing() {
         assert_eq!(view(&record(), &listing(vec![])).observation, Observation::Denied);
         let noisy = Ok(Listing { rows: vec![], complete: false });
-        assert!(matches!(view(&record(), &noisy).observation, Observation::Unasked(_)));
-        assert!(matches!(view(&record(), &Err(Unasked("x".into()))).observation, Observation::Unasked(_)));
+        assert!(matches!(view(&record(), &noisy).observation, Observation::QueryFailed(_)));
+        assert!(matches!(view(&record(), &Err(QueryFailed("x".into()))).observation, Observation::QueryFailed(_)));
     }
 
     #[test]
@@ -323,21 +323,21 @@ mod tests {
 
     #[test]
     fn an_answer_from_before_the_submission_denies_nothing() {
-        let heard = |rows, old| Heard { listing: listing(rows), old };
+        let cached = |rows, old| CachedListing { listing: listing(rows), old };
         let other = || Row { job: job(8), name: "other".into(), ..unmarked() };
-        assert!(about(&record(), heard(vec![other()], true)).is_err());
-        assert!(about(&record(), heard(vec![other()], false)).is_ok_and(|listing| listing.complete));
-        assert_eq!(about(&record(), heard(vec![other(), row()], true)), listing(vec![other(), row()]));
+        assert!(about(&record(), cached(vec![other()], true)).is_err());
+        assert!(about(&record(), cached(vec![other()], false)).is_ok_and(|listing| listing.complete));
+        assert_eq!(about(&record(), cached(vec![other(), row()], true)), listing(vec![other(), row()]));
     }
 
     #[test]
     fn a_listing_of_several_clusters_is_as_whole_as_all_of_them() {
-        let noisy: Result<Listing, Unasked> = Ok(Listing { rows: vec![], complete: false });
+        let noisy: Result<Listing, QueryFailed> = Ok(Listing { rows: vec![], complete: false });
         let seen = State::new("RUNNING");
         assert!(merge([&listing(vec![]), &listing(vec![])].into_iter()).is_ok_and(|listing| listing.complete));
         assert!(merge([&listing(vec![row()]), &noisy].into_iter()).is_ok_and(|listing| !listing.complete));
-        let partly = merge([&listing(vec![row()]), &Err(Unasked("down".into()))].into_iter()).unwrap();
+        let partly = merge([&listing(vec![row()]), &Err(QueryFailed("down".into()))].into_iter()).unwrap();
         assert!(!partly.complete && partly.rows[0].state == seen);
-        assert!(merge([&listing(vec![]), &Err(Unasked("down".into()))].into_iter()).is_err());
+        assert!(merge([&listing(vec![]), &Err(QueryFailed("down".into()))].into_iter()).is_err());
     }
 }

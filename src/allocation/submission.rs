@@ -25,7 +25,7 @@ pub struct Runner {
 /// Our own runner.
 const OUR_RUNNER: &[u8] = include_bytes!("../../runner/unprivileged-sshd.sh");
 
-/// A runner with this line checks its permit and ends by itself (docs/slurm-sandbox.md).
+/// A runner with this line checks its permit and ends by itself (docs/runner.md).
 const CONTRACT_MARK: &str = "# slurm-sandbox runner contract: 1";
 
 impl Runner {
@@ -84,7 +84,7 @@ fn asks_for_several(script: &[u8]) -> Option<String> {
     Some(line.chars().take(100).collect())
 }
 
-/// The variables that the runner finds (docs/slurm-sandbox.md).
+/// The variables that the runner finds (docs/runner.md).
 fn environment(record: &Record, shared: &SharedDir, settings: &Settings) -> Vec<(&'static str, OsString)> {
     let attempt = shared.attempt_path();
     let mut variables: Vec<(&'static str, OsString)> = vec![

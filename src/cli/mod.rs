@@ -2,11 +2,10 @@
 //!
 //! Without a verb one protocol request is read from stdin. With a verb the flags make the same request, and the same
 //! answer is rendered as text or, with `--json`, as the bare value that the declarative mode reads
-//! (protocol.md section 6). There a failure is an exit code and one line on stderr.
+//! (docs/facts/client.md, "Declarative lifecycle"). There a failure is an exit code and one line on stderr.
 
 mod arguments;
 mod render;
-mod visit;
 
 use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
@@ -24,8 +23,10 @@ use crate::dispatch;
 use crate::doctor;
 use crate::failure::{self, Failure, Kind};
 use crate::host::caller;
+use crate::lease::store::Store;
 use crate::lease::{LeaseId, client_name, required_lease_id};
 use crate::operation::context::Options;
+use crate::operation::lookup;
 use crate::operation::{self};
 use crate::protocol::{self, Answer, CheckStatus, Desired, Operation, Request, SentLease};
 use crate::text;
@@ -118,7 +119,7 @@ impl Read for Stdin {
     }
 }
 
-/// One protocol request from stdin; an error is an answer too, with exit 0 (protocol.md fact 10).
+/// One protocol request from stdin; an error is an answer too, with exit 0 (docs/facts/client.md, "Errors").
 fn serve(arguments: &Arguments) -> Outcome {
     if std::io::stdin().is_terminal() {
         let stderr =
@@ -247,8 +248,10 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
         }
         Verb::State { what: StateVerb::Adopt } => operation::adopt::run(&options).map(|done| text(format!("{done}\n"))),
         Verb::Connect(flags) => operation::connect::run(&options, &flags.lease).map(|()| Outcome::default()),
-        Verb::Logs(flags) => visit::logs(&options, &flags.lease).map(text),
-        Verb::Ssh(flags) => visit::ssh(&options, base(Operation::Resolve), &flags.lease, &flags.command),
+        Verb::Logs(flags) => operation::logs::run(&options, &flags.lease).map(text),
+        Verb::Ssh(flags) => {
+            match operation::session::run(&options, base(Operation::Resolve), &flags.lease, &flags.command)? {}
+        }
     }
 }
 
@@ -266,7 +269,7 @@ fn named(options: &Options, word: Option<&str>, identity: &arguments::IdentityFl
                 .remedy("give a lease, or --lease-id")
                 .into());
         };
-        lease.lease_id = visit::found(options, word)?.dir.id.to_string();
+        lease.lease_id = lookup::required(&Store::open(&options.state_dir)?, word)?.dir.id.to_string();
     }
     Ok(lease)
 }

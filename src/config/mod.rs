@@ -21,7 +21,7 @@ use resources::Resources;
 use value::{Reader, is_line, is_word};
 
 /// Checks that the tools which the client needs on the node are there, and names the one that is missing. The set is
-/// the client's own (protocol.md 2.2); it is valid in any POSIX shell and holds no single quotes.
+/// the client's own (docs/facts/client.md, "Ready check"); it is valid in any POSIX shell and holds no single quotes.
 pub const DEFAULT_READY_CHECK: &str = "for tool in bash python3 git rsync tar; do command -v $tool >/dev/null || \
      { echo \"missing on this node: $tool\" >&2; exit 1; }; done";
 
@@ -108,7 +108,7 @@ impl Settings {
 const ACQUIRE_TIMEOUT_SECONDS: u64 = 1800;
 /// Long enough for a job that is just starting, short enough for a dashboard.
 const RESOLVE_WAIT_SECONDS: u64 = 10;
-/// The client's own default for idle time (protocol.md 5.1).
+/// The client's own default for idle time (docs/facts/client.md, "Lifetimes").
 const IDLE_TIMEOUT_SECONDS: u64 = 1800;
 /// Five minutes from the answer to the first login.
 const TAKEN_GRACE_SECONDS: u64 = 300;
@@ -197,7 +197,7 @@ fn preamble(reader: &mut Reader<'_>) -> String {
     }
 }
 
-/// The client refuses the same roots for its own work root (protocol.md 4.8); the runner removes a directory there.
+/// The client refuses the same roots for its own work root (docs/facts/client.md, "Work root"); the runner removes a directory there.
 fn work_root(reader: &mut Reader<'_>) -> PathBuf {
     const SHARED_ROOTS: &[&str] = &[
         "/", "/home", "/root", "/tmp", "/opt", "/usr", "/var", "/etc", "/dev", "/proc", "/sys", "/run", "/bin", "/lib",

@@ -2,7 +2,7 @@
 //!
 //! A proxy command is run by a shell on the client, so its template comes from the request's config alone and every
 //! value put into it is checked for its own syntax first. It holds no single quotes: the client's quoting for
-//! `rsync -e` cannot carry them (protocol.md 4.4).
+//! `rsync -e` cannot carry them (docs/facts/client.md, "Proxy commands").
 
 use std::collections::BTreeMap;
 

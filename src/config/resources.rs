@@ -2,7 +2,7 @@
 //!
 //! sbatch accepts abbreviations (`--outp=x` is `--output`), takes a bare word for the script's name and `:` for a
 //! second component of a heterogeneous job, so extra arguments are full `--name=value` of known names only
-//! (traps.md, hazards.md A4).
+//! (docs/facts/slurm.md, "Options that sbatch takes by mistake").
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

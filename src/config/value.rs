@@ -1,7 +1,7 @@
 //! Reads single values of a site's configuration and gathers what is wrong with them.
 //!
 //! YAML turns what a person wrote into whatever it takes it for, so numbers may come as strings and strings as
-//! numbers (protocol.md 1.1). Null and the empty string mean absent, as in the reference adapter.
+//! numbers (docs/facts/client.md, "Config values"). Null and the empty string mean absent, as in the reference adapter.
 
 use std::path::PathBuf;
 
@@ -110,9 +110,9 @@ impl<'a> Reader<'a> {
     pub fn finish(mut self) -> Vec<String> {
         for (key, value) in self.map {
             if !self.known.contains(&key.as_str()) {
-                let near = self.known.iter().find(|known| known.eq_ignore_ascii_case(key));
-                let hint =
-                    near.map_or_else(|| "see docs/configuration.md".to_owned(), |near| format!("is {near:?} meant?"));
+                let similar = self.known.iter().find(|known| known.eq_ignore_ascii_case(key));
+                let hint = similar
+                    .map_or_else(|| "see docs/configuration.md".to_owned(), |similar| format!("is {similar:?} meant?"));
                 self.complaints.push(format!(
                     "config key {:?} (value {}) is unknown; {hint}",
                     shorten(key),

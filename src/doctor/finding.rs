@@ -19,7 +19,7 @@ pub enum Category {
 
 impl Category {
     /// Words by which the client knows the class; it looks for them in this order.
-    pub fn words(self) -> &'static str {
+    pub fn text(self) -> &'static str {
         match self {
             Category::Timeout => "timed out",
             Category::Tool => "not found in $PATH",
@@ -39,7 +39,7 @@ pub struct Finding {
     /// `key=value` words for the summary; values hold no blanks.
     pub facts: Vec<(&'static str, String)>,
     /// Slurm did not answer this check, which says nothing by itself when Slurm answers nobody.
-    pub unasked: bool,
+    pub failed: bool,
 }
 
 impl Finding {
@@ -47,7 +47,7 @@ impl Finding {
         // The client takes the system's words for a file that is not there as those for a program that is not there.
         let seen = one_line(seen).replace("No such file or directory (os error 2)", "it does not exist");
         let check = Check { name: name.to_owned(), status, seen, remedy: one_line(remedy) };
-        Finding { check, category, facts: vec![], unasked: false }
+        Finding { check, category, facts: vec![], failed: false }
     }
 
     pub fn ok(name: &str, seen: impl AsRef<str>) -> Finding {
@@ -71,8 +71,8 @@ impl Finding {
 
     /// Marks a finding that rests on an answer Slurm did not give.
     #[must_use]
-    pub fn unasked(mut self) -> Finding {
-        self.unasked = true;
+    pub fn not_asked(mut self) -> Finding {
+        self.failed = true;
         self
     }
 

@@ -26,7 +26,7 @@ use self::check::{
     storage, submission,
 };
 use self::finding::{Category, Finding};
-use self::run::{Clock, Job, LIMIT, Silence, gather};
+use self::run::{Clock, Job, LIMIT, Silence, run_all};
 use self::sessions::Place;
 use crate::allocation::Runner;
 use crate::config::proxy::{Connection, Route};
@@ -101,7 +101,7 @@ fn findings(options: &Options, request: &Request) -> Vec<Finding> {
     if let Ok(settings) = config::parse(&config) {
         let place = Place::of(settings.submit.as_ref());
         let site = Arc::new(Site { options: options.clone(), config, settings, place });
-        findings.extend(gather(jobs(&site), clock, LIMIT));
+        findings.extend(run_all(jobs(&site), clock, LIMIT));
         if site.settings.submit.is_none() && site.shared_dir(&NOBODY).starts_with(&options.state_dir) {
             settle_nested(&mut findings);
         }
@@ -136,10 +136,10 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     const BY_HAND: &str = "run Slurm's commands by hand: one of them, or the file system they are on, hangs";
     const AGAIN: &str = "run doctor again";
     let mut jobs = Vec::new();
-    let there = matches!(site.place, Place::There(_));
-    let mut add = |name: &'static str, silence: Silence, far: bool, work: fn(&Site, Clock) -> Vec<Finding>| {
+    let there = matches!(site.place, Place::Remote(_));
+    let mut add = |name: &'static str, silence: Silence, remote: bool, work: fn(&Site, Clock) -> Vec<Finding>| {
         let site = Arc::clone(site);
-        jobs.push(Job { name, silence, far: far && there, work: Box::new(move |clock| work(&site, clock)) });
+        jobs.push(Job { name, silence, remote: remote && there, work: Box::new(move |clock| work(&site, clock)) });
     };
     let (slurm, local) = (true, false);
     if there {
@@ -197,8 +197,8 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
         let path = &site.settings.work_root;
         match &site.place {
             Place::Here => where_it_answers("work root", &[path], clock, || runner::work_root(path)),
-            Place::There(there) => remote_dirs::work_root(there, path, clock)
-                .unwrap_or_else(|said| vec![Finding::warning("work root", said, "run doctor again").unasked()]),
+            Place::Remote(there) => remote_dirs::work_root(there, path, clock)
+                .unwrap_or_else(|said| vec![Finding::warning("work root", said, "run doctor again").not_asked()]),
         }
     });
     add("ssh client", Warning(DISK), local, |_, clock| ssh_keys::ssh(clock));
@@ -216,7 +216,7 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
             Ok(user) => proxy_config::endpoint(&site.settings, user.name.as_deref(), ours, || {
                 slurm::is_node(&site.place, clock)
             }),
-            Err(said) => vec![Finding::warning("endpoint", said, "run doctor again").unasked()],
+            Err(said) => vec![Finding::warning("endpoint", said, "run doctor again").not_asked()],
         }
     });
     if !matches!(site.settings.connection, Connection::Connect(_)) {
@@ -233,7 +233,7 @@ fn directories(site: &Site, clock: Clock) -> Vec<Finding> {
     const NAME: &str = "directories";
     let user = match &site.place {
         Place::Here => Ok(NOBODY),
-        Place::There(_) => site.place.user(clock),
+        Place::Remote(_) => site.place.user(clock),
     };
     let check =
         |host: &Host, user: &User| crate::operation::places::check(host, &site.settings, &site.options.state_dir, user);
@@ -243,15 +243,15 @@ fn directories(site: &Site, clock: Clock) -> Vec<Finding> {
             vec![Finding::of_failure(NAME, Category::Config, &failure)]
         }
         // Why they cannot be looked at is told by the checks of each.
-        Ok(Err(failure)) => vec![Finding::warning(NAME, failure.to_string(), DISK).unasked()],
-        Err(said) => vec![Finding::warning(NAME, said, "run doctor again").unasked()],
+        Ok(Err(failure)) => vec![Finding::warning(NAME, failure.to_string(), DISK).not_asked()],
+        Err(said) => vec![Finding::warning(NAME, said, "run doctor again").not_asked()],
     }
 }
 
-fn on_login_host(site: &Site, check: impl FnOnce(&Arc<sessions::There>) -> Vec<Finding>) -> Vec<Finding> {
+fn on_login_host(site: &Site, check: impl FnOnce(&Arc<sessions::RemoteHost>) -> Vec<Finding>) -> Vec<Finding> {
     match &site.place {
         Place::Here => vec![],
-        Place::There(there) => check(there),
+        Place::Remote(there) => check(there),
     }
 }
 
@@ -261,11 +261,11 @@ fn shared_dir_check(site: &Site, clock: Clock) -> Vec<Finding> {
             let path = &site.shared_dir(&NOBODY);
             where_it_answers(storage::SHARED_DIR, &[path], clock, || storage::shared_dir(&site.place, path, clock))
         }
-        Place::There(there) => site
+        Place::Remote(there) => site
             .place
             .user(clock)
             .and_then(|user| remote_dirs::shared_dir(there, &site.place, &site.shared_dir(&user), clock))
-            .unwrap_or_else(|said| vec![Finding::red(storage::SHARED_DIR, Category::Timeout, said, DISK).unasked()]),
+            .unwrap_or_else(|said| vec![Finding::red(storage::SHARED_DIR, Category::Timeout, said, DISK).not_asked()]),
     }
 }
 
@@ -311,11 +311,11 @@ fn each_cluster(site: &Site, ask: impl Fn(Option<&str>) -> Vec<Finding> + Sync) 
 fn settle(findings: &mut [Finding]) {
     if findings.iter().any(|finding| finding.check.name == login_host::LOGIN && finding.is(CheckStatus::Red)) {
         return not_asked(
-            findings.iter_mut().filter(|finding| finding.unasked),
+            findings.iter_mut().filter(|finding| finding.failed),
             "not asked: the login host cannot be used",
         );
     }
-    let listing = findings.iter().find(|finding| finding.check.name == "job listing" && finding.unasked);
+    let listing = findings.iter().find(|finding| finding.check.name == "job listing" && finding.failed);
     let said = listing.map(|finding| finding.check.seen.clone()).unwrap_or_default();
     let munge =
         findings.iter().find(|finding| finding.check.name == controller::MUNGE && finding.is(CheckStatus::Warning));
@@ -333,7 +333,7 @@ fn settle(findings: &mut [Finding]) {
     }
     let Some(cause) = cause else { return };
     let version = |finding: &Finding| finding.check.name == "slurm version";
-    not_asked(findings.iter_mut().filter(|finding| finding.unasked && !version(finding)), cause);
+    not_asked(findings.iter_mut().filter(|finding| finding.failed && !version(finding)), cause);
 }
 
 /// Takes back what was made of silence: its cause is told elsewhere.
@@ -380,8 +380,8 @@ mod tests {
                 "squeue failed: Zero Bytes were transmitted or received",
                 "try",
             )
-            .unasked(),
-            Finding::warning("slurm settings", "no answer", "try").unasked(),
+            .not_asked(),
+            Finding::warning("slurm settings", "no answer", "try").not_asked(),
             Finding::red("state dir", Category::Config, "full", "make room"),
         ];
         settle(&mut findings);
@@ -395,9 +395,9 @@ mod tests {
     fn a_login_host_that_cannot_be_used_is_the_one_trouble() {
         let mut findings = vec![
             Finding::red(login_host::LOGIN, Category::Auth, "Permission denied", "ssh-add"),
-            Finding::red(controller::CONTROLLER, Category::Timeout, "no answer within 8 s", "try").unasked(),
-            Finding::red("shared dir", Category::Timeout, "no answer within 8 s", "try").unasked(),
-            Finding::warning("slurm version", "no answer", "try").unasked(),
+            Finding::red(controller::CONTROLLER, Category::Timeout, "no answer within 8 s", "try").not_asked(),
+            Finding::red("shared dir", Category::Timeout, "no answer within 8 s", "try").not_asked(),
+            Finding::warning("slurm version", "no answer", "try").not_asked(),
             Finding::red("state dir", Category::Config, "full", "make room"),
         ];
         settle(&mut findings);
@@ -413,7 +413,7 @@ mod tests {
     fn a_listing_that_fails_beside_a_living_controller_stays_red() {
         let mut findings = vec![
             Finding::ok(controller::CONTROLLER, "up"),
-            Finding::red("job listing", Category::Provider, "squeue failed: x", "try").unasked(),
+            Finding::red("job listing", Category::Provider, "squeue failed: x", "try").not_asked(),
         ];
         settle(&mut findings);
         assert!(findings[1].is(CheckStatus::Red));

@@ -26,12 +26,12 @@ pub fn message(findings: &[Finding]) -> String {
     let warnings: Vec<_> = findings.iter().filter(|finding| finding.is(CheckStatus::Warning)).collect();
     text.push_str(&format!("checks={} warnings={}", findings.len(), warnings.len()));
     let note = format!("; note: {TRUST}");
-    let told: Vec<_> = warnings.iter().filter(|finding| !finding.check.remedy.is_empty()).collect();
-    for (index, finding) in told.iter().enumerate() {
+    let mendable: Vec<_> = warnings.iter().filter(|finding| !finding.check.remedy.is_empty()).collect();
+    for (index, finding) in mendable.iter().enumerate() {
         let check = &finding.check;
         let part = format!("; warning: {}: {} -> {}", check.name, cut(&check.seen, 240), cut(&check.remedy, 240));
         if text.len() + part.len() + note.len() > MESSAGE_BYTES {
-            text.push_str(&format!("; {} more: see `slurm-sandbox doctor`", told.len() - index));
+            text.push_str(&format!("; {} more: see `slurm-sandbox doctor`", mendable.len() - index));
             break;
         }
         text.push_str(&part);
@@ -47,8 +47,8 @@ pub fn failure(findings: &[Finding]) -> Option<Failure> {
     }
     let text = |chars: usize| {
         let parts = red.iter().map(|finding| {
-            let (check, words) = (&finding.check, finding.category.words());
-            format!("{} [{words}]: {} -> {}", check.name, cut(&check.seen, chars), cut(&check.remedy, chars))
+            let (check, class) = (&finding.check, finding.category.text());
+            format!("{} [{class}]: {} -> {}", check.name, cut(&check.seen, chars), cut(&check.remedy, chars))
         });
         format!("doctor: {} of {} checks red: {}", red.len(), findings.len(), parts.collect::<Vec<_>>().join(" | "))
     };
@@ -79,7 +79,7 @@ mod tests {
         let text = text.to_lowercase();
         CLASSES
             .iter()
-            .find(|(_, words)| words.iter().any(|word| text.contains(word)))
+            .find(|(_, phrases)| phrases.iter().any(|phrase| text.contains(phrase)))
             .map_or("provider", |(class, _)| class)
     }
 

@@ -45,7 +45,7 @@ pub struct Job {
     pub name: &'static str,
     pub silence: Silence,
     /// Whether it hangs on the login host, if there is one: then its silence says nothing by itself.
-    pub far: bool,
+    pub remote: bool,
     pub work: Box<dyn FnOnce(Clock) -> Vec<Finding> + Send>,
 }
 
@@ -56,8 +56,8 @@ impl std::fmt::Debug for Job {
 }
 
 /// Runs the jobs; what they found, in the order of the jobs.
-pub fn gather(jobs: Vec<Job>, clock: Clock, limit: Duration) -> Vec<Finding> {
-    let places: Vec<_> = jobs.iter().map(|job| (job.name, job.silence, job.far)).collect();
+pub fn run_all(jobs: Vec<Job>, clock: Clock, limit: Duration) -> Vec<Finding> {
+    let places: Vec<_> = jobs.iter().map(|job| (job.name, job.silence, job.remote)).collect();
     let mut found: Vec<Option<Vec<Finding>>> = places.iter().map(|_| None).collect();
     let (sender, receiver) = channel();
     for (index, job) in jobs.into_iter().enumerate() {
@@ -75,7 +75,7 @@ pub fn gather(jobs: Vec<Job>, clock: Clock, limit: Duration) -> Vec<Finding> {
             Err(RecvTimeoutError::Disconnected) => break true,
         }
     };
-    let silent = |(name, silence, far)| {
+    let silent = |(name, silence, remote)| {
         let finding = match silence {
             _ if broke_off => {
                 let seen = "the check broke off: a bug of this program";
@@ -84,7 +84,7 @@ pub fn gather(jobs: Vec<Job>, clock: Clock, limit: Duration) -> Vec<Finding> {
             Silence::Red(remedy) => Finding::red(name, Category::Timeout, no_answer(limit), remedy),
             Silence::Warning(remedy) => Finding::warning(name, no_answer(limit), remedy),
         };
-        if far { finding.unasked() } else { finding }
+        if remote { finding.not_asked() } else { finding }
     };
     found.into_iter().zip(places).flat_map(|(found, place)| found.unwrap_or_else(|| vec![silent(place)])).collect()
 }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn job(name: &'static str, silence: Silence, work: impl FnOnce() -> Vec<Finding> + Send + 'static) -> Job {
-        Job { name, silence, far: false, work: Box::new(move |_| work()) }
+        Job { name, silence, remote: false, work: Box::new(move |_| work()) }
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
             job("quick", Silence::Warning(""), || vec![Finding::ok("quick", "1"), Finding::ok("quick", "2")]),
             job("login", Silence::Warning("look"), hang),
         ];
-        let found = gather(jobs, clock, Duration::from_millis(300));
+        let found = run_all(jobs, clock, Duration::from_millis(300));
         assert!(clock.started.elapsed() < Duration::from_secs(2));
         assert_eq!(found.len(), 4);
         assert_eq!(found[0], Finding::red("disk", Category::Timeout, "no answer within 0 s", "mend it"));
@@ -136,7 +136,7 @@ mod tests {
     fn a_check_that_breaks_off_is_a_finding_and_ends_the_wait() {
         let clock = Clock::start();
         let found =
-            gather(vec![job("bad", Silence::Red("x"), || panic!("on purpose"))], clock, Duration::from_secs(20));
+            run_all(vec![job("bad", Silence::Red("x"), || panic!("on purpose"))], clock, Duration::from_secs(20));
         assert!(clock.started.elapsed() < Duration::from_secs(5));
         assert!(found[0].check.seen.contains("broke off"));
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::login_host::LoginHost;
-use crate::doctor::check::remote_dirs::{self, Told};
+use crate::doctor::check::remote_dirs::{self, RemoteFacts};
 use crate::doctor::run::Clock;
 use crate::host::remote::{Greeting, Login, LoginError, master, socket};
 use crate::host::{Host, User};
@@ -25,14 +25,14 @@ const LAST_WORDS: Duration = Duration::from_millis(400);
 #[derive(Debug, Clone)]
 pub enum Place {
     Here,
-    There(Arc<There>),
+    Remote(Arc<RemoteHost>),
 }
 
 impl Place {
     pub fn of(submit: Option<&LoginHost>) -> Place {
         match submit {
             None => Place::Here,
-            Some(target) => Place::There(Arc::new(There::new(target))),
+            Some(target) => Place::Remote(Arc::new(RemoteHost::new(target))),
         }
     }
 
@@ -43,7 +43,7 @@ impl Place {
     pub fn with<T>(&self, clock: Clock, ask: impl FnOnce(&Host) -> T) -> Result<T, String> {
         match self {
             Place::Here => Ok(ask(&Host::Here)),
-            Place::There(there) => there.with(clock, |login| ask(&Host::Login(Arc::clone(login)))),
+            Place::Remote(there) => there.with(clock, |login| ask(&Host::Login(Arc::clone(login)))),
         }
     }
 
@@ -54,8 +54,8 @@ impl Place {
     pub fn user(&self, clock: Clock) -> Result<User, String> {
         match self {
             Place::Here => Host::Here.user().map_err(|error| error.to_string()),
-            Place::There(there) => {
-                there.meet(clock).map(|met| met.greeting.user.clone()).map_err(|error| error.to_string())
+            Place::Remote(there) => {
+                there.greet(clock).map(|greeted| greeted.greeting.user.clone()).map_err(|error| error.to_string())
             }
         }
     }
@@ -63,8 +63,8 @@ impl Place {
     /// The names of this user's groups there.
     pub fn groups(&self, clock: Clock) -> Vec<String> {
         use nix::unistd::{Group, getgid, getgroups};
-        if let Place::There(there) = self {
-            return there.facts(clock).map(|told| told.all("group").to_vec()).unwrap_or_default();
+        if let Place::Remote(there) = self {
+            return there.facts(clock).map(|facts| facts.all("group").to_vec()).unwrap_or_default();
         }
         let mut ids = getgroups().unwrap_or_default();
         ids.push(getgid());
@@ -75,7 +75,7 @@ impl Place {
     pub fn name(&self) -> &'static str {
         match self {
             Place::Here => "this host",
-            Place::There(_) => "the login host",
+            Place::Remote(_) => "the login host",
         }
     }
 
@@ -83,14 +83,14 @@ impl Place {
     pub fn hostname(&self, clock: Clock) -> Option<String> {
         match self {
             Place::Here => nix::unistd::gethostname().ok()?.into_string().ok(),
-            Place::There(there) => there.meet(clock).ok().map(|met| met.greeting.hostname.clone()),
+            Place::Remote(there) => there.greet(clock).ok().map(|greeted| greeted.greeting.hostname.clone()),
         }
     }
 }
 
 /// The connection, once it is there.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub struct MasterConnection {
     pub path: PathBuf,
     /// Whether it had to be made.
     pub made: bool,
@@ -99,8 +99,8 @@ pub struct Door {
 
 /// The first answer of the login host.
 #[derive(Debug, Clone)]
-pub struct Met {
-    pub door: Door,
+pub struct Greeted {
+    pub connection: MasterConnection,
     pub greeting: Greeting,
     /// What a session takes from its start to its first answer.
     pub took: Duration,
@@ -118,21 +118,21 @@ struct Sessions {
 
 /// A login host and what is known of it.
 #[derive(Debug)]
-pub struct There {
+pub struct RemoteHost {
     target: LoginHost,
-    door: OnceLock<Result<Door, LoginError>>,
-    met: OnceLock<Result<Met, LoginError>>,
-    facts: OnceLock<Result<Told, String>>,
+    connection: OnceLock<Result<MasterConnection, LoginError>>,
+    greeted: OnceLock<Result<Greeted, LoginError>>,
+    facts: OnceLock<Result<RemoteFacts, String>>,
     sessions: Mutex<Sessions>,
     freed: Condvar,
 }
 
-impl There {
-    fn new(target: &LoginHost) -> There {
-        There {
+impl RemoteHost {
+    fn new(target: &LoginHost) -> RemoteHost {
+        RemoteHost {
             target: target.clone(),
-            door: OnceLock::new(),
-            met: OnceLock::new(),
+            connection: OnceLock::new(),
+            greeted: OnceLock::new(),
             facts: OnceLock::new(),
             sessions: Mutex::default(),
             freed: Condvar::new(),
@@ -144,14 +144,14 @@ impl There {
     }
 
     /// The connection, made by whoever comes first.
-    pub fn door(&self, clock: Clock) -> Result<&Door, LoginError> {
+    pub fn connection(&self, clock: Clock) -> Result<&MasterConnection, LoginError> {
         let make = || {
             let path = socket::path(&self.target)?;
             let started = Instant::now();
             let made = master::ensure_within(&self.target, &path, clock.left().saturating_sub(LAST_WORDS))?;
-            Ok(Door { path, made, took: started.elapsed() })
+            Ok(MasterConnection { path, made, took: started.elapsed() })
         };
-        self.door.get_or_init(make).as_ref().map_err(Clone::clone)
+        self.connection.get_or_init(make).as_ref().map_err(Clone::clone)
     }
 
     /// Where the connection's socket lies, or is to lie.
@@ -160,14 +160,14 @@ impl There {
     }
 
     /// The connection if there is one by now.
-    pub fn open_door(&self) -> Option<&Door> {
-        self.door.get()?.as_ref().ok()
+    pub fn open_connection(&self) -> Option<&MasterConnection> {
+        self.connection.get()?.as_ref().ok()
     }
 
     /// Who answers, found out by whoever comes first.
-    pub fn meet(&self, clock: Clock) -> Result<&Met, LoginError> {
-        let meet = || {
-            let door = self.door(clock)?.clone();
+    pub fn greet(&self, clock: Clock) -> Result<&Greeted, LoginError> {
+        let greet = || {
+            let connection = self.connection(clock)?.clone();
             let started = Instant::now();
             let login = self.take(clock)?;
             let greeting = login.greeting();
@@ -175,13 +175,13 @@ impl There {
             self.give_back(login);
             let greeting = greeting?;
             let ahead = greeting.time - now;
-            Ok(Met { door, greeting, took, ahead })
+            Ok(Greeted { connection, greeting, took, ahead })
         };
-        self.met.get_or_init(meet).as_ref().map_err(Clone::clone)
+        self.greeted.get_or_init(greet).as_ref().map_err(Clone::clone)
     }
 
     /// What the login host tells of itself, asked by whoever comes first.
-    pub fn facts(&self, clock: Clock) -> Result<&Told, String> {
+    pub fn facts(&self, clock: Clock) -> Result<&RemoteFacts, String> {
         let ask = || self.with(clock, |login| remote_dirs::ask(login, clock, &["facts"]))?;
         self.facts.get_or_init(ask).as_ref().map_err(Clone::clone)
     }
@@ -202,7 +202,7 @@ impl There {
     }
 
     fn take(&self, clock: Clock) -> Result<Arc<Login>, LoginError> {
-        let path = self.door(clock)?.path.clone();
+        let path = self.connection(clock)?.path.clone();
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(login) = sessions.idle.pop() {

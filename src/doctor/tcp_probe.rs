@@ -13,7 +13,7 @@ use crate::host::remote::master;
 
 /// How far one got.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub enum Reached {
     Nothing,
     /// ssh goes through another host or program; there is no port to look at.
     Proxied,
@@ -34,32 +34,32 @@ pub struct Probe;
 
 impl Probe {
     /// Starts looking; what is seen is kept up to date by a thread that ends with the process.
-    pub fn start(target: &LoginHost, seen: &Arc<Mutex<Seen>>) {
+    pub fn start(target: &LoginHost, seen: &Arc<Mutex<Reached>>) {
         let (target, seen) = (target.clone(), Arc::clone(seen));
         let look = move || {
-            let note = |step: Seen| *seen.lock().unwrap_or_else(PoisonError::into_inner) = step;
+            let note = |step: Reached| *seen.lock().unwrap_or_else(PoisonError::into_inner) = step;
             let resolved = master::ssh(&target, Duration::from_secs(2)).args(["-G", "--", &target.destination()]).run();
             let Some((host, port)) = resolved.ok().and_then(|output| address(&output.stdout_text())) else {
-                return note(Seen::Proxied);
+                return note(Reached::Proxied);
             };
-            note(Seen::Resolving(host.clone()));
+            note(Reached::Resolving(host.clone()));
             let addresses = match (host.as_str(), port).to_socket_addrs() {
                 Ok(addresses) => addresses,
-                Err(error) => return note(Seen::Failed(format!("{host}: {error}"))),
+                Err(error) => return note(Reached::Failed(format!("{host}: {error}"))),
             };
             for address in addresses {
-                note(Seen::Connecting(address.to_string()));
+                note(Reached::Connecting(address.to_string()));
                 match TcpStream::connect_timeout(&address, CONNECT_DEADLINE) {
                     Ok(stream) => {
-                        note(Seen::Silent(address.to_string()));
+                        note(Reached::Silent(address.to_string()));
                         if let Some(banner) = banner(&stream) {
-                            note(Seen::Sshd(banner));
+                            note(Reached::Sshd(banner));
                         }
                         return;
                     }
                     // Silence is what Connecting says already.
                     Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {}
-                    Err(error) => note(Seen::Failed(format!("{address}: {error}"))),
+                    Err(error) => note(Reached::Failed(format!("{address}: {error}"))),
                 }
             }
         };

@@ -3,7 +3,7 @@
 //! A command is a program and its arguments, nothing else: no shell. It runs in an environment that we construct
 //! from an allow-list, since Slurm's tools obey some two hundred variables (`SQUEUE_STATES` hides live jobs,
 //! `SBATCH_ARRAY_INX` makes four of one, `SCANCEL_NAME` cancels none) and since sbatch hands everything it sees to the
-//! job, secrets included (hazards.md A5, A8, B4, C1). Standard input is closed or a pipe, the working directory is `/`,
+//! job, secrets included (docs/facts/slurm.md, "The caller's environment"). Standard input is closed or a pipe, the working directory is `/`,
 //! which always exists and where sandboxed code writes nothing, and every run has a deadline: a hung controller holds squeue for 20 s.
 
 use std::ffi::{OsStr, OsString};
@@ -126,7 +126,7 @@ impl Command {
     }
 
     /// The program and its arguments.
-    pub fn words(&self) -> Vec<String> {
+    pub fn argv(&self) -> Vec<String> {
         std::iter::once(&self.program).chain(&self.args).map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
@@ -137,7 +137,7 @@ impl Command {
 
     /// The command as a person would type it, without its input.
     pub fn shown(&self) -> String {
-        self.words().join(" ")
+        self.argv().join(" ")
     }
 
     fn build(&self) -> std::process::Command {

@@ -26,7 +26,7 @@ const MAX_BYTES: u64 = 1024;
 
 /// How long a death must be on record before the lease is ended: a platform repeats an acquire that was killed within
 /// seconds.
-pub const MOURNING: Duration = Duration::from_secs(30);
+pub const ABANDONED_AFTER: Duration = Duration::from_secs(30);
 
 /// A judge holds the lock for a moment only.
 const JUDGE_PATIENCE: Duration = Duration::from_secs(2);
@@ -51,7 +51,7 @@ pub enum Life {
 impl Life {
     /// Whether its lease is to be ended.
     pub fn is_over(self) -> bool {
-        matches!(self, Life::Dead(since) if since >= MOURNING)
+        matches!(self, Life::Dead(since) if since >= ABANDONED_AFTER)
     }
 }
 
@@ -135,7 +135,7 @@ pub fn alone(dir: &LeaseDir) -> Option<Alone> {
 }
 
 /// Judges the acquirer of a lease, and notes its death when it is seen first. It changes nothing else.
-pub fn judge(dir: &LeaseDir) -> Life {
+pub fn life(dir: &LeaseDir) -> Life {
     let Some(here) = Place::here() else { return Life::NotOurs };
     let noted = dir.dir.read(PLACE, MAX_BYTES).ok().flatten();
     if noted.and_then(|bytes| serde_json::from_slice(&bytes).ok()).as_ref() != Some(&here) {
@@ -160,8 +160,8 @@ pub fn judge(dir: &LeaseDir) -> Life {
 
 /// Ends a lease whose acquirer has been dead for long, under its lock and with the record as it is now: it is to be
 /// released, as if somebody had asked for it. Whether it was.
-pub fn bury(guard: &Guard<'_>, record: &mut Record, now: i64) -> Result<bool> {
-    if !concerns(record) || !guard.lease.may_write() || !judge(guard.lease).is_over() {
+pub fn release_abandoned(guard: &Guard<'_>, record: &mut Record, now: i64) -> Result<bool> {
+    if !concerns(record) || !guard.lease.may_write() || !life(guard.lease).is_over() {
         return Ok(false);
     }
     // None may begin before it can see that the lease is being released.
@@ -206,13 +206,13 @@ mod tests {
     fn an_acquire_lives_as_long_as_one_of_several_does() {
         let (_temp, store) = store();
         let dir = lease(&store);
-        assert_eq!(judge(&dir), Life::NotOurs);
+        assert_eq!(life(&dir), Life::NotOurs);
         let (mut one, mut two) = (hold(&dir), hold(&dir));
-        assert_eq!(judge(&dir), Life::Alive);
+        assert_eq!(life(&dir), Life::Alive);
         assert!(one.alone(&dir).is_none());
-        assert_eq!(judge(&dir), Life::Alive);
+        assert_eq!(life(&dir), Life::Alive);
         assert!(two.alone(&dir).is_some());
-        assert!(matches!(judge(&dir), Life::Dead(since) if since < MOURNING));
+        assert!(matches!(life(&dir), Life::Dead(since) if since < ABANDONED_AFTER));
     }
 
     #[test]
@@ -220,10 +220,10 @@ mod tests {
         let (_temp, store) = store();
         let dir = lease(&store);
         drop(hold(&dir));
-        died(&dir, MOURNING);
-        assert!(judge(&dir).is_over());
+        died(&dir, ABANDONED_AFTER);
+        assert!(life(&dir).is_over());
         drop(hold(&dir));
-        assert!(!judge(&dir).is_over());
+        assert!(!life(&dir).is_over());
     }
 
     #[test]
@@ -233,21 +233,21 @@ mod tests {
         drop(hold(&dir));
         let there = Place { host: "elsewhere".into(), ..Place::here().unwrap() };
         dir.dir.put(PLACE, &serde_json::to_vec(&there).unwrap()).unwrap();
-        died(&dir, MOURNING);
-        assert_eq!(judge(&dir), Life::NotOurs);
+        died(&dir, ABANDONED_AFTER);
+        assert_eq!(life(&dir), Life::NotOurs);
         // Two places at once are nobody's to judge.
         drop(hold(&dir));
         assert_eq!(dir.dir.read(PLACE, 64).unwrap().unwrap(), SEVERAL);
-        assert_eq!(judge(&dir), Life::NotOurs);
+        assert_eq!(life(&dir), Life::NotOurs);
     }
 
     #[rstest]
-    #[case::queued(Phase::Queued, false, MOURNING, true)]
-    #[case::unsure(Phase::Submitting, false, MOURNING, true)]
+    #[case::queued(Phase::Queued, false, ABANDONED_AFTER, true)]
+    #[case::unsure(Phase::Submitting, false, ABANDONED_AFTER, true)]
     #[case::just_died(Phase::Queued, false, Duration::from_secs(20), false)]
-    #[case::kept(Phase::Queued, true, MOURNING, false)]
-    #[case::answered(Phase::Answered, false, MOURNING, false)]
-    #[case::releasing(Phase::Releasing, false, MOURNING, false)]
+    #[case::kept(Phase::Queued, true, ABANDONED_AFTER, false)]
+    #[case::answered(Phase::Answered, false, ABANDONED_AFTER, false)]
+    #[case::releasing(Phase::Releasing, false, ABANDONED_AFTER, false)]
     fn burials(#[case] phase: Phase, #[case] keep: bool, #[case] since: Duration, #[case] expected: bool) {
         let (_temp, store) = store();
         let dir = lease(&store);
@@ -255,10 +255,10 @@ mod tests {
         died(&dir, since);
         let guard = dir.lock(Duration::ZERO).unwrap().unwrap();
         let mut record = Record { phase, keep, ..record() };
-        assert_eq!(bury(&guard, &mut record, 2000).unwrap(), expected);
+        assert_eq!(release_abandoned(&guard, &mut record, 2000).unwrap(), expected);
         assert_eq!(record.phase == Phase::Releasing, expected || phase == Phase::Releasing);
         let _alive = hold(&dir);
         let mut record = Record { phase: Phase::Queued, keep: false, ..record };
-        assert!(!bury(&guard, &mut record, 2000).unwrap());
+        assert!(!release_abandoned(&guard, &mut record, 2000).unwrap());
     }
 }

@@ -16,7 +16,7 @@ use crate::files::{Dir, Lock};
 /// More than any record or note that we write.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
-/// What to do where files cannot be locked (hazards.md D8). Going on without a lock would pretend that one was held.
+/// What to do where files cannot be locked (docs/facts/files.md, "Locks"). Going on without a lock would pretend that one was held.
 pub(super) const NO_LOCKS: &str = "the state dir needs a file system with locks: pass a --state-dir on another one, such as a local \
      disk, or have it mounted with them (Lustre: flock; NFS: a running lock manager), then repeat the call";
 

@@ -49,7 +49,7 @@ struct Place {
 
 /// What a look at the place says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
+enum Comparison {
     Same,
     /// The same, and something about it has to be written down.
     Moved,
@@ -57,16 +57,16 @@ enum Seen {
 }
 
 impl Place {
-    fn compare(&self, here: &Place) -> Seen {
+    fn compare(&self, here: &Place) -> Comparison {
         let known = here.hosts.is_subset(&self.hosts);
         let same_file = self.file == here.file;
         let same_path = self.path == here.path;
         match (same_file, same_path) {
-            (true, true) if known => Seen::Same,
-            (true, _) => Seen::Moved,
+            (true, true) if known => Comparison::Same,
+            (true, _) => Comparison::Moved,
             // The number alone says little, but a copy at the same path of another host hardly has it.
-            (false, true) if known || self.file.inode == here.file.inode => Seen::Moved,
-            (false, _) => Seen::Copied,
+            (false, true) if known || self.file.inode == here.file.inode => Comparison::Moved,
+            (false, _) => Comparison::Copied,
         }
     }
 }
@@ -89,7 +89,7 @@ impl Instance {
             (None, old) => (give_name(root)?, old.unwrap_or_default()),
             // The first call since this program writes the place down.
             (Some(name), None) => (name, Place::default()),
-            (Some(name), Some(old)) if old.compare(&here(root)?) == Seen::Copied => {
+            (Some(name), Some(old)) if old.compare(&here(root)?) == Comparison::Copied => {
                 if !writable {
                     return Ok(Instance::of(String::new(), Place { former: BTreeSet::from([name]), ..old }));
                 }
@@ -112,7 +112,7 @@ impl Instance {
     /// The names, where all is as it was written down.
     fn unchanged(root: &Dir) -> io::Result<Option<Instance>> {
         let (Some(name), Some(place)) = (read_name(root)?, read_place(root)?) else { return Ok(None) };
-        Ok((place.compare(&here(root)?) == Seen::Same).then(|| Instance::of(name, place)))
+        Ok((place.compare(&here(root)?) == Comparison::Same).then(|| Instance::of(name, place)))
     }
 
     fn of(name: String, place: Place) -> Instance {
@@ -227,20 +227,20 @@ mod tests {
         assert_eq!(open(&second), original);
     }
 
-    fn place(path: &str, inode: u64, changed: i64, host: &str) -> Place {
+    fn place_at(path: &str, inode: u64, changed: i64, host: &str) -> Place {
         let file = FileId { inode, changed_seconds: changed, changed_nanoseconds: 5 };
         Place { path: path.into(), file, hosts: BTreeSet::from([host.to_owned()]), ..Place::default() }
     }
 
     #[rstest]
-    #[case::the_same(place("/home/a", 7, 100, "login1"), Seen::Same)]
-    #[case::another_host_of_one_home(place("/home/a", 7, 100, "login2"), Seen::Moved)]
-    #[case::another_path_to_it(place("/nfs/a", 7, 100, "login2"), Seen::Moved)]
-    #[case::restored_in_place(place("/home/a", 8, 200, "login1"), Seen::Moved)]
-    #[case::touched_by_a_backup_and_seen_from_a_new_host(place("/home/a", 7, 200, "login2"), Seen::Moved)]
-    #[case::copied_beside_it(place("/home/b", 8, 200, "login1"), Seen::Copied)]
-    #[case::a_home_on_a_new_laptop(place("/home/a", 8, 200, "laptop"), Seen::Copied)]
-    fn places(#[case] here: Place, #[case] expected: Seen) {
-        assert_eq!(place("/home/a", 7, 100, "login1").compare(&here), expected);
+    #[case::the_same(place_at("/home/a", 7, 100, "login1"), Comparison::Same)]
+    #[case::another_host_of_one_home(place_at("/home/a", 7, 100, "login2"), Comparison::Moved)]
+    #[case::another_path_to_it(place_at("/nfs/a", 7, 100, "login2"), Comparison::Moved)]
+    #[case::restored_in_place(place_at("/home/a", 8, 200, "login1"), Comparison::Moved)]
+    #[case::touched_by_a_backup_and_seen_from_a_new_host(place_at("/home/a", 7, 200, "login2"), Comparison::Moved)]
+    #[case::copied_beside_it(place_at("/home/b", 8, 200, "login1"), Comparison::Copied)]
+    #[case::a_home_on_a_new_laptop(place_at("/home/a", 8, 200, "laptop"), Comparison::Copied)]
+    fn places(#[case] here: Place, #[case] expected: Comparison) {
+        assert_eq!(place_at("/home/a", 7, 100, "login1").compare(&here), expected);
     }
 }

@@ -1,16 +1,16 @@
 //! What an observation proves about a lease: pure, no clock, no effects.
 //!
 //! A denial is Slurm saying that it does not know the job. Right after a thaw it says so of jobs that it creates a
-//! moment later (slurm-facts.md 4.2), so one denial is written down and only a second one, later, counts as gone.
+//! moment later (docs/facts/slurm.md, "One look proves nothing"), so one denial is written down and only a second one, later, counts as gone.
 
 use super::record::{Ownership, Record};
 use crate::clock::Now;
 use crate::slurm::job::{Class, Row};
 
-/// Least time between two denials that prove an end, in seconds (design.md, promise 2).
+/// Least time between two denials that prove an end, in seconds (docs/design.md, promise 2).
 pub const DENIAL_GAP_SECONDS: i64 = 10;
 
-/// How long a submission without an answer may still turn into a job, in seconds (hazards.md 1.2).
+/// How long a submission without an answer may still turn into a job, in seconds (docs/facts/slurm.md, "Looking for a lost submission").
 pub const SUBMISSION_HORIZON_SECONDS: i64 = 900;
 
 /// What Slurm just said of a record's job.
@@ -21,7 +21,7 @@ pub enum Observation {
     Recycled(Box<Row>),
     /// Slurm does not know the job, or has given its id to another one.
     Denied,
-    Unasked(String),
+    QueryFailed(String),
 }
 
 /// What that means.
@@ -44,9 +44,9 @@ pub enum Verdict {
 }
 
 /// Judges the job of a record.
-pub fn judge(record: &Record, observation: &Observation, now: Now) -> Verdict {
+pub fn classify(record: &Record, observation: &Observation, now: Now) -> Verdict {
     match observation {
-        Observation::Unasked(why) => Verdict::Unknown(why.clone()),
+        Observation::QueryFailed(why) => Verdict::Unknown(why.clone()),
         Observation::Recycled(_) => Verdict::Unknown(
             "Slurm shows a job under its id that was submitted later and bears no mark of it".to_owned(),
         ),
@@ -135,10 +135,10 @@ mod tests {
     #[case(Observation::Denied, Some(1995), Verdict::Denied)]
     #[case(Observation::Denied, Some(1990), Verdict::Gone)]
     #[case(Observation::Denied, Some(9999), Verdict::Denied)]
-    #[case(Observation::Unasked("down".into()), Some(1), Verdict::Unknown("down".into()))]
+    #[case(Observation::QueryFailed("down".into()), Some(1), Verdict::Unknown("down".into()))]
     fn verdicts(#[case] observation: Observation, #[case] first: Option<i64>, #[case] expected: Verdict) {
         let record = Record { denied: denied(first), ..record() };
-        assert_eq!(judge(&record, &observation, NOW), expected);
+        assert_eq!(classify(&record, &observation, NOW), expected);
     }
 
     #[rstest]
@@ -147,7 +147,7 @@ mod tests {
     #[case::another_users_job(Observation::Row(Box::new(Row { uid: 0, ..row() })))]
     #[case::another_job_not_yet_confirmed(Observation::Recycled(Box::new(row())))]
     fn what_moves_nothing(#[case] observation: Observation) {
-        assert!(matches!(judge(&record(), &observation, NOW), Verdict::Unknown(_)));
+        assert!(matches!(classify(&record(), &observation, NOW), Verdict::Unknown(_)));
     }
 
     /// Uptimes: when it was sent (here, or by another host), when it was first denied.

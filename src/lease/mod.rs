@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Kind};
 
-/// `cbx_` and twelve lower-case hex digits: the only form the client accepts, and safe as a file name (protocol.md 1.1).
+/// `cbx_` and twelve lower-case hex digits: the only form the client accepts, and safe as a file name (docs/facts/client.md, "Identities").
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LeaseId(String);
@@ -34,7 +34,7 @@ impl LeaseId {
         &self.0
     }
 
-    /// The Slurm job name: unique to the lease, of `[a-z0-9-]` (a comma would break `--name`, hazards.md A9).
+    /// The Slurm job name: unique to the lease, of `[a-z0-9-]` (a comma would break `--name`, docs/facts/slurm.md, "Job names").
     pub fn job_name(&self) -> String {
         format!("cbx-{}", &self.0[4..])
     }
@@ -121,7 +121,7 @@ const SLUG_BYTES: usize = 128;
 const NAME_BYTES: usize = 255;
 
 impl Identity {
-    /// Checks the client's rules for raw identities (protocol.md 2.3); all that is wrong is told at once.
+    /// Checks the client's rules for raw identities (docs/facts/client.md, "Identity rules"); all that is wrong is told at once.
     pub fn parse(lease_id: &str, slug: &str, name: &str) -> Result<Identity, Failure> {
         let mut wrong = Vec::new();
         let id = parse_lease_id(lease_id).map_err(|text| wrong.push(text)).ok();
@@ -161,7 +161,7 @@ pub fn required_lease_id(text: &str) -> Result<LeaseId, Failure> {
     parse_lease_id(text).map_err(|what| Failure::new(Kind::BadRequest, what))
 }
 
-/// The name that the client derives from lease id and slug: the hash is FNV-1a over the lease id (protocol.md 1.1).
+/// The name that the client derives from lease id and slug: the hash is FNV-1a over the lease id (docs/facts/client.md, "Identities").
 pub fn client_name(lease_id: &LeaseId, slug: &str) -> String {
     let hash = lease_id
         .as_str()

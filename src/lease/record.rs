@@ -72,8 +72,7 @@ pub struct Record {
     pub keep: bool,
     /// Seconds since the epoch, like every time here.
     pub created: i64,
-    /// The user whose jobs these are, where Slurm's commands run; a denial to another user proves nothing (hazards.md
-    /// B9).
+    /// The user whose jobs these are, where Slurm's commands run; a denial to another user proves nothing (docs/facts/slurm.md, "Jobs of other users").
     pub uid: u32,
     /// That user's name, where it is not that of this machine's user.
     pub user: Option<String>,

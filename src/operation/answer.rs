@@ -9,7 +9,7 @@ use crate::operation::status::{LeaseState, Status};
 use crate::protocol::{Lease, Ssh};
 use crate::slurm::job::Row;
 
-/// The client cuts label values to this and turns everything outside the safe set into hyphens (protocol.md 5.3).
+/// The client cuts label values to this and turns everything outside the safe set into hyphens (docs/facts/client.md, "Labels and touch").
 const LABEL_CHARS: usize = 63;
 
 /// The lease for an answer.
@@ -97,7 +97,7 @@ mod tests {
     use crate::slurm::job::State;
 
     fn view(word: &str) -> View {
-        View { observation: Observation::Row(Box::new(Row { state: State::new(word), ..row() })), strays: vec![] }
+        View { observation: Observation::Row(Box::new(Row { state: State::new(word), ..row() })), stale_jobs: vec![] }
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn line(command: &Command) -> String {
         Some(inner) => quoted(&format!("-oProxyCommand={}", inner.replace('%', "%%"))),
         None => quoted(word),
     };
-    command.words().iter().map(|text| word(text)).collect::<Vec<_>>().join(" ")
+    command.argv().iter().map(|text| word(text)).collect::<Vec<_>>().join(" ")
 }
 
 /// A session of its own in the job: srun starts what the runner has prepared, `sshd -i`, in a step beside it.
@@ -126,7 +126,7 @@ fn session(record: &Record, job: &JobId, endpoint: &PinnedEndpoint) -> Result<Co
     let script = SharedDir::of(record).attempt_path().join("session");
     let mut srun = vec!["srun".to_owned(), format!("--jobid={}", job.id), format!("--nodelist={}", endpoint.host)];
     srun.extend(job.cluster.iter().map(|cluster| format!("--clusters={cluster}")));
-    // Without --unbuffered srun forwards whole lines alone, and the first handshake hangs (slurm-facts.md section 8).
+    // Without --unbuffered srun forwards whole lines alone, and the first handshake hangs (docs/facts/slurm.md, "Sessions by srun").
     let fixed = [
         "--overlap",
         "--quiet",

@@ -18,11 +18,11 @@ use crate::lease::{LeaseId, acquirer};
 use crate::operation::lookup::load;
 use crate::progress::progress;
 use crate::shared_dir::SharedDir;
-use crate::slurm::job::{JobId, Listing, Row, Unasked};
+use crate::slurm::job::{JobId, Listing, QueryFailed, Row};
 use crate::slurm::squeue;
 
 /// Most questions about single jobs in one call, and the time after which no more are begun: the load on the controller must
-/// not grow with the leases (design.md, promise 8). What is left over is confirmed by later calls.
+/// not grow with the leases (docs/design.md, promise 8). What is left over is confirmed by later calls.
 const CONFIRMATIONS: usize = 64;
 const CONFIRMATION_TIME: Duration = Duration::from_secs(2);
 
@@ -30,7 +30,7 @@ const CONFIRMATION_TIME: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Inventory {
     pub leases: Vec<Entry>,
-    listings: BTreeMap<Source, Result<Indexed, Unasked>>,
+    listings: BTreeMap<Source, Result<Indexed, QueryFailed>>,
     /// What the jobs' own ids have told, where a listing was not enough.
     confirmed: BTreeMap<LeaseId, Observation>,
     /// Leases whose records are others than those that were asked for.
@@ -115,7 +115,7 @@ impl Inventory {
                 listings.entry(source).or_insert_with_key(|(submit, _, cluster)| {
                     let host = Host::of(submit.as_ref());
                     let listing = squeue::list_user(&host, allocation::owner(record), cluster.as_deref(), deadline);
-                    if let Err(Unasked(why)) = &listing {
+                    if let Err(QueryFailed(why)) = &listing {
                         progress(&format!(
                             "could not ask Slurm{}{}; leases are shown as they were last known: {why}",
                             host.shown(),
@@ -146,7 +146,7 @@ impl Inventory {
                 asked += 1;
                 allocation::confirm(record, view, self.deadline).observation
             } else {
-                Observation::Unasked(
+                Observation::QueryFailed(
                     "Slurm's listing leaves the job out; a later call asks for it by its id".to_owned(),
                 )
             };
@@ -163,16 +163,16 @@ impl Inventory {
     /// What Slurm shows of one record.
     pub fn view(&self, record: &Record) -> View {
         if self.changed.contains(record.lease_id()) {
-            return View::unasked("the lease has changed while Slurm was asked");
+            return View::query_failed("the lease has changed while Slurm was asked");
         }
         let listings = sources(record).filter_map(|source| self.listings.get(&source));
-        let own = |listing: &Result<Indexed, Unasked>| match listing {
+        let own = |listing: &Result<Indexed, QueryFailed>| match listing {
             Ok(indexed) => Ok(indexed.of(record)),
-            Err(unasked) => Err(unasked.clone()),
+            Err(failed) => Err(failed.clone()),
         };
         let listings: Vec<_> = listings.map(own).collect();
         let view = match &listings[..] {
-            [] => View::unasked("Slurm was not asked"),
+            [] => View::query_failed("Slurm was not asked"),
             [one] => allocation::view(record, one),
             several => allocation::view(record, &allocation::merge(several.iter())),
         };
@@ -244,12 +244,12 @@ impl Inventory {
         let changes = settle::apply(&mut asked_for.clone(), &view, time);
         let ours = store.instance().owns(asked_for.instance.as_deref());
         let unclaimed = ours && acquirer::concerns(asked_for);
-        if !changes && asked_for.phase != Phase::Releasing && view.strays.is_empty() && !unclaimed {
+        if !changes && asked_for.phase != Phase::Releasing && view.stale_jobs.is_empty() && !unclaimed {
             return Ok(Settled::AsItWas);
         }
         let Some(dir) = store.lease(&entry.id)? else { return Ok(Settled::Gone) };
-        let abandoned = unclaimed && acquirer::judge(&dir).is_over();
-        if !changes && asked_for.phase != Phase::Releasing && view.strays.is_empty() && !abandoned {
+        let abandoned = unclaimed && acquirer::life(&dir).is_over();
+        if !changes && asked_for.phase != Phase::Releasing && view.stale_jobs.is_empty() && !abandoned {
             return Ok(Settled::AsItWas);
         }
         let guard = match dir.lock(Duration::ZERO) {
@@ -261,13 +261,13 @@ impl Inventory {
         let Some(mut record) = settle::persist(&guard, asked_for, &view, time)? else {
             return Ok(Settled::Changed(guard.lease.load()));
         };
-        if abandoned && acquirer::bury(&guard, &mut record, time.epoch)? {
+        if abandoned && acquirer::release_abandoned(&guard, &mut record, time.epoch)? {
             progress(&format!("{}: its acquire has died, it is released", record.shown()));
             SharedDir::of(&record).revoke().ok();
         }
         if ours {
             let jobs = match settle::next_step(&record, &view, time) {
-                _ if record.phase != Phase::Releasing => view.strays,
+                _ if record.phase != Phase::Releasing => view.stale_jobs,
                 Step::Gone => return finish(store, guard, &record),
                 Step::Cancel(jobs) => jobs,
                 Step::Ending | Step::Wait(_) => vec![],
@@ -343,7 +343,7 @@ mod tests {
                 record.job = job.map(|id| JobId { id, cluster: None });
                 let (part, whole) = (Ok(indexed.of(&record)), Ok(listing.clone()));
                 let (part, whole) = (allocation::view(&record, &part), allocation::view(&record, &whole));
-                assert_eq!((part.observation, part.strays), (whole.observation, whole.strays), "{job:?}");
+                assert_eq!((part.observation, part.stale_jobs), (whole.observation, whole.stale_jobs), "{job:?}");
             }
         }
     }

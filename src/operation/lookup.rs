@@ -10,12 +10,12 @@ use crate::protocol::Expected;
 
 /// A lease with what is on disk of it.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundLease {
     pub dir: LeaseDir,
     pub loaded: Loaded,
 }
 
-impl Found {
+impl FoundLease {
     pub fn identity(&self) -> &Identity {
         match &self.loaded {
             Loaded::Whole(record) => &record.identity,
@@ -47,16 +47,16 @@ pub fn newer(doing: &str, identity: &Identity) -> Failure {
 }
 
 /// Opens one lease.
-pub fn load(store: &Store, id: &LeaseId) -> Result<Option<Found>> {
+pub fn load(store: &Store, id: &LeaseId) -> Result<Option<FoundLease>> {
     Ok(store.lease(id)?.map(|dir| {
         let loaded = dir.load();
-        Found { dir, loaded }
+        FoundLease { dir, loaded }
     }))
 }
 
 /// Finds the lease that a word means: its id before everything else; slug, name, cloud id and job id only when one
 /// lease alone answers to it.
-pub fn find(store: &Store, word: &str) -> Result<Option<Found>> {
+pub fn find(store: &Store, word: &str) -> Result<Option<FoundLease>> {
     if let Some(id) = LeaseId::parse(word) {
         return load(store, &id);
     }
@@ -84,24 +84,39 @@ pub fn find(store: &Store, word: &str) -> Result<Option<Found>> {
     Ok(hits.pop())
 }
 
+/// The lease that a word means, or a failure.
+pub fn required(store: &Store, word: &str) -> Result<FoundLease> {
+    match find(store, word)? {
+        Some(found) => Ok(found),
+        None => {
+            Err(Failure::new(Kind::NotFound, format!("no lease answers to {}", crate::protocol::shown(&word.into())))
+                .into())
+        }
+    }
+}
+
 /// What a request demands of a lease's identity; empty demands nothing.
 #[derive(Debug, Default)]
-pub struct Demands<'a> {
+pub struct IdentityCheck<'a> {
     pub lease_id: &'a str,
     pub slug: &'a str,
     pub name: &'a str,
     pub cloud_id: &'a str,
 }
 
-impl<'a> Demands<'a> {
-    fn expected(expected: &'a Expected) -> [Demands<'a>; 2] {
-        let all =
-            Demands { lease_id: &expected.lease_id, slug: &expected.slug, name: "", cloud_id: &expected.cloud_id };
-        [all, Demands { lease_id: &expected.attempt_lease_id, ..Demands::default() }]
+impl<'a> IdentityCheck<'a> {
+    fn expected(expected: &'a Expected) -> [IdentityCheck<'a>; 2] {
+        let all = IdentityCheck {
+            lease_id: &expected.lease_id,
+            slug: &expected.slug,
+            name: "",
+            cloud_id: &expected.cloud_id,
+        };
+        [all, IdentityCheck { lease_id: &expected.attempt_lease_id, ..IdentityCheck::default() }]
     }
 
     /// Refuses when the lease is another than the caller means; nothing was touched then.
-    pub fn check(&self, found: &Found) -> Result<(), Failure> {
+    pub fn check(&self, found: &FoundLease) -> Result<(), Failure> {
         let identity = found.identity();
         let cloud_id = found.cloud_id();
         // The cloud id that a lease was handed out with is lost with its record.
@@ -124,9 +139,9 @@ impl<'a> Demands<'a> {
     }
 }
 
-pub fn check_expected(expected: Option<&Expected>, found: &Found) -> Result<(), Failure> {
+pub fn check_expected(expected: Option<&Expected>, found: &FoundLease) -> Result<(), Failure> {
     match expected {
-        Some(expected) => Demands::expected(expected).iter().try_for_each(|demands| demands.check(found)),
+        Some(expected) => IdentityCheck::expected(expected).iter().try_for_each(|demands| demands.check(found)),
         None => Ok(()),
     }
 }

@@ -17,11 +17,11 @@ use crate::lease::record::{CommentWord, comment};
 use crate::lease::store::Store;
 use crate::operation::lookup::load;
 use crate::shared_dir::{self, Marked};
-use crate::slurm::job::{Class, JobId, Listing, Row, Unasked};
+use crate::slurm::job::{Class, JobId, Listing, QueryFailed, Row};
 use crate::slurm::squeue::{self, Owner};
 
 /// How long a job must have been seen without a record, by this host's own clock: the record of an acquire that runs on another
-/// host of the same home may show up late (hazards.md D1).
+/// host of the same home may show up late (docs/facts/files.md, "Names that show up late").
 const SEEN_FOR_SECONDS: i64 = 120;
 
 /// All orphans of one login host in one scancel.
@@ -73,7 +73,7 @@ pub fn end(store: &Store, inventory: &Inventory, submit: Option<&LoginHost>, dry
     let own;
     if !listings.iter().any(|(from, _, _)| *from == submit) {
         let host = Host::of(submit);
-        let listed = host.user().map_err(|error| Unasked(error.to_string())).and_then(|user| {
+        let listed = host.user().map_err(|error| QueryFailed(error.to_string())).and_then(|user| {
             let owner = Owner { uid: user.uid, name: user.name.as_deref() };
             Ok((user.uid, squeue::list_user(&host, owner, None, squeue::DEADLINE)?))
         });
@@ -82,7 +82,7 @@ pub fn end(store: &Store, inventory: &Inventory, submit: Option<&LoginHost>, dry
                 own = listing;
                 listings.push((submit, uid, &own));
             }
-            Err(Unasked(why)) => lines.push(format!("orphans were not looked for{}: {why}", host.shown())),
+            Err(QueryFailed(why)) => lines.push(format!("orphans were not looked for{}: {why}", host.shown())),
         }
     }
     let cache = store.cache().ok();

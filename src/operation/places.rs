@@ -38,11 +38,11 @@ pub fn check(host: &Host, settings: &Settings, state_dir: &Path, user: &User) ->
         Host::Login(_) => None,
     };
     let [shared, work] = &found[..] else { return Ok(()) };
-    judge(Places { state: state.as_deref(), shared, work })
+    classify(Places { state: state.as_deref(), shared, work })
 }
 
 /// Whether the places can be used together.
-fn judge(places: Places<'_>) -> Result<(), Failure> {
+fn classify(places: Places<'_>) -> Result<(), Failure> {
     let Places { state, shared, work } = places;
     let state = state.map(|state| {
         let others = [("sharedDir", shared), ("runnerWorkRoot", work)];
@@ -122,7 +122,7 @@ mod tests {
     #[case::state_in_a_lease("/w/cbx_4b38f35d4e31/s", "/h/t", "/w", Some("runnerWorkRoot"))]
     fn places(#[case] state: &str, #[case] shared: &str, #[case] work: &str, #[case] refused: Option<&str>) {
         let places = Places { state: Some(Path::new(state)), shared: Path::new(shared), work: Path::new(work) };
-        let failure = judge(places).err().map(|failure| failure.to_string());
+        let failure = classify(places).err().map(|failure| failure.to_string());
         assert_eq!(failure.is_some(), refused.is_some(), "{failure:?}");
         assert!(failure.is_none_or(|text| refused.is_some_and(|key| text.starts_with(key))));
     }
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_state_dir_of_another_machine_is_in_nobodys_way() {
         let places = |shared| Places { state: None, shared: Path::new(shared), work: Path::new("/scratch/a") };
-        assert!(judge(places("/h/s/leases")).is_ok());
-        assert!(judge(places("/scratch/a")).is_err());
+        assert!(classify(places("/h/s/leases")).is_ok());
+        assert!(classify(places("/scratch/a")).is_err());
     }
 }

@@ -16,7 +16,7 @@ use crate::lease::record::{Attempt, CommentWord, Denials, Origin, Phase, Record,
 use crate::lease::store::Store;
 use crate::lease::{Identity, Nonce};
 use crate::shared_dir;
-use crate::slurm::job::{Class, Row, Unasked};
+use crate::slurm::job::{Class, QueryFailed, Row};
 use crate::slurm::squeue::{self, Owner};
 
 /// Longest wait for one answer of Slurm.
@@ -54,14 +54,14 @@ pub fn recover(
     deadline: Instant,
 ) -> Result<Record> {
     // An origin of the first release says nothing, but the lease has one.
-    let told = origin.filter(|origin| origin.shared_dir.is_some());
-    let submit = told.map_or(&configured.submit, |origin| &origin.submit);
-    let clusters = told.map_or(&configured.clusters, |origin| &origin.clusters);
+    let recorded = origin.filter(|origin| origin.shared_dir.is_some());
+    let submit = recorded.map_or(&configured.submit, |origin| &origin.submit);
+    let clusters = recorded.map_or(&configured.clusters, |origin| &origin.clusters);
     let host = Host::of(submit.as_ref());
     let user = crate::operation::context::user(&host, &format!("{doing} lease {}", identity.lease_id))?;
     let owner = Owner { uid: user.uid, name: user.name.as_deref() };
     let ours = |word: &CommentWord| {
-        let made_in = told.and_then(|origin| origin.instance.as_deref());
+        let made_in = recorded.and_then(|origin| origin.instance.as_deref());
         word.lease_id == identity.lease_id
             && (made_in == Some(&word.instance) || store.instance().owns(Some(&word.instance)))
     };
@@ -75,7 +75,7 @@ pub fn recover(
         let listing = match squeue::list_user(&host, owner, cluster, left) {
             Ok(listing) if listing.complete => listing,
             Ok(_) => return Err(could_not_ask(doing, identity, "squeue's listing came with other text").into()),
-            Err(Unasked(why)) => return Err(could_not_ask(doing, identity, &why).into()),
+            Err(QueryFailed(why)) => return Err(could_not_ask(doing, identity, &why).into()),
         };
         let marked =
             |row: Row| comment(&row.comment).filter(|word| row.uid == user.uid && ours(word)).map(|word| (row, word));
@@ -84,7 +84,7 @@ pub fn recover(
     // The one that lives is the lease's job; of several, the oldest.
     found.sort_by_key(|(row, _)| (row.state.class() == Class::Ended, row.submitted, row.job.id));
     let root = found.iter().find_map(|(row, word)| shared_dir::root_of(&row.directory, &word.lease_id, &word.nonce));
-    let shared_dir = told
+    let shared_dir = recorded
         .and_then(|origin| origin.shared_dir.clone())
         .or(root)
         .or_else(|| configured.shared_dir.clone())

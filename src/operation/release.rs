@@ -17,7 +17,7 @@ use crate::lease::record::Phase;
 use crate::lease::required_lease_id;
 use crate::lease::store::{Loaded, Store};
 use crate::operation::context::Options;
-use crate::operation::lookup::{Demands, Found, check_expected, load};
+use crate::operation::lookup::{FoundLease, IdentityCheck, check_expected, load};
 use crate::progress::progress;
 use crate::protocol::{Answer, Request};
 use crate::shared_dir::SharedDir;
@@ -43,11 +43,11 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     // An identity that was made up for a damaged lease is not what the caller knows it by.
     if !matches!(found.loaded, Loaded::Damaged { origin: None, .. }) {
         check_expected(request.expected.as_ref(), &found)?;
-        Demands {
+        IdentityCheck {
             slug: &sent.slug,
             name: &sent.name,
             cloud_id: cloud_id(&sent.cloud_id, &found),
-            ..Demands::default()
+            ..IdentityCheck::default()
         }
         .check(&found)?;
     }
@@ -64,7 +64,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 
 /// The cloud id that the caller holds the lease by. Before a job id is known we answer the attempt's; a lease listed
 /// then and released now is the same lease, whatever its cloud id has become.
-fn cloud_id<'a>(sent: &'a str, found: &Found) -> &'a str {
+fn cloud_id<'a>(sent: &'a str, found: &FoundLease) -> &'a str {
     match found.record() {
         Some(record) if sent == format!("slurm/attempt/{}", record.attempt.nonce) => "",
         _ if sent.starts_with("slurm/lost/") => "",
@@ -73,7 +73,13 @@ fn cloud_id<'a>(sent: &'a str, found: &Found) -> &'a str {
 }
 
 /// Releases a lease that the caller has identified. Where its record is damaged, `recovery` tells where its job is looked for.
-pub fn release(store: &Store, found: &Found, recovery: &Recovery, deadline: Instant, why: &str) -> Result<Released> {
+pub fn release(
+    store: &Store,
+    found: &FoundLease,
+    recovery: &Recovery,
+    deadline: Instant,
+    why: &str,
+) -> Result<Released> {
     // A login host that is lost in the middle must not hold us beyond our bound.
     let host = found.record().map_or_else(|| Host::of(recovery.submit.as_ref()), allocation::host);
     let _bound = host.end_by(deadline);

@@ -1,5 +1,5 @@
 //! resolve: finds a lease and proves that it can be used. A dead job is an error at once: the client would wait twenty
-//! minutes for an old endpoint (protocol.md fact 4).
+//! minutes for an old endpoint (docs/facts/client.md, "An old endpoint costs twenty minutes").
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::lease::record::Record;
 use crate::lease::store::{Loaded, Store};
 use crate::operation::context::Options;
-use crate::operation::lookup::{Demands, Found, check_expected, find};
+use crate::operation::lookup::{FoundLease, IdentityCheck, check_expected, find};
 use crate::protocol::{Answer, Lease, Request};
 use crate::shared_dir::SharedDir;
 
@@ -35,7 +35,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         });
     };
     check_expected(request.expected.as_ref(), &found)?;
-    Demands { lease_id: &desired.lease_id, slug: &desired.slug, name: &desired.name, ..Demands::default() }
+    IdentityCheck { lease_id: &desired.lease_id, slug: &desired.slug, name: &desired.name, ..IdentityCheck::default() }
         .check(&found)?;
     let lease = match (settings, &found.loaded) {
         (None, _) => identity_only(&found),
@@ -62,12 +62,12 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 
 /// Who the lease is, from our own record alone: never waits, works for queued and ended jobs, and gives no host, or
 /// the client would try to log in before it releases.
-fn identity_only(found: &Found) -> Lease {
+fn identity_only(found: &FoundLease) -> Lease {
     match &found.loaded {
         Loaded::Damaged { identity, why, .. } => answer::damaged(identity, why),
         Loaded::Newer { identity } => answer::newer(identity),
         Loaded::Whole(record) => {
-            let view = View::unasked("Slurm was not asked");
+            let view = View::query_failed("Slurm was not asked");
             let status = match &record.ended {
                 Some(_) => status(record, &view, Now::read()),
                 None => Status { slurm_state: "UNKNOWN".into(), state: LeaseState::Unknown, reason: String::new() },

@@ -13,7 +13,7 @@ use crate::allocation::{self, View};
 use crate::clock::Now;
 use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
-use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, judge, open_submission};
+use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, classify, open_submission};
 use crate::lease::record::{Denials, Ended, Phase, Record};
 use crate::lease::store::{Guard, Store};
 use crate::shared_dir::{self, SharedDir};
@@ -104,7 +104,7 @@ pub fn apply(record: &mut Record, view: &View, now: Now) -> bool {
         runner: None,
         at: now.epoch,
     };
-    match judge(record, &view.observation, now) {
+    match classify(record, &view.observation, now) {
         Verdict::Ended if record.ended.is_none() => {
             let row = view.row();
             let reason = row.map(|row| row.reason.as_str()).filter(|reason| *reason != "None").unwrap_or_default();
@@ -123,7 +123,7 @@ pub fn apply(record: &mut Record, view: &View, now: Now) -> bool {
 
 /// Decides about a lease that is being released, from a record to which the view was applied.
 pub fn next_step(record: &Record, view: &View, now: Now) -> Step {
-    let mut cancel = view.strays.clone();
+    let mut cancel = view.stale_jobs.clone();
     if record.job.is_none() {
         if !cancel.is_empty() {
             return Step::Cancel(cancel);
@@ -131,14 +131,14 @@ pub fn next_step(record: &Record, view: &View, now: Now) -> Step {
         return match (&view.observation, open_submission(record, now)) {
             (_, OpenSubmission::NeverSent) => Step::Gone,
             (Observation::Denied, OpenSubmission::Lost) => Step::Gone,
-            (Observation::Unasked(why), _) => Step::Wait(Waiting::Answer(why.clone())),
+            (Observation::QueryFailed(why), _) => Step::Wait(Waiting::Answer(why.clone())),
             _ => Step::Wait(Waiting::Submission),
         };
     }
     // Whatever its state is called: what is the lease's and has not ended is to end.
     let alive = |class| !matches!(class, Class::Ended | Class::Ending);
     cancel.extend(view.row().filter(|row| alive(row.state.class())).map(|row| row.job.clone()));
-    let current = if record.ended.is_some() { Verdict::Ended } else { judge(record, &view.observation, now) };
+    let current = if record.ended.is_some() { Verdict::Ended } else { classify(record, &view.observation, now) };
     match current {
         _ if !cancel.is_empty() => Step::Cancel(cancel),
         Verdict::Ended | Verdict::Gone => Step::Gone,
@@ -152,14 +152,14 @@ pub fn next_step(record: &Record, view: &View, now: Now) -> Step {
 }
 
 /// Whether a view would change something because Slurm does not show the job, which its single id has to confirm first
-/// (design.md, promise 2).
+/// (docs/design.md, promise 2).
 pub fn needs_confirmation(record: &Record, view: &View, now: Now) -> bool {
     match &view.observation {
         Observation::Row(_) => false,
         Observation::Recycled(_) => true,
-        Observation::Denied => record.job.is_some() && judge(record, &view.observation, now) == Verdict::Gone,
+        Observation::Denied => record.job.is_some() && classify(record, &view.observation, now) == Verdict::Gone,
         // The listing may be spoilt by other jobs; the lease's own id is asked for by itself.
-        Observation::Unasked(_) => record.job.is_some() && record.phase == Phase::Releasing,
+        Observation::QueryFailed(_) => record.job.is_some() && record.phase == Phase::Releasing,
     }
 }
 
@@ -200,7 +200,7 @@ pub fn end(
     let mut ending: Option<Instant> = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let view = look(&guard, &mut record, left)?;
+        let view = poll(&guard, &mut record, left)?;
         let waiting = match next_step(&record, &view, Now::read()) {
             Step::Gone => {
                 finish(store, guard, &record)?;
@@ -254,13 +254,13 @@ fn not_ended(record: &Record, revoked: bool, cause: &str) -> Failure {
 
 /// Asks Slurm once and writes down what it proves. A first denial is taken to the accounting, which may know the end
 /// already; without it, a second look ten seconds later has to do.
-fn look(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> {
+fn poll(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> {
     let before = record.clone();
     let view = allocation::ask(record, left.min(QUERY_DEADLINE).max(Duration::from_secs(1)));
     let time = Now::read();
     apply(record, &view, time);
     if record.ended.is_none()
-        && judge(record, &view.observation, time) == Verdict::Denied
+        && classify(record, &view.observation, time) == Verdict::Denied
         && let Some(ended) = allocation::accounted_end(record, epoch(), left)
     {
         record.ended = Some(ended);
@@ -309,7 +309,7 @@ mod tests {
     use crate::clock::BootTime;
     use crate::lease::Nonce;
     use crate::lease::record::tests::{record, row};
-    use crate::slurm::job::{Listing, Row, State, Unasked};
+    use crate::slurm::job::{Listing, QueryFailed, Row, State};
     use rstest::rstest;
 
     const NOW: Now = Now { epoch: 1_000_000, uptime: 2000 };
@@ -426,7 +426,7 @@ mod tests {
         record.attempt.sent_at = sent.and_then(|uptime| BootTime::of(at(uptime)));
         let nothing = seen(vec![], &record);
         assert_eq!(next_step(&record, &nothing, NOW) == Step::Gone, gone);
-        let silence = View::unasked("down");
+        let silence = View::query_failed("down");
         assert_eq!(next_step(&record, &silence, NOW) == Step::Gone, sent.is_none());
     }
 
@@ -437,7 +437,7 @@ mod tests {
         store.create(&first.identity, |_, _| Ok(first.clone())).unwrap();
         let dir = store.lease(first.lease_id()).unwrap().unwrap();
         let guard = dir.lock(Duration::ZERO).unwrap().unwrap();
-        let view = allocation::view(&first, &Err(Unasked("down".into())));
+        let view = allocation::view(&first, &Err(QueryFailed("down".into())));
         assert!(persist(&guard, &first, &view, NOW).unwrap().is_some());
         let ended = seen(vec![in_state("FAILED")], &first);
         let second = Record { job: Some(job(9)), ..first.clone() };

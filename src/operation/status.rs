@@ -2,7 +2,7 @@
 
 use crate::allocation::View;
 use crate::clock::Now;
-use crate::lease::lifecycle::{Verdict, judge};
+use crate::lease::lifecycle::{Verdict, classify};
 use crate::lease::record::{Phase, Record};
 
 /// How a lease stands, in the words that the client's `status` and `list` understand.
@@ -26,7 +26,7 @@ pub enum LeaseState {
 }
 
 impl LeaseState {
-    /// The client's word (protocol.md 5.3).
+    /// The client's word (docs/facts/client.md, "Labels and touch").
     pub fn word(self) -> &'static str {
         match self {
             LeaseState::Provisioning => "provisioning",
@@ -73,7 +73,7 @@ pub fn status(record: &Record, view: &View, now: Now) -> Status {
             reason: "nothing was submitted yet".into(),
         };
     }
-    let (slurm_state, state, reason) = match judge(record, &view.observation, now) {
+    let (slurm_state, state, reason) = match classify(record, &view.observation, now) {
         Verdict::Unknown(why) => ("UNKNOWN".to_owned(), LeaseState::Unknown, why),
         Verdict::Denied if record.job.is_none() => {
             ("SUBMITTING".to_owned(), LeaseState::Provisioning, "sbatch gave no answer".to_owned())
@@ -100,7 +100,7 @@ mod tests {
     use rstest::rstest;
 
     fn view(word: &str) -> View {
-        View { observation: Observation::Row(Box::new(Row { state: State::new(word), ..row() })), strays: vec![] }
+        View { observation: Observation::Row(Box::new(Row { state: State::new(word), ..row() })), stale_jobs: vec![] }
     }
 
     #[rstest]
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn an_end_stays_told_when_slurm_is_silent() {
         let ended = Ended { state: "TIMEOUT".into(), reason: "TimeLimit".into(), exit: None, runner: None, at: 1 };
-        let silence = View { observation: Observation::Unasked("down".into()), strays: vec![] };
+        let silence = View { observation: Observation::QueryFailed("down".into()), stale_jobs: vec![] };
         let status = status(&Record { ended: Some(ended), ..record() }, &silence, Now { epoch: 0, uptime: 2000 });
         assert_eq!(
             (status.slurm_state.as_str(), status.state.word(), status.reason.as_str()),

@@ -1,5 +1,5 @@
 //! touch: tells the job how long it may live and be idle. It answers without a lease, or the client would freeze its
-//! own expiry labels (protocol.md fact 5), and never asks Slurm: the client waits for a touch without limit.
+//! own expiry labels (docs/facts/client.md, "Labels and touch"), and never asks Slurm: the client waits for a touch without limit.
 
 use anyhow::Result;
 
@@ -23,10 +23,10 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     if let Loaded::Newer { identity } = &found.loaded {
         return Err(crate::operation::lookup::newer("touching", identity).into());
     }
-    crate::operation::lookup::Demands {
+    crate::operation::lookup::IdentityCheck {
         slug: &sent.slug,
         name: &sent.name,
-        ..crate::operation::lookup::Demands::default()
+        ..crate::operation::lookup::IdentityCheck::default()
     }
     .check(&found)?;
     let Some(record) = found.record() else {
@@ -56,7 +56,7 @@ fn lifetime(created: i64, ttl: i64, now: i64) -> Lifetime {
     }
 }
 
-/// Whole seconds, or Go's form of a duration such as `1h30m0s` (protocol.md 5.2).
+/// Whole seconds, or Go's form of a duration such as `1h30m0s` (docs/facts/client.md, "Labels and touch").
 fn seconds(text: &str) -> Option<i64> {
     const MOST_SECONDS: i64 = 10 * 366 * 24 * 3600;
     if let Ok(seconds) = text.parse::<i64>() {

@@ -1,4 +1,4 @@
-//! The external-provider protocol, version 1: one JSON request in, one JSON answer out (protocol.md sections 1 and 2).
+//! The external-provider protocol, version 1: one JSON request in, one JSON answer out (docs/facts/client.md, "Requests").
 
 mod answer;
 mod request;
@@ -11,7 +11,7 @@ pub use request::{Desired, Expected, Operation, Request, SentLease, read};
 /// The one version that is spoken.
 pub const VERSION: u64 = 1;
 
-/// The client kills an adapter whose output is longer (protocol.md 2.1); requests are held to the same bound.
+/// The client kills an adapter whose output is longer (docs/facts/client.md, "Answers"); requests are held to the same bound.
 pub const MAX_BYTES: usize = 1_048_576;
 
 /// A value in a message: its JSON, cut to a length that fits a line.

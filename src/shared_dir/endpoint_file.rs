@@ -2,7 +2,7 @@
 //!
 //! Code in the sandbox can rewrite the file, so of all it says only a port number and, the first time, host keys are
 //! taken. The host comes from Slurm or the site's template; user, proxy and ready check from the request's
-//! configuration (design.md, promise 6).
+//! configuration (docs/design.md, promise 6).
 
 use serde_json::Value;
 

@@ -174,7 +174,7 @@ impl AttemptDir {
     }
 
     /// Looks for an endpoint by reading the directory, never by opening a name that may be missing: NFS remembers
-    /// for half a minute that a file was not there (hazards.md D1). `begun` is set when the job's output is there.
+    /// for half a minute that a file was not there (docs/facts/files.md, "Names that show up late"). `begun` is set when the job's output is there.
     fn notice(&self, attempt: &Dir, begun: &mut bool) -> io::Result<Notice> {
         let names = attempt.names()?;
         *begun = names.iter().any(|name| name.starts_with("slurm-") && name.ends_with(".out"));

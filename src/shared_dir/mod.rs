@@ -58,7 +58,7 @@ pub enum Error {
     /// There is no such directory: it was never made, or its file system is not mounted.
     Away(PathBuf),
     /// The login host could not be asked, or was lost before it answered.
-    Unasked(String),
+    Unreachable(String),
     /// The file system refused it.
     Failed(String),
 }
@@ -73,7 +73,7 @@ impl Error {
             Error::Away(_) => {
                 (Kind::Storage, "mount its file system; if it was removed for good, make an empty one with mode 0700")
             }
-            Error::Unasked(_) => (Kind::SlurmUnavailable, "see `slurm-sandbox doctor`; then repeat the call"),
+            Error::Unreachable(_) => (Kind::SlurmUnavailable, "see `slurm-sandbox doctor`; then repeat the call"),
             Error::Failed(_) => (
                 Kind::Storage,
                 "it must be a directory of your own with mode 0700, with space left, visible on login host and nodes, and not of a newer version",
@@ -88,7 +88,7 @@ impl fmt::Display for Error {
         match self {
             Error::Hung(root) => write!(f, "the file system of {} does not answer", root.display()),
             Error::Away(root) => write!(f, "{} is not there: is its file system mounted?", root.display()),
-            Error::Unasked(why) | Error::Failed(why) => f.write_str(why),
+            Error::Unreachable(why) | Error::Failed(why) => f.write_str(why),
         }
     }
 }
@@ -207,12 +207,18 @@ pub struct Snapshot {
     pub begun: bool,
     pub notice: Result<Notice, Error>,
     /// Why the login host could not be asked; nothing else says anything then.
-    pub unasked: Option<String>,
+    pub unreachable: Option<String>,
 }
 
 impl Snapshot {
     fn empty() -> Snapshot {
-        Snapshot { permit: Permit::Unknown, answered: false, begun: false, notice: Ok(Notice::Nothing), unasked: None }
+        Snapshot {
+            permit: Permit::Unknown,
+            answered: false,
+            begun: false,
+            notice: Ok(Notice::Nothing),
+            unreachable: None,
+        }
     }
 }
 

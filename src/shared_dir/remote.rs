@@ -33,7 +33,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Where the script runs.
 #[derive(Debug, Clone)]
 enum Bash {
-    There(Arc<Login>),
+    Remote(Arc<Login>),
     /// For tests of the script: with these lines before it.
     #[cfg(test)]
     Here(&'static str),
@@ -42,7 +42,7 @@ enum Bash {
 impl Bash {
     fn script(&self, text: &str, input: &[u8], deadline: Duration) -> Result<Output, LoginError> {
         match self {
-            Bash::There(login) => login.script(text, input, deadline),
+            Bash::Remote(login) => login.script(text, input, deadline),
             #[cfg(test)]
             Bash::Here(lines) => {
                 let text = format!("{lines}\n{text}");
@@ -52,9 +52,9 @@ impl Bash {
         }
     }
 
-    fn place(&self) -> Host {
+    fn host(&self) -> Host {
         match self {
-            Bash::There(login) => Host::Login(Arc::clone(login)),
+            Bash::Remote(login) => Host::Login(Arc::clone(login)),
             #[cfg(test)]
             Bash::Here(_) => Host::Here,
         }
@@ -77,7 +77,7 @@ static HUNG: Mutex<BTreeMap<(String, PathBuf), Instant>> = Mutex::new(BTreeMap::
 
 /// Runs a task of the script, see there; `longer` than a file system needs where the task keeps a time of its own.
 fn run(bash: &Bash, root: &Path, words: &[&str], input: &[u8], longer: Duration) -> Result<Said, Error> {
-    let place = bash.place();
+    let place = bash.host();
     let key = (place.key(), root.to_owned());
     let hung = || HUNG.lock().unwrap_or_else(PoisonError::into_inner);
     if hung().get(&key).is_some_and(|until| Instant::now() < *until) {
@@ -91,9 +91,10 @@ fn run(bash: &Bash, root: &Path, words: &[&str], input: &[u8], longer: Duration)
     let all = [*task, seconds.as_str(), &*root_word].into_iter().chain(more.iter().copied());
     let all: Vec<_> = all.map(quoted).collect();
     let text = format!("set -- {}\n{SCRIPT}", all.join(" "));
-    let output = bash.script(&text, input, patience + TO_TELL).map_err(|error| Error::Unasked(error.to_string()))?;
+    let output =
+        bash.script(&text, input, patience + TO_TELL).map_err(|error| Error::Unreachable(error.to_string()))?;
     if output.end == End::ConnectionLost {
-        return Err(Error::Unasked(output.said()));
+        return Err(Error::Unreachable(output.said()));
     }
     let stderr = one_line(&output.stderr_text());
     // The last line is the script's word that it came to its end.
@@ -109,7 +110,7 @@ fn run(bash: &Bash, root: &Path, words: &[&str], input: &[u8], longer: Duration)
             hung().insert(key, Instant::now() + HUNG_PAUSE);
             Err(Error::Hung(root.to_owned()))
         }
-        None => Err(Error::Unasked(output.said())),
+        None => Err(Error::Unreachable(output.said())),
     }
 }
 
@@ -146,7 +147,7 @@ pub struct Remote {
 
 impl Remote {
     pub fn new(attempt: AttemptDir, login: Arc<Login>) -> Remote {
-        Remote { attempt, bash: Bash::There(login) }
+        Remote { attempt, bash: Bash::Remote(login) }
     }
 
     /// The same script in a bash of this machine, after these lines.
@@ -205,10 +206,12 @@ impl Remote {
         let looks = patience.as_millis() / LOOK_INTERVAL.as_millis() + 1;
         let more = [&looks.to_string(), &LOOK_INTERVAL.as_secs_f64().to_string()];
         match self.run("snapshot", &more.map(|text| text as &str), &[], patience) {
-            Err(Error::Unasked(why)) => Snapshot { unasked: Some(why), ..Snapshot::empty() },
+            Err(Error::Unreachable(why)) => Snapshot { unreachable: Some(why), ..Snapshot::empty() },
             Err(Error::Away(_)) => Snapshot::empty(),
             Err(error) => Snapshot { notice: Err(error), ..Snapshot::empty() },
-            Ok(said) => parse(&said).unwrap_or_else(|| Snapshot { unasked: Some(said.stderr), ..Snapshot::empty() }),
+            Ok(said) => {
+                parse(&said).unwrap_or_else(|| Snapshot { unreachable: Some(said.stderr), ..Snapshot::empty() })
+            }
         }
     }
 }
@@ -240,12 +243,12 @@ fn parse(said: &Said) -> Option<Snapshot> {
         "endpoint" => Ok(Notice::Endpoint(Err(said.stderr.clone()))),
         _ => Err(Error::Failed("a directory of the lease cannot be entered, or is something else".to_owned())),
     };
-    Some(Snapshot { permit, answered: answered == "yes", begun: false, notice, unasked: None })
+    Some(Snapshot { permit, answered: answered == "yes", begun: false, notice, unreachable: None })
 }
 
 /// Removes what earlier calls had to leave.
 pub fn sweep(login: &Arc<Login>, root: &Path, time: Duration) -> Result<Swept, Error> {
-    sweep_at(&Bash::There(Arc::clone(login)), root, time)
+    sweep_at(&Bash::Remote(Arc::clone(login)), root, time)
 }
 
 fn sweep_at(bash: &Bash, root: &Path, time: Duration) -> Result<Swept, Error> {
@@ -257,7 +260,7 @@ fn sweep_at(bash: &Bash, root: &Path, time: Duration) -> Result<Swept, Error> {
 
 /// What a work root holds of leases.
 pub fn list_work_root(login: &Arc<Login>, root: &Path) -> Result<Vec<String>, Error> {
-    list_at(&Bash::There(Arc::clone(login)), root)
+    list_at(&Bash::Remote(Arc::clone(login)), root)
 }
 
 fn list_at(bash: &Bash, root: &Path) -> Result<Vec<String>, Error> {
@@ -271,7 +274,7 @@ fn list_at(bash: &Bash, root: &Path) -> Result<Vec<String>, Error> {
 
 /// Removes these entries of a work root.
 pub fn clear_work_root(login: &Arc<Login>, root: &Path, names: &[String], time: Duration) -> Result<Swept, Error> {
-    clear_at(&Bash::There(Arc::clone(login)), root, names, time)
+    clear_at(&Bash::Remote(Arc::clone(login)), root, names, time)
 }
 
 fn clear_at(bash: &Bash, root: &Path, names: &[String], time: Duration) -> Result<Swept, Error> {
@@ -294,7 +297,7 @@ fn clear_at(bash: &Bash, root: &Path, names: &[String], time: Duration) -> Resul
 
 /// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.
 pub fn marked(login: &Arc<Login>, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked {
-    marked_at(&Bash::There(Arc::clone(login)), root, lease, nonce)
+    marked_at(&Bash::Remote(Arc::clone(login)), root, lease, nonce)
 }
 
 fn marked_at(bash: &Bash, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked {
@@ -307,7 +310,7 @@ fn marked_at(bash: &Bash, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked
 
 /// The permit that a shared dir holds for a lease, for a lease whose record is lost.
 pub fn permitted(login: &Arc<Login>, root: &Path, lease: &LeaseId) -> Result<Option<Nonce>, Error> {
-    let said = run(&Bash::There(Arc::clone(login)), root, &["permitted", lease.as_str(), ""], &[], Duration::ZERO)?;
+    let said = run(&Bash::Remote(Arc::clone(login)), root, &["permitted", lease.as_str(), ""], &[], Duration::ZERO)?;
     Ok(Nonce::parse(String::from_utf8_lossy(&said.done()?.stdout).trim_end()))
 }
 
@@ -316,7 +319,7 @@ pub fn resolve(login: &Arc<Login>, paths: &[&Path]) -> Result<Vec<PathBuf>, Erro
     let texts: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
     let words: Vec<_> = ["resolve", "", ""].into_iter().chain(texts.iter().skip(1).map(|text| &**text)).collect();
     let Some(root) = paths.first() else { return Ok(vec![]) };
-    let said = run(&Bash::There(Arc::clone(login)), root, &words, &[], Duration::ZERO)?.done()?;
+    let said = run(&Bash::Remote(Arc::clone(login)), root, &words, &[], Duration::ZERO)?.done()?;
     let resolved: Vec<_> = String::from_utf8_lossy(&said.stdout).lines().map(PathBuf::from).collect();
     if resolved.len() == paths.len() { Ok(resolved) } else { Err(Error::Failed(said.stderr)) }
 }

@@ -1,5 +1,5 @@
 //! One answer of squeue for all of our processes on a host, so that the controller's load does not grow with the number
-//! of leases that wait (design.md, promise 8).
+//! of leases that wait (docs/design.md, promise 8).
 //!
 //! ```text
 //! <cache>/squeue-<boot id>-<host>-<uid>-<cluster>   one line about the answer, then squeue's output as it came
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::job::{Listing, Unasked};
+use super::job::{Listing, QueryFailed};
 use super::squeue::{self, Answer, Mark, Owner, Printed};
 use crate::clock::{boot_id, uptime_millis as uptime};
 use crate::files::Dir;
@@ -32,8 +32,8 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// An answer, and whether it is older than the caller wished: a slow controller is left alone, so this is all there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
-    pub listing: Result<Listing, Unasked>,
+pub struct CachedListing {
+    pub listing: Result<Listing, QueryFailed>,
     pub old: bool,
 }
 
@@ -51,7 +51,7 @@ struct Head {
     came: u64,
     /// Why Slurm could not be asked; absent when it answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    unasked: Option<String>,
+    failed: Option<String>,
     /// That of the query; absent when Slurm could not be asked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     mark: Option<String>,
@@ -73,7 +73,7 @@ impl Shared {
         cluster: Option<&str>,
         oldest: Duration,
         deadline: Duration,
-    ) -> Heard {
+    ) -> CachedListing {
         let key = format!("{}-{}-{}-{}", self.boot, host.key(), owner.uid, cluster.unwrap_or("local"));
         let started = uptime();
         loop {
@@ -86,14 +86,14 @@ impl Shared {
                 let back_off = (took * BACK_OFF_FACTOR).min(MOST_BACK_OFF);
                 let old = now - head.asked.min(now) > oldest.as_millis() as u64;
                 if !old || now - head.came < back_off.as_millis() as u64 {
-                    return Heard { listing: squeue::listing(&answer, cluster), old };
+                    return CachedListing { listing: squeue::listing(&answer, cluster), old };
                 }
             }
             if self.claim(&key, deadline) || now - started > deadline.as_millis() as u64 {
                 let answer = squeue::ask_user(host, owner, cluster, deadline);
                 self.publish(&key, now, &answer);
                 self.cache.unlink(&format!("asking-{key}")).ok();
-                return Heard { listing: squeue::listing(&answer, cluster), old: false };
+                return CachedListing { listing: squeue::listing(&answer, cluster), old: false };
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
@@ -106,11 +106,11 @@ impl Shared {
     }
 
     fn publish(&self, key: &str, asked: u64, answer: &Answer) {
-        let (stdout, quiet, mark, unasked) = match answer {
+        let (stdout, quiet, mark, failed) = match answer {
             Ok(Printed { mark, text, quiet }) => (text.as_str(), *quiet, Some(mark.as_str().to_owned()), None),
-            Err(Unasked(why)) => ("", true, None, Some(why.clone())),
+            Err(QueryFailed(why)) => ("", true, None, Some(why.clone())),
         };
-        let head = Head { asked, came: uptime(), unasked, mark, quiet };
+        let head = Head { asked, came: uptime(), failed, mark, quiet };
         if let Ok(mut bytes) = serde_json::to_vec(&head) {
             bytes.push(b'\n');
             bytes.extend_from_slice(stdout.as_bytes());
@@ -145,8 +145,8 @@ impl Shared {
 impl Head {
     /// The answer as it came; `None` for one that an older version left, whose rows had no marks.
     fn answer(&self, stdout: Vec<u8>) -> Option<Answer> {
-        match &self.unasked {
-            Some(why) => Some(Err(Unasked(why.clone()))),
+        match &self.failed {
+            Some(why) => Some(Err(QueryFailed(why.clone()))),
             None => {
                 let mark = Mark::parse(self.mark.as_deref()?)?;
                 Some(Ok(Printed { mark, text: String::from_utf8_lossy(&stdout).into_owned(), quiet: self.quiet }))
@@ -187,15 +187,15 @@ mod tests {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 5, &silence());
         let young = shared.list_user(&Host::Here, OWNER, None, Duration::from_secs(30), Duration::from_secs(1));
-        assert_eq!(young, Heard { listing: Ok(Listing { rows: vec![], complete: true }), old: false });
+        assert_eq!(young, CachedListing { listing: Ok(Listing { rows: vec![], complete: true }), old: false });
     }
 
     #[test]
     fn after_a_slow_failure_the_controller_is_left_alone_for_a_while() {
         let (_temp, shared) = shared();
-        stored(&shared, 1000, 20_000, &Err(Unasked("hung".into())));
+        stored(&shared, 1000, 20_000, &Err(QueryFailed("hung".into())));
         let answer = shared.list_user(&Host::Here, OWNER, None, Duration::ZERO, Duration::from_secs(1));
-        assert_eq!(answer, Heard { listing: Err(Unasked("hung".into())), old: true });
+        assert_eq!(answer, CachedListing { listing: Err(QueryFailed("hung".into())), old: true });
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What Slurm says of jobs: rows, states, and the reasons why a job waits.
 //!
 //! Nothing here runs anything. A word that is not known is never read as an end: Slurm's list of states grows, and
-//! what is called ended is taken back and thrown away (hazards.md 1.3).
+//! what is called ended is taken back and thrown away (docs/facts/slurm.md, "States of a job").
 
 use std::fmt;
 
@@ -99,11 +99,11 @@ pub struct Listing {
 
 /// Why Slurm could not be asked, or what it said that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unasked(pub String);
+pub struct QueryFailed(pub String);
 
 /// How much hope a waiting job has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hope {
+pub enum PendingReason {
     /// It waits its turn.
     Normal,
     /// Somebody has to act, but may.
@@ -119,44 +119,46 @@ const PARTITION_RULES: [(&str, &str); 2] = [
     ("Job's QOS not permitted to use this partition", "correct qos, or choose another partition"),
 ];
 
-/// Classifies a pending reason (hazards.md 1.4). Site texts such as `Nodes required for job are DOWN, …` stand beside
+/// Classifies a pending reason (docs/facts/slurm.md, "Pending reasons"). Site texts such as `Nodes required for job are DOWN, …` stand beside
 /// Slurm's own words, so spaces count as underscores and only what stands before the first comma counts.
-pub fn hope(reason: &str) -> Hope {
+pub fn pending_reason(reason: &str) -> PendingReason {
     if let Some((_, remedy)) = PARTITION_RULES.iter().find(|(text, _)| reason.trim().starts_with(text)) {
-        return Hope::Never(remedy);
+        return PendingReason::Never(remedy);
     }
     let word = reason.trim().trim_matches(['(', ')']).split(',').next().unwrap_or_default().trim().replace(' ', "_");
     let word = word.as_str();
     let per_job = |word: &str| word.contains("PerJob") || word.contains("PerNode") || word.contains("MinutesPerJob");
     match word {
         "PartitionTimeLimit" | "AssocMaxWallDurationPerJobLimit" | "QOSMaxWallDurationPerJobLimit" => {
-            Hope::Never("lower timeLimit, or choose a partition or QOS that allows it")
+            PendingReason::Never("lower timeLimit, or choose a partition or QOS that allows it")
         }
         "PartitionNodeLimit" | "PartitionConfig" => {
-            Hope::Never("ask for fewer cpus, nodes or less memory, or choose another partition")
+            PendingReason::Never("ask for fewer cpus, nodes or less memory, or choose another partition")
         }
-        "BadConstraints" => Hope::Never("correct constraint, gres, mem or cpus: no node has them together"),
-        "MaxMemPerLimit" => Hope::Never("lower mem"),
-        "InvalidAccount" | "AccountNotAllowed" => Hope::Never("correct account, or ask the site to be added to it"),
-        "InvalidQOS" | "QOSNotAllowed" => Hope::Never("correct qos, or ask the site for it"),
-        "DependencyNeverSatisfied" => Hope::Never("release the lease and acquire a new one"),
-        "DeadLine" => Hope::Never("correct the deadline in extraSbatchArgs"),
-        "JobHeldAdmin" | "JobHoldMaxRequeue" => Hope::Never("ask the site why the job is held"),
+        "BadConstraints" => PendingReason::Never("correct constraint, gres, mem or cpus: no node has them together"),
+        "MaxMemPerLimit" => PendingReason::Never("lower mem"),
+        "InvalidAccount" | "AccountNotAllowed" => {
+            PendingReason::Never("correct account, or ask the site to be added to it")
+        }
+        "InvalidQOS" | "QOSNotAllowed" => PendingReason::Never("correct qos, or ask the site for it"),
+        "DependencyNeverSatisfied" => PendingReason::Never("release the lease and acquire a new one"),
+        "DeadLine" => PendingReason::Never("correct the deadline in extraSbatchArgs"),
+        "JobHeldAdmin" | "JobHoldMaxRequeue" => PendingReason::Never("ask the site why the job is held"),
         "launch_failed_requeued_held" | "job_requeued_in_held_state" => {
-            Hope::Never("ask the site about the node's prolog, then release the lease and acquire it again")
+            PendingReason::Never("ask the site about the node's prolog, then release the lease and acquire it again")
         }
-        "RESV_DEL_HOLD" | "ReservationDeleted" => Hope::Never("correct reservation"),
-        _ if word.starts_with("QOSMin") => Hope::Never("ask for at least what the QOS demands"),
+        "RESV_DEL_HOLD" | "ReservationDeleted" => PendingReason::Never("correct reservation"),
+        _ if word.starts_with("QOSMin") => PendingReason::Never("ask for at least what the QOS demands"),
         _ if word.contains("Max") && per_job(word) => {
-            Hope::Never("ask for less, below the limit that the reason names")
+            PendingReason::Never("ask for less, below the limit that the reason names")
         }
         "PartitionDown" | "PartitionInactive" | "NodeDown" | "Licenses" | "Reservation" | "JobHeldUser"
-        | "QOSUsageThreshold" | "FedJobLock" => Hope::Attention,
+        | "QOSUsageThreshold" | "FedJobLock" => PendingReason::Attention,
         _ if word.starts_with("ReqNodeNotAvail") || word.starts_with("Nodes_required_for_job_are_DOWN") => {
-            Hope::Attention
+            PendingReason::Attention
         }
-        _ if word.contains("Grp") && word.contains("Minutes") => Hope::Attention,
-        _ => Hope::Normal,
+        _ if word.contains("Grp") && word.contains("Minutes") => PendingReason::Attention,
+        _ => PendingReason::Normal,
     }
 }
 
@@ -196,10 +198,10 @@ mod tests {
     #[case("Job's QOS not permitted to use this partition (batch allows long not normal)", "never")]
     #[case("SomethingNew", "normal")]
     fn hopes(#[case] reason: &str, #[case] expected: &str) {
-        let found = match hope(reason) {
-            Hope::Normal => "normal",
-            Hope::Attention => "attention",
-            Hope::Never(_) => "never",
+        let found = match pending_reason(reason) {
+            PendingReason::Normal => "normal",
+            PendingReason::Attention => "attention",
+            PendingReason::Never(_) => "never",
         };
         assert_eq!(found, expected);
     }

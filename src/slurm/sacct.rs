@@ -1,5 +1,5 @@
 //! sacct: how a job ended that the controller has forgotten. It lags and may be off, so it never decides that a job
-//! lives; an end that it tells is believed only of the very job that we submitted (hazards.md 1.3, B8). The name, which the
+//! lives; an end that it tells is believed only of the very job that we submitted (docs/facts/slurm.md, "sacct"). The name, which the
 //! job's owner may change, comes last, and columns are kept apart by a mark of this query (see squeue.rs).
 
 use std::time::Duration;

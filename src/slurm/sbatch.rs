@@ -9,7 +9,7 @@ use super::refusal::{self, Change, Meaning};
 use crate::host::{Command, End, Output};
 
 /// sbatch itself retries for 120 s while the queue is full and for 180 s while a standby controller takes over, so a
-/// shorter deadline would call good submissions lost (hazards.md 1.1).
+/// shorter deadline would call good submissions lost (docs/facts/slurm.md, "Outcomes of sbatch").
 const DEADLINE: Duration = Duration::from_secs(200);
 
 /// Everything that a submission needs.
@@ -29,7 +29,7 @@ pub struct Submission<'a> {
 
 impl Submission<'_> {
     /// The command line. `--export=ALL` hands on what we constructed; every other form makes the node load the
-    /// user's login environment first (traps.md). The singleton lets one job of a name run at a time, whatever
+    /// user's login environment first (docs/facts/slurm.md, "Export"). The singleton lets one job of a name run at a time, whatever
     /// happened to our earlier attempts. USR1 comes five minutes before the wall time ends the job.
     pub fn command(&self) -> Command {
         let directory = self.directory.to_string_lossy();

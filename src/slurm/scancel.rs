@@ -1,5 +1,5 @@
 //! scancel: asks for an end. Its exit code proves nothing: 0 for jobs that never were and for jobs it left alone,
-//! 140 for a cancellation that takes effect a moment later (slurm-facts.md 4.4, 4.7).
+//! 140 for a cancellation that takes effect a moment later (docs/facts/slurm.md, "Exit codes of scancel").
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! squeue: one listing of all jobs of this user, or one job by its id.
 //!
 //! `--states=all` always: without it a job that died at its start looks like one that never was. Several ids in one
-//! call silently leave out what is gone, so there is only the whole listing and the single id (hazards.md B2, B3).
+//! call silently leave out what is gone, so there is only the whole listing and the single id (docs/facts/slurm.md, "Asking for one job or for all").
 //!
 //! A job's owner, and so the code in a sandbox, may write its name, comment and directory as he likes, line ends included.
 //! So every query has a mark of its own, 128 random bits, around each row and around each of those columns: nothing that was
@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::job::{JobId, Listing, Row, State, Unasked};
+use super::job::{JobId, Listing, QueryFailed, Row, State};
 use crate::files::random_hex;
 use crate::host::{Command, End, Host, Output};
 
@@ -68,11 +68,11 @@ pub struct Owner<'a> {
 impl Owner<'_> {
     /// What `--user` takes. squeue reads a number as a signed one of 32 bits, so a larger user id has to be asked for by its
     /// name (Slurm 22.05: "Invalid user: 3000000000").
-    fn argument(&self) -> Result<String, Unasked> {
+    fn argument(&self) -> Result<String, QueryFailed> {
         match self.name {
             _ if i32::try_from(self.uid).is_ok() => Ok(self.uid.to_string()),
             Some(name) if !name.is_empty() && !name.contains(',') => Ok(name.to_owned()),
-            _ => Err(Unasked(format!(
+            _ => Err(QueryFailed(format!(
                 "squeue cannot be asked for the user id {}, and this user has no name on this machine",
                 self.uid
             ))),
@@ -103,7 +103,7 @@ pub struct Printed {
 }
 
 /// An answer of squeue, or why it could not be asked.
-pub type Answer = Result<Printed, Unasked>;
+pub type Answer = Result<Printed, QueryFailed>;
 
 /// Asks for all jobs of a user on one cluster.
 pub fn ask_user(host: &Host, owner: Owner<'_>, cluster: Option<&str>, deadline: Duration) -> Answer {
@@ -111,40 +111,45 @@ pub fn ask_user(host: &Host, owner: Owner<'_>, cluster: Option<&str>, deadline: 
     let mark = new_mark()?;
     let output = run(host, &base(&mark, cluster, deadline).arg(format!("--user={user}")))?;
     let printed = printed(&output, &mark)?;
-    // Jobs of others are shown only where the site lets it, so what another user does not see may be there (hazards.md B9).
+    // Jobs of others are shown only where the site lets it, so what another user does not see may be there (docs/facts/slurm.md, "Jobs of other users").
     let own = host.user().is_ok_and(|user| user.uid == owner.uid);
     Ok(Printed { quiet: printed.quiet && own, ..printed })
 }
 
 /// The listing that an answer holds.
-pub fn listing(answer: &Answer, cluster: Option<&str>) -> Result<Listing, Unasked> {
+pub fn listing(answer: &Answer, cluster: Option<&str>) -> Result<Listing, QueryFailed> {
     let printed = answer.as_ref().map_err(Clone::clone)?;
     let (rows, clean) = parse_rows(&printed.text, &printed.mark, cluster);
     Ok(Listing { rows, complete: clean && printed.quiet })
 }
 
 /// Asks for all jobs of a user on one cluster, and reads the answer.
-pub fn list_user(host: &Host, owner: Owner<'_>, cluster: Option<&str>, deadline: Duration) -> Result<Listing, Unasked> {
+pub fn list_user(
+    host: &Host,
+    owner: Owner<'_>,
+    cluster: Option<&str>,
+    deadline: Duration,
+) -> Result<Listing, QueryFailed> {
     listing(&ask_user(host, owner, cluster, deadline), cluster)
 }
 
 /// Asks for one job; `Ok(None)` is Slurm's explicit denial of this id.
-pub fn find(host: &Host, job: &JobId, deadline: Duration) -> Result<Option<Row>, Unasked> {
+pub fn find(host: &Host, job: &JobId, deadline: Duration) -> Result<Option<Row>, QueryFailed> {
     let cluster = job.cluster.as_deref();
     let mark = new_mark()?;
     let output = run(host, &base(&mark, cluster, deadline).arg(format!("--jobs={}", job.id)))?;
     parse_single(&output, &mark, job)
 }
 
-fn new_mark() -> Result<Mark, Unasked> {
-    Mark::random().map_err(|error| Unasked(format!("squeue was not asked: {error}")))
+fn new_mark() -> Result<Mark, QueryFailed> {
+    Mark::random().map_err(|error| QueryFailed(format!("squeue was not asked: {error}")))
 }
 
-fn run(host: &Host, command: &Command) -> Result<Output, Unasked> {
+fn run(host: &Host, command: &Command) -> Result<Output, QueryFailed> {
     host.run(command).map_err(|error| {
         let program = command.shown();
         let program = program.split(' ').next().unwrap_or_default();
-        Unasked(match host {
+        QueryFailed(match host {
             Host::Here => format!("{program} could not be started: {error}"),
             Host::Login(_) => format!("{program} was not asked: {error}"),
         })
@@ -152,27 +157,27 @@ fn run(host: &Host, command: &Command) -> Result<Output, Unasked> {
 }
 
 /// Reads the answer about one job.
-pub fn parse_single(output: &Output, mark: &Mark, job: &JobId) -> Result<Option<Row>, Unasked> {
+pub fn parse_single(output: &Output, mark: &Mark, job: &JobId) -> Result<Option<Row>, QueryFailed> {
     if output.end == End::Exit(1) && output.stderr_text().contains("Invalid job id specified") {
         return Ok(None);
     }
     let listing = parse_listing(output, mark, job.cluster.as_deref())?;
     match listing.rows.into_iter().find(|row| row.job.id == job.id) {
         Some(row) => Ok(Some(row)),
-        None => Err(Unasked(format!("squeue said nothing about job {job}: {}", output.said()))),
+        None => Err(QueryFailed(format!("squeue said nothing about job {job}: {}", output.said()))),
     }
 }
 
 /// Reads a listing of one cluster.
-pub fn parse_listing(output: &Output, mark: &Mark, cluster: Option<&str>) -> Result<Listing, Unasked> {
+pub fn parse_listing(output: &Output, mark: &Mark, cluster: Option<&str>) -> Result<Listing, QueryFailed> {
     listing(&printed(output, mark), cluster)
 }
 
 fn printed(output: &Output, mark: &Mark) -> Answer {
     let (text, stderr) = (output.stdout_text(), output.stderr_text());
-    // Seen with several clusters: the error's text with exit 0 and nothing else (hazards.md B6).
+    // Seen with several clusters: the error's text with exit 0 and nothing else (docs/facts/slurm.md, "Errors with exit 0").
     if !output.success() || (text.trim().is_empty() && stderr.contains("error:")) {
-        return Err(Unasked(format!("squeue failed: {}", output.said())));
+        return Err(QueryFailed(format!("squeue failed: {}", output.said())));
     }
     Ok(Printed { mark: mark.clone(), text, quiet: stderr.trim().is_empty() })
 }

@@ -14,7 +14,7 @@ use crate::files::Dir;
 use crate::host::{Command, End};
 use crate::protocol::Ssh;
 
-/// Key types in the order of preference; a FIPS site refuses the first (hazards.md E18).
+/// Key types in the order of preference; a FIPS site refuses the first (docs/facts/openssh.md, "Key types").
 pub const KEY_TYPES: &[(&str, &str)] = &[("ed25519", "256"), ("ecdsa", "256"), ("rsa", "3072")];
 
 /// A login takes 0.2 s, over a WAN some seconds; ready checks may look at file systems.
@@ -45,7 +45,7 @@ pub fn make_key(dir: &Dir, comment: &str) -> Result<String> {
 }
 
 /// Puts a configured key's place into a lease's directory: the client keeps known_hosts beside the key it is given,
-/// and a directory per lease keeps the keys of one job's host from those of another (protocol.md 4.2).
+/// and a directory per lease keeps the keys of one job's host from those of another (docs/facts/client.md, "Host keys of the client").
 pub fn link_key(dir: &Dir, key: &Path) -> Result<String> {
     const NAME: &str = "id_configured";
     let bad = |what: &str, path: &Path| {

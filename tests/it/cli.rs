@@ -24,7 +24,7 @@ fn bare(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// The declarative lifecycle of protocol.md section 6, verb by verb.
+/// The declarative lifecycle (docs/facts/client.md, "Declarative lifecycle"), verb by verb.
 #[test]
 fn the_declarative_lifecycle() {
     let site = site();

@@ -1,4 +1,4 @@
-//! A state dir on a file system whose locks do not work (hazards.md D8): every call that needs one is refused with
+//! A state dir on a file system whose locks do not work (docs/facts/files.md, "Locks"): every call that needs one is refused with
 //! what to do, nothing is done as if a lock were held, and all goes on when locks are back.
 
 use std::time::Duration;

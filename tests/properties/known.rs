@@ -9,13 +9,13 @@ use slurm_sandbox::config::{self, EndpointHost};
 use slurm_sandbox::failure::Kind;
 use slurm_sandbox::host::{End, Output};
 use slurm_sandbox::lease::Identity;
-use slurm_sandbox::lease::lifecycle::{Verdict, judge};
+use slurm_sandbox::lease::lifecycle::{Verdict, classify};
 use slurm_sandbox::lease::record::{Denials, PinnedEndpoint, Record};
 use slurm_sandbox::operation::answer;
 use slurm_sandbox::operation::settle::{Step, apply, next_step};
 use slurm_sandbox::operation::status::status;
 use slurm_sandbox::shared_dir::endpoint_file::{self, Published};
-use slurm_sandbox::slurm::job::{JobId, Listing, Row, State, Unasked};
+use slurm_sandbox::slurm::job::{JobId, Listing, QueryFailed, Row, State};
 use slurm_sandbox::slurm::sbatch::{Outcome, outcome};
 use slurm_sandbox::slurm::{sacct, squeue};
 use slurm_sandbox::ssh::target;
@@ -29,7 +29,7 @@ fn refused(value: &Value) -> bool {
     config::parse(value.as_object().unwrap()).is_err_and(|failure| failure.kind == Kind::BadConfig)
 }
 
-fn seen(rows: Vec<Row>) -> Result<Listing, Unasked> {
+fn seen(rows: Vec<Row>) -> Result<Listing, QueryFailed> {
     Ok(Listing { rows, complete: true })
 }
 
@@ -50,7 +50,7 @@ fn p1_an_ended_job_that_lives_again_is_not_gone() {
 /// P2. Nothing was asked, so nothing was denied: `clusters` of commas names no cluster at all.
 #[test]
 fn p2_no_listing_is_no_denial() {
-    let nothing: [Result<Listing, Unasked>; 0] = [];
+    let nothing: [Result<Listing, QueryFailed>; 0] = [];
     assert!(!merge(nothing.iter()).is_ok_and(|listing| listing.complete));
 }
 
@@ -78,7 +78,7 @@ fn p3_all_is_no_cluster() {
 fn p4_a_job_is_owned_by_id_and_name_until_its_submission_is_known() {
     let record = Record { submitted: None, ..record() };
     let seen = seen(vec![Row { comment: "the site's".into(), ..row() }]);
-    assert_ne!(judge(&record, &view(&record, &seen).observation, NOW), Verdict::Gone);
+    assert_ne!(classify(&record, &view(&record, &seen).observation, NOW), Verdict::Gone);
 }
 
 fn said(end: End, stdout: &str, stderr: &str) -> Outcome {
@@ -120,7 +120,7 @@ fn p8_a_shared_work_root_is_refused_however_it_is_written() {
     }
 }
 
-/// P9. Found by fuzzing: a number in sacct's output, or a time in a damaged record, beyond all time.
+/// P9. FoundLease by fuzzing: a number in sacct's output, or a time in a damaged record, beyond all time.
 #[test]
 fn p9_times_at_the_ends_of_time_are_no_panic() {
     let text = format!("7|FAILED|1:0|{}|cbx-4b38f35d4e31\n", i64::MIN).replace('|', oracle::MARK);
@@ -133,7 +133,7 @@ fn p9_times_at_the_ends_of_time_are_no_panic() {
         };
         record.attempt.sent = Some(time);
         let view = view(&record, &seen(vec![]));
-        judge(&record, &view.observation, NOW);
+        classify(&record, &view.observation, NOW);
         record.job = None;
         next_step(&record, &view, NOW);
     }
@@ -190,7 +190,7 @@ fn p14_a_comment_that_imitates_a_mark_hides_no_row() {
     }
 }
 
-/// P15. Found by fuzzing: a complaint so long that only its end was told.
+/// P15. FoundLease by fuzzing: a complaint so long that only its end was told.
 #[test]
 fn p15_a_long_complaint_names_its_key() {
     let config = json!({"proxyCommand": "{x}".repeat(600), "partition": "a b"});

@@ -9,11 +9,11 @@ use slurm_sandbox::allocation::{View, merge, view};
 use slurm_sandbox::clock::{BootTime, Now};
 use slurm_sandbox::lease::Nonce;
 use slurm_sandbox::lease::lifecycle::{
-    DENIAL_GAP_SECONDS, Observation, OpenSubmission, SUBMISSION_HORIZON_SECONDS, Verdict, judge, open_submission,
+    DENIAL_GAP_SECONDS, Observation, OpenSubmission, SUBMISSION_HORIZON_SECONDS, Verdict, classify, open_submission,
 };
 use slurm_sandbox::lease::record::{Phase, Record};
 use slurm_sandbox::operation::settle::{Step, apply, next_step};
-use slurm_sandbox::slurm::job::{Class, JobId, Listing, Row, State, Unasked};
+use slurm_sandbox::slurm::job::{Class, JobId, Listing, QueryFailed, Row, State};
 
 use crate::check;
 use crate::lease::{record, row};
@@ -89,7 +89,7 @@ fn later(from: Now, passed: i64, set: i64) -> Now {
     Now { epoch: from.epoch + passed + set, uptime: from.uptime + passed }
 }
 
-fn listing(look: &Look) -> Result<Listing, Unasked> {
+fn listing(look: &Look) -> Result<Listing, QueryFailed> {
     let mut rows = Vec::new();
     if look.stray {
         let [comment, directory] =
@@ -97,7 +97,7 @@ fn listing(look: &Look) -> Result<Listing, Unasked> {
         rows.push(Row { job: JobId { id: 6, cluster: None }, submitted: Some(900), comment, directory, ..row() });
     }
     match &look.said {
-        Said::Nothing => return Err(Unasked("down".into())),
+        Said::Nothing => return Err(QueryFailed("down".into())),
         Said::Noise => return Ok(Listing { rows, complete: false }),
         Said::Denial => {}
         Said::Job { state, comment } => {
@@ -145,7 +145,7 @@ fn play(mut record: Record, looks: &[Look], after: impl Fn(&Record, &Record, &Vi
                 let first = *memory.first_denial.get_or_insert(memory.real);
                 memory.ended |= before.job.is_some() && memory.real - first >= DENIAL_GAP_SECONDS;
             }
-            Observation::Unasked(_) | Observation::Recycled(_) => {}
+            Observation::QueryFailed(_) | Observation::Recycled(_) => {}
         }
         after(&before, &record, &view, look, &memory, clock);
     }
@@ -155,9 +155,9 @@ fn play(mut record: Record, looks: &[Look], after: impl Fn(&Record, &Record, &Vi
 fn what_is_unknown_moves_nothing() {
     check(1500, (start(), looks(anything())), |((record, _), looks)| {
         play(record, &looks, |before, after, view, _, memory, clock| {
-            if let Observation::Unasked(_) = view.observation {
+            if let Observation::QueryFailed(_) = view.observation {
                 assert_eq!(before, after);
-                assert!(matches!(judge(after, &view.observation, clock), Verdict::Unknown(_)));
+                assert!(matches!(classify(after, &view.observation, clock), Verdict::Unknown(_)));
                 assert!(memory.ended || next_step(after, view, clock) != Step::Gone);
             }
         });
@@ -231,7 +231,7 @@ fn denials_of_one_moment_prove_nothing_however_the_time_is_set() {
                 first = first.or(Some(real));
             }
             let proven = first.is_some_and(|first| real - first >= DENIAL_GAP_SECONDS);
-            let gone = judge(&record, &view.observation, clock) == Verdict::Gone
+            let gone = classify(&record, &view.observation, clock) == Verdict::Gone
                 || record.ended.is_some()
                 || next_step(&record, &view, clock) == Step::Gone
                 || matches!(start, Start::Unanswered) && open_submission(&record, clock) == OpenSubmission::Resubmit;
@@ -300,7 +300,7 @@ fn another_attempt_waits() {
 #[test]
 fn several_listings_are_as_whole_as_all_of_them() {
     let one = prop_oneof![
-        1 => Just(Err(Unasked("down".into()))),
+        1 => Just(Err(QueryFailed("down".into()))),
         3 => (0..3usize, any::<bool>()).prop_map(|(count, complete)| Ok(Listing { rows: vec![row(); count], complete })),
     ];
     check(500, vec(one, 1..5), |listings| {

@@ -12,7 +12,7 @@ use slurm_sandbox::config::proxy::{Connection, Route};
 use slurm_sandbox::config::{self, EndpointHost, Settings};
 use slurm_sandbox::failure::{Failure, Kind};
 use slurm_sandbox::host::{End, Output};
-use slurm_sandbox::lease::lifecycle::{judge, open_submission};
+use slurm_sandbox::lease::lifecycle::{classify, open_submission};
 use slurm_sandbox::lease::{Identity, LeaseId, Nonce};
 use slurm_sandbox::lease::{format, record};
 use slurm_sandbox::operation::settle::{self, Step};
@@ -364,7 +364,7 @@ pub fn record(bytes: &[u8]) {
         let now = Now { epoch: 0, uptime };
         let empty = Ok(Listing { rows: vec![], complete: true });
         let view = allocation::view(&record, &empty);
-        judge(&record, &view.observation, now);
+        classify(&record, &view.observation, now);
         open_submission(&record, now);
         let silence = allocation::view(&record, &Ok(Listing { rows: vec![], complete: false }));
         if settle::next_step(&record, &silence, now) == Step::Gone {

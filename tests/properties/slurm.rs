@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use slurm_sandbox::host::{End, Output};
-use slurm_sandbox::slurm::job::{Class, JobId, Row, State, hope};
+use slurm_sandbox::slurm::job::{Class, JobId, Row, State, pending_reason};
 use slurm_sandbox::slurm::squeue::{parse_listing, parse_single};
 
 use crate::wire::text;
@@ -279,6 +279,6 @@ fn no_word_is_an_end_but_slurms_own() {
 #[test]
 fn any_reason_has_some_hope() {
     check(500, text(), |reason| {
-        hope(&reason);
+        pending_reason(&reason);
     });
 }

@@ -1,4 +1,4 @@
-//! Logs in to leases as the client does, with ssh's own tools and the client's options (protocol.md 4.1).
+//! Logs in to leases as the client does, with ssh's own tools and the client's options (docs/facts/client.md, "ssh command line").
 
 use std::time::Duration;
 

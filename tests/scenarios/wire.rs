@@ -1,4 +1,4 @@
-//! What the client sees of a call, and the rules that every answer keeps (protocol.md section 2).
+//! What the client sees of a call, and the rules that every answer keeps (docs/facts/client.md, "Answers").
 
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
 //! Whether a controller answers, and if not, why.
 //!
 //! `scontrol ping` is the one question to which a controller that does not run is told at once; it says DOWN for
-//! everything that can be wrong, so the reason is read from what else is said (slurm-facts.md 7 D).
+//! everything that can be wrong, so the reason is read from what else is said (docs/facts/slurm.md, "What a broken site says").
 
 use std::time::Duration;
 
 use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::run::Clock;
-use crate::doctor::sessions::{Place, There};
+use crate::doctor::sessions::{Place, RemoteHost};
 use crate::host::{Command, End, Output};
 use crate::slurm::{ping, scontrol};
 
@@ -15,12 +15,14 @@ use crate::slurm::{ping, scontrol};
 pub fn check(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
     vec![match place.with(clock, |host| host.run(&scontrol::command(clock.left(), cluster).arg("ping"))) {
         Ok(Ok(output)) if output.end == End::ConnectionLost => {
-            Finding::red(CONTROLLER, Category::Network, output.said(), "run doctor again").unasked()
+            Finding::red(CONTROLLER, Category::Network, output.said(), "run doctor again").not_asked()
         }
         Ok(Ok(output)) => judge_ping(&output, cluster),
         // That it is missing is the finding of another check.
-        Ok(Err(error)) => Finding::warning(CONTROLLER, format!("scontrol could not be started: {error}"), "").unasked(),
-        Err(said) => Finding::red(CONTROLLER, Category::Provider, said, "run doctor again").unasked(),
+        Ok(Err(error)) => {
+            Finding::warning(CONTROLLER, format!("scontrol could not be started: {error}"), "").not_asked()
+        }
+        Err(said) => Finding::red(CONTROLLER, Category::Provider, said, "run doctor again").not_asked(),
     }]
 }
 
@@ -128,7 +130,7 @@ const MUNGE_DEADLINE: Duration = Duration::from_secs(3);
 /// still there, which looks like a controller that hangs.
 pub fn munge(place: &Place, clock: Clock) -> Vec<Finding> {
     use std::io::ErrorKind;
-    if let Place::There(there) = place {
+    if let Place::Remote(there) = place {
         return vec![munge_there(there, clock)];
     }
     vec![match std::os::unix::net::UnixStream::connect(MUNGE_SOCKET) {
@@ -149,17 +151,17 @@ pub fn munge(place: &Place, clock: Clock) -> Vec<Finding> {
 }
 
 /// The same on a login host, as far as its own command tells.
-fn munge_there(there: &There, clock: Clock) -> Finding {
+fn munge_there(there: &RemoteHost, clock: Clock) -> Finding {
     match there.facts(clock) {
-        Err(said) => return Finding::warning(MUNGE, said, "run doctor again").unasked(),
-        Ok(told) if told.command("munge").is_none() => {
+        Err(said) => return Finding::warning(MUNGE, said, "run doctor again").not_asked(),
+        Ok(facts) if facts.command("munge").is_none() => {
             return Finding::ok(MUNGE, "no munge command on the login host: the cluster may do without it");
         }
         Ok(_) => {}
     }
     let command = || Command::new("munge", clock.left().min(MUNGE_DEADLINE)).arg("--no-input");
     match there.with(clock, |login| login.run(&command())) {
-        Err(said) => Finding::warning(MUNGE, said, "run doctor again").unasked(),
+        Err(said) => Finding::warning(MUNGE, said, "run doctor again").not_asked(),
         Ok(Err(error)) => Finding::ok(MUNGE, format!("not looked at: {error}")),
         Ok(Ok(output)) if output.success() => Finding::ok(MUNGE, "munged on the login host answers"),
         Ok(Ok(output)) if output.stderr_text().contains("No such file") => {

@@ -86,10 +86,10 @@ impl FileSystem {
 
 impl FileSystem {
     /// One of another host, from stat's `%t %a %S %c %d`.
-    pub fn told(text: &str) -> Option<FileSystem> {
-        let mut words = text.split_whitespace();
-        let (name, reach) = kind(u64::from_str_radix(words.next()?, 16).ok()?);
-        let mut number = || words.next()?.parse::<u64>().ok();
+    pub fn parse(text: &str) -> Option<FileSystem> {
+        let mut text = text.split_whitespace();
+        let (name, reach) = kind(u64::from_str_radix(text.next()?, 16).ok()?);
+        let mut number = || text.next()?.parse::<u64>().ok();
         let (blocks, size, inodes, free_inodes) = (number()?, number()?, number()?, number()?);
         let space = Space { free_bytes: blocks.saturating_mul(size), inodes, free_inodes };
         Some(FileSystem { name, reach, device: 0, space })
@@ -195,10 +195,10 @@ mod tests {
 
     #[test]
     fn one_of_another_host_is_told() {
-        let system = FileSystem::told("bd00bd0 256 4096 100 50").unwrap();
+        let system = FileSystem::parse("bd00bd0 256 4096 100 50").unwrap();
         assert_eq!((system.name.as_str(), system.reach), ("lustre", Reach::Network));
         assert_eq!(system.space, Space { free_bytes: 1 << 20, inodes: 100, free_inodes: 50 });
-        assert_eq!(FileSystem::told("stat: cannot read"), None);
+        assert_eq!(FileSystem::parse("stat: cannot read"), None);
     }
 
     #[test]

@@ -13,9 +13,9 @@ use crate::config::login_host::LoginHost;
 use crate::config::proxy::{Connection, Route};
 use crate::doctor::finding::{Category, Finding, cut, tail};
 use crate::doctor::run::Clock;
-use crate::doctor::sessions::{Met, There};
+use crate::doctor::sessions::{Greeted, RemoteHost};
 use crate::doctor::ssh_error::{Way, is_prohibited, meaning};
-use crate::doctor::tcp_probe::{Probe, Seen};
+use crate::doctor::tcp_probe::{Probe, Reached};
 use crate::host::remote::{Login, LoginError, master};
 use crate::host::{End, Output};
 use crate::operation::connect;
@@ -36,41 +36,41 @@ const MOST_SECONDS_APART: i64 = 60;
 const FORWARDING_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Logs in, or finds out why not.
-pub fn check(there: &Arc<There>, clock: Clock) -> Vec<Finding> {
+pub fn check(there: &Arc<RemoteHost>, clock: Clock) -> Vec<Finding> {
     let (sender, receiver) = channel();
     let asked = Arc::clone(there);
     let started = std::thread::Builder::new().name("meeting the login host".to_owned()).spawn(move || {
         // Nobody listens any more when the deadline has passed.
-        let _ = sender.send(asked.meet(clock).cloned());
+        let _ = sender.send(asked.greet(clock).cloned());
     });
     if let Err(error) = started {
         let seen = format!("no thread could be started: {error}");
         return vec![Finding::red(LOGIN, Category::Provider, seen, "raise the limit on processes (`ulimit -u`)")];
     }
-    let mut met = receiver.recv_timeout(LOOK_AFTER.min(clock.left()));
-    let seen = Arc::new(Mutex::new(Seen::Nothing));
-    if met.is_err() {
+    let mut greeted = receiver.recv_timeout(LOOK_AFTER.min(clock.left()));
+    let seen = Arc::new(Mutex::new(Reached::Nothing));
+    if greeted.is_err() {
         Probe::start(there.target(), &seen);
-        met = receiver.recv_timeout(clock.left());
+        greeted = receiver.recv_timeout(clock.left());
     }
     let target = there.target();
-    match met {
-        Ok(Ok(met)) => vec![judge_met(target, &met), judge_clock(met.ahead)],
+    match greeted {
+        Ok(Ok(greeted)) => vec![judge_greeting(target, &greeted), judge_clock(greeted.ahead)],
         Ok(Err(error)) if !matches!(error, LoginError::Silent(_)) => {
             vec![judge_refusal(target, &error, &there.path())]
         }
         _ => {
             let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let open = there.open_door().map(|door| door.path.display().to_string());
+            let open = there.open_connection().map(|connection| connection.path.display().to_string());
             vec![judge_hang(target, &seen, open.as_deref())]
         }
     }
 }
 
-fn judge_met(target: &LoginHost, met: &Met) -> Finding {
-    let greeting = &met.greeting;
-    let how = if met.door.made {
-        format!("logged in in {} ms", met.door.took.as_millis())
+fn judge_greeting(target: &LoginHost, greeted: &Greeted) -> Finding {
+    let greeting = &greeted.greeting;
+    let how = if greeted.connection.made {
+        format!("logged in in {} ms", greeted.connection.took.as_millis())
     } else {
         "the open connection was used".to_owned()
     };
@@ -79,9 +79,9 @@ fn judge_met(target: &LoginHost, met: &Met) -> Finding {
         "{} is {}, {user} there; {how}, a session answered after {} ms",
         target.destination(),
         cut(&greeting.hostname, 80),
-        met.took.as_millis()
+        greeted.took.as_millis()
     );
-    let finding = if met.took > SLOW_PROFILE {
+    let finding = if greeted.took > SLOW_PROFILE {
         let remedy = "make the profile of your account there quicker (~/.bash_profile, module loads): every call waits for it; or the network is slow";
         Finding::warning(LOGIN, seen, remedy)
     } else {
@@ -129,7 +129,7 @@ fn way(target: &LoginHost, path: &str) -> Way {
 }
 
 /// How far one gets where ssh says nothing; `open` is the socket of a connection that lives.
-fn judge_hang(target: &LoginHost, seen: &Seen, open: Option<&str>) -> Finding {
+fn judge_hang(target: &LoginHost, seen: &Reached, open: Option<&str>) -> Finding {
     let name = target.destination();
     let by_hand = way(target, "").ssh;
     let red = |category, seen: String, remedy: String| Finding::red(LOGIN, category, seen, remedy);
@@ -141,22 +141,22 @@ fn judge_hang(target: &LoginHost, seen: &Seen, open: Option<&str>) -> Finding {
     };
     let vpn = || "connect to the site's network (VPN), correct submitHost, or wait until it is back".to_owned();
     match (seen, open) {
-        (Seen::Resolving(host), _) => red(
+        (Reached::Resolving(host), _) => red(
             Category::Network,
             format!("{name}: the name service has no answer for {host}{dead}"),
             format!("see that this machine is on a network and `getent hosts {host}` answers; or correct submitHost"),
         ),
-        (Seen::Connecting(address), _) => {
+        (Reached::Connecting(address), _) => {
             red(Category::Timeout, format!("{name}: {address} does not answer{dead}"), vpn())
         }
-        (Seen::Failed(why), _) => red(Category::Network, format!("{name}: {why}{dead}"), vpn()),
-        (Seen::Silent(address), _) => red(
+        (Reached::Failed(why), _) => red(Category::Network, format!("{name}: {why}{dead}"), vpn()),
+        (Reached::Silent(address), _) => red(
             Category::Timeout,
             format!("{name}: {address} takes connections, but its sshd says nothing{dead}"),
             "try again in a minute: the host is overloaded or its sshd hangs; if it stays so, tell its admins"
                 .to_owned(),
         ),
-        (Seen::Sshd(_) | Seen::Nothing | Seen::Proxied, Some(path)) => red(
+        (Reached::Sshd(_) | Reached::Nothing | Reached::Proxied, Some(path)) => red(
             Category::Timeout,
             format!(
                 "{name} lets us in, but its login shell has not answered: a profile that waits or is slow, or a home directory that hangs"
@@ -165,7 +165,7 @@ fn judge_hang(target: &LoginHost, seen: &Seen, open: Option<&str>) -> Finding {
                 "see where `{by_hand}` stays; then shorten ~/.bash_profile there. If that is quick, the open connection is dead: `ssh -O exit -S {path} {name}`"
             ),
         ),
-        (Seen::Sshd(version), None) => red(
+        (Reached::Sshd(version), None) => red(
             Category::Timeout,
             format!("{name}: {version} answers, but has let nobody in within {} s", clock_seconds()),
             format!(
@@ -173,7 +173,7 @@ fn judge_hang(target: &LoginHost, seen: &Seen, open: Option<&str>) -> Finding {
                  directory service or home directory"
             ),
         ),
-        (Seen::Nothing | Seen::Proxied, None) => red(
+        (Reached::Nothing | Reached::Proxied, None) => red(
             Category::Timeout,
             format!("{name}: the login did not come to an end within {} s", clock_seconds()),
             format!("log in by hand with `{by_hand}` to see what it waits for"),
@@ -186,18 +186,18 @@ fn clock_seconds() -> u64 {
 }
 
 /// Whether sessions share the connection, and how many.
-pub fn reuse(there: &There, clock: Clock) -> Vec<Finding> {
+pub fn reuse(there: &RemoteHost, clock: Clock) -> Vec<Finding> {
     const NAME: &str = "one connection";
     let target = there.target();
-    let again = |said: String| vec![Finding::warning(NAME, said, "run doctor again").unasked()];
-    let met = match there.meet(clock) {
-        Ok(met) => met,
+    let again = |said: String| vec![Finding::warning(NAME, said, "run doctor again").not_asked()];
+    let greeted = match there.greet(clock) {
+        Ok(greeted) => greeted,
         Err(error) => return again(error.to_string()),
     };
-    let shown = met.door.path.display().to_string();
+    let shown = greeted.connection.path.display().to_string();
     let started = Instant::now();
     // Opened, not waited for: the account's profiles may be slow, which is another check's to tell.
-    let second = match Login::beside(target, &met.door.path) {
+    let second = match Login::beside(target, &greeted.connection.path) {
         Ok(second) => second,
         Err(error) => return again(error.to_string()),
     };
@@ -226,23 +226,23 @@ fn judge_few(target: &LoginHost, most: Option<usize>, shown: &str) -> Finding {
 }
 
 /// Which OpenSSH the login host runs.
-pub fn version(there: &There, clock: Clock) -> Vec<Finding> {
+pub fn version(there: &RemoteHost, clock: Clock) -> Vec<Finding> {
     const NAME: &str = "login host's OpenSSH";
     vec![match there.facts(clock) {
-        Err(said) => Finding::warning(NAME, said, "run doctor again").unasked(),
-        Ok(told) => {
-            let said = told.get("sshd").unwrap_or_default();
+        Err(said) => Finding::warning(NAME, said, "run doctor again").not_asked(),
+        Ok(facts) => {
+            let said = facts.get("sshd").unwrap_or_default();
             let version = said.split_whitespace().find(|word| word.starts_with("OpenSSH_"));
             match version.map(|word| word.trim_end_matches(',')) {
                 Some(version) => Finding::ok(NAME, version),
-                None => Finding::ok(NAME, format!("not told: {}", cut(said, 80))),
+                None => Finding::ok(NAME, format!("not facts: {}", cut(said, 80))),
             }
         }
     }]
 }
 
 /// Whether sshd there forwards connections, for the ways that need it.
-pub fn forwarding(there: &There, clock: Clock, settings: &Settings) -> Vec<Finding> {
+pub fn forwarding(there: &RemoteHost, clock: Clock, settings: &Settings) -> Vec<Finding> {
     let hops = match &settings.connection {
         Connection::Connect(Route::Login { hops }) => hops,
         Connection::Connect(Route::Stdio) => {
@@ -252,18 +252,18 @@ pub fn forwarding(there: &There, clock: Clock, settings: &Settings) -> Vec<Findi
             return vec![Finding::ok(FORWARDING, "not asked: no connection goes through the login host")];
         }
     };
-    let again = |said: String| vec![Finding::warning(FORWARDING, said, "run doctor again").unasked()];
-    let (path, told) = match there
-        .meet(clock)
+    let again = |said: String| vec![Finding::warning(FORWARDING, said, "run doctor again").not_asked()];
+    let (path, facts) = match there
+        .greet(clock)
         .map_err(|error| error.to_string())
-        .and_then(|met| Ok((&met.door.path, there.facts(clock)?)))
+        .and_then(|greeted| Ok((&greeted.connection.path, there.facts(clock)?)))
     {
         Ok(known) => known,
         Err(said) => return again(said),
     };
     let own = hops.len() == 1 && hops[0] == there.target().destination();
     // Of other hosts it is not known what listens there; an sshd does, as they let us in.
-    let port = if own { told.get("listener") } else { Some("22") };
+    let port = if own { facts.get("listener") } else { Some("22") };
     let Some(port) = port else {
         return vec![Finding::ok(FORWARDING, "not tried: nothing listens on the login host's loopback")];
     };
@@ -326,15 +326,15 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Seen::Resolving("login.example".into()), None, Category::Network, "getent hosts login.example")]
-    #[case(Seen::Connecting("192.0.2.2:22".into()), None, Category::Timeout, "VPN")]
-    #[case(Seen::Connecting("192.0.2.2:22".into()), Some("/run/m"), Category::Timeout, "VPN")]
-    #[case(Seen::Failed("Connection refused".into()), None, Category::Network, "VPN")]
-    #[case(Seen::Silent("192.0.2.2:22".into()), None, Category::Timeout, "in a minute")]
-    #[case(Seen::Sshd("SSH-2.0-OpenSSH_9.2".into()), None, Category::Timeout, "requireExistingMaster")]
-    #[case(Seen::Sshd("SSH-2.0-OpenSSH_9.2".into()), Some("/run/m"), Category::Timeout, "~/.bash_profile")]
-    #[case(Seen::Proxied, None, Category::Timeout, "by hand")]
-    fn hangs(#[case] seen: Seen, #[case] open: Option<&str>, #[case] category: Category, #[case] remedy: &str) {
+    #[case(Reached::Resolving("login.example".into()), None, Category::Network, "getent hosts login.example")]
+    #[case(Reached::Connecting("192.0.2.2:22".into()), None, Category::Timeout, "VPN")]
+    #[case(Reached::Connecting("192.0.2.2:22".into()), Some("/run/m"), Category::Timeout, "VPN")]
+    #[case(Reached::Failed("Connection refused".into()), None, Category::Network, "VPN")]
+    #[case(Reached::Silent("192.0.2.2:22".into()), None, Category::Timeout, "in a minute")]
+    #[case(Reached::Sshd("SSH-2.0-OpenSSH_9.2".into()), None, Category::Timeout, "requireExistingMaster")]
+    #[case(Reached::Sshd("SSH-2.0-OpenSSH_9.2".into()), Some("/run/m"), Category::Timeout, "~/.bash_profile")]
+    #[case(Reached::Proxied, None, Category::Timeout, "by hand")]
+    fn hangs(#[case] seen: Reached, #[case] open: Option<&str>, #[case] category: Category, #[case] remedy: &str) {
         let finding = judge_hang(&target(), &seen, open);
         assert!(finding.is(Red) && finding.category == category, "{finding:?}");
         assert!(finding.check.remedy.contains(remedy), "{finding:?}");

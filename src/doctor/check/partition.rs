@@ -1,7 +1,7 @@
 //! Whether the partition takes what is asked for, as far as Slurm tells without a job.
 //!
 //! sbatch accepts a time limit that the partition never grants, and a partition that is down: such a job waits for
-//! ever (slurm-facts.md 4.10). The partition's own record is what tells before anything is submitted.
+//! ever (docs/facts/slurm.md, "Accepted and never run"). The partition's own record is what tells before anything is submitted.
 
 use crate::config::Settings;
 use crate::config::time_limit::minutes;
@@ -55,16 +55,16 @@ pub fn check(place: &Place, clock: Clock, cluster: Option<&str>, asked: &Asked, 
     match answer(place, clock, || {
         scontrol::command(clock.left(), cluster).args(["--all", "--oneliner", "show", "partition"])
     }) {
-        Ok(output) => judge(&parse(&output.stdout_text()), asked, groups),
+        Ok(output) => classify(&parse(&output.stdout_text()), asked, groups),
         Err(said) => {
             let remedy =
                 "run `scontrol show partition` by hand; without it doctor cannot tell whether the partition fits";
-            vec![Finding::warning(PARTITION, format!("scontrol show partition: {said}"), remedy).unasked()]
+            vec![Finding::warning(PARTITION, format!("scontrol show partition: {said}"), remedy).not_asked()]
         }
     }
 }
 
-fn judge(records: &[Record], asked: &Asked, groups: &[String]) -> Vec<Finding> {
+fn classify(records: &[Record], asked: &Asked, groups: &[String]) -> Vec<Finding> {
     let name = |record: &Record| get(record, "PartitionName").to_owned();
     let all = || records.iter().map(name).collect::<Vec<_>>().join(", ");
     let mut wanted = Vec::new();
@@ -208,7 +208,7 @@ mod tests {
     #[case(json!({"partition": "open", "idleTimeoutSeconds": 0}), &[Warning, Warning], "nothing ends a lease")]
     #[case(json!({"partition": "closed"}), &[Red, Green], "closed is DOWN")]
     fn partitions(#[case] value: Value, #[case] expected: &[CheckStatus], #[case] text: &str) {
-        let findings = judge(&parse(SITE), &asked(&value), &["users".into()]);
+        let findings = classify(&parse(SITE), &asked(&value), &["users".into()]);
         assert_eq!(findings.iter().map(|finding| finding.check.status).collect::<Vec<_>>(), expected, "{findings:#?}");
         assert!(findings.iter().any(|finding| finding.check.seen.contains(text)), "{findings:#?}");
     }
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_cluster_without_a_default_needs_one_named() {
         let text = SITE.replace("Default=YES ", "Default=NO ");
-        let findings = judge(&parse(&text), &asked(&json!({})), &[]);
+        let findings = classify(&parse(&text), &asked(&json!({})), &[]);
         assert!(findings[0].is(Red) && findings[0].check.seen.contains("no default"));
     }
 }

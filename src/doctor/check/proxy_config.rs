@@ -175,7 +175,7 @@ pub fn client() -> Vec<Finding> {
     vec![Finding::ok("client config", TRUST)]
 }
 
-/// The client refuses every lease before it calls us without this (protocol.md fact 2).
+/// The client refuses every lease before it calls us without this (docs/facts/client.md, "Trusted output").
 pub const TRUST: &str = "the client's user config must hold external.connection.ssh.trustProviderOutput: true, or it refuses every lease before it calls this program";
 
 #[cfg(test)]

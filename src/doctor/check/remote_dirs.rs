@@ -10,7 +10,7 @@ use crate::doctor::check::slurm;
 use crate::doctor::check::storage;
 use crate::doctor::finding::{Category, Finding, cut};
 use crate::doctor::run::Clock;
-use crate::doctor::sessions::{Lines, Place, There};
+use crate::doctor::sessions::{Lines, Place, RemoteHost};
 use crate::host::command::quoted;
 use crate::host::remote::Login;
 use crate::protocol::CheckStatus;
@@ -22,15 +22,15 @@ const SLOW_WRITE: Duration = Duration::from_secs(1);
 
 /// An answer of the script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Told(Lines);
+pub struct RemoteFacts(Lines);
 
-impl Told {
-    fn parse(text: &str) -> Told {
+impl RemoteFacts {
+    fn parse(text: &str) -> RemoteFacts {
         let mut lines = Lines::new();
         for (key, value) in text.lines().filter_map(|line| line.split_once('\t')) {
             lines.entry(key.to_owned()).or_default().push(value.trim().to_owned());
         }
-        Told(lines)
+        RemoteFacts(lines)
     }
 
     pub fn all(&self, key: &str) -> &[String] {
@@ -49,19 +49,19 @@ impl Told {
 }
 
 /// Runs a part of the script in a session.
-pub fn ask(login: &Arc<Login>, clock: Clock, words: &[&str]) -> Result<Told, String> {
-    let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
-    let output = login.script(&format!("set -- {}\n{SCRIPT}", words.join(" ")), &[], clock.left());
+pub fn ask(login: &Arc<Login>, clock: Clock, text: &[&str]) -> Result<RemoteFacts, String> {
+    let text: Vec<_> = text.iter().map(|word| quoted(word)).collect();
+    let output = login.script(&format!("set -- {}\n{SCRIPT}", text.join(" ")), &[], clock.left());
     let output = output.map_err(|error| error.to_string())?;
-    if output.stdout.is_empty() { Err(output.said()) } else { Ok(Told::parse(&output.stdout_text())) }
+    if output.stdout.is_empty() { Err(output.said()) } else { Ok(RemoteFacts::parse(&output.stdout_text())) }
 }
 
 /// Tries the shared dir as the login host sees it, and judges whether nodes see it too.
-pub fn shared_dir(there: &There, place: &Place, path: &Path, clock: Clock) -> Result<Vec<Finding>, String> {
+pub fn shared_dir(there: &RemoteHost, place: &Place, path: &Path, clock: Clock) -> Result<Vec<Finding>, String> {
     let shown = path.to_string_lossy();
-    let told = there.with(clock, |login| ask(login, clock, &["shared", &shown]))??;
-    let tried = judge_shared(&told, &shown);
-    let Some(system) = told.get("file-system").and_then(FileSystem::told) else {
+    let facts = there.with(clock, |login| ask(login, clock, &["shared", &shown]))??;
+    let tried = judge_shared(&facts, &shown);
+    let Some(system) = facts.get("file-system").and_then(FileSystem::parse) else {
         return Ok(vec![tried]);
     };
     if !tried.is(CheckStatus::Ok) {
@@ -71,25 +71,25 @@ pub fn shared_dir(there: &There, place: &Place, path: &Path, clock: Clock) -> Re
     Ok(vec![storage::visibility(tried, path, &system, is_node, place.name())])
 }
 
-fn judge_shared(told: &Told, shown: &str) -> Finding {
+fn judge_shared(facts: &RemoteFacts, shown: &str) -> Finding {
     const NAME: &str = storage::SHARED_DIR;
     let red = |seen: String, remedy: &str| {
         Finding::red(NAME, Category::Config, format!("{shown} on the login host: {seen}"), remedy)
     };
-    let mode = told.get("mode").unwrap_or_default();
-    if told.get("foreign").is_some() {
-        let owner = told.get("trouble").unwrap_or_default();
+    let mode = facts.get("mode").unwrap_or_default();
+    if facts.get("foreign").is_some() {
+        let owner = facts.get("trouble").unwrap_or_default();
         return red(owner.to_owned(), "set sharedDir to a directory of your own there");
     }
-    if let Some(trouble) = told.get("trouble") {
+    if let Some(trouble) = facts.get("trouble") {
         let remedy = "check space, quota and permissions there, or set sharedDir to another directory of the cluster";
         return red(cut(trouble, 300), remedy);
     }
     if !mode.ends_with("00") {
         return red(format!("mode {mode}: others can enter it"), &format!("on the login host: chmod 700 {shown}"));
     }
-    let took = told.get("took").and_then(|text| text.parse().ok()).map(Duration::from_millis).unwrap_or_default();
-    let system = told.get("file-system").and_then(FileSystem::told);
+    let took = facts.get("took").and_then(|text| text.parse().ok()).map(Duration::from_millis).unwrap_or_default();
+    let system = facts.get("file-system").and_then(FileSystem::parse);
     let place = system.as_ref().map(|system| format!("{}, {}, ", system.name, free(system.space)));
     let place = place.unwrap_or_default();
     let seen = format!(
@@ -111,11 +111,11 @@ fn judge_shared(told: &Told, shown: &str) -> Finding {
 }
 
 /// Where the work directories of leases are made, as far as it shows from the login host.
-pub fn work_root(there: &There, path: &Path, clock: Clock) -> Result<Vec<Finding>, String> {
-    let told = there.with(clock, |login| ask(login, clock, &["place", &path.to_string_lossy()]))??;
-    let nearest = Path::new(told.get("nearest").unwrap_or("/"));
-    let system = told.get("file-system").and_then(FileSystem::told);
-    Ok(vec![runner::judge_work_root(path, nearest, system.as_ref(), told.get("writable") == Some("yes"))])
+pub fn work_root(there: &RemoteHost, path: &Path, clock: Clock) -> Result<Vec<Finding>, String> {
+    let facts = there.with(clock, |login| ask(login, clock, &["place", &path.to_string_lossy()]))??;
+    let nearest = Path::new(facts.get("nearest").unwrap_or("/"));
+    let system = facts.get("file-system").and_then(FileSystem::parse);
+    Ok(vec![runner::judge_work_root(path, nearest, system.as_ref(), facts.get("writable") == Some("yes"))])
 }
 
 #[cfg(test)]
@@ -126,10 +126,11 @@ mod tests {
 
     #[test]
     fn what_is_told_is_taken_apart() {
-        let told = Told::parse("noise\npath\t/usr/bin:/bin\ncommand\t/opt/slurm/bin/sbatch\ncommand\t/usr/bin/srun\n");
-        assert_eq!(told.get("path"), Some("/usr/bin:/bin"));
-        assert_eq!(told.command("srun"), Some("/usr/bin/srun"));
-        assert_eq!(told.command("squeue"), None);
+        let facts =
+            RemoteFacts::parse("noise\npath\t/usr/bin:/bin\ncommand\t/opt/slurm/bin/sbatch\ncommand\t/usr/bin/srun\n");
+        assert_eq!(facts.get("path"), Some("/usr/bin:/bin"));
+        assert_eq!(facts.command("srun"), Some("/usr/bin/srun"));
+        assert_eq!(facts.command("squeue"), None);
     }
 
     #[rstest]
@@ -141,7 +142,7 @@ mod tests {
     #[case("trouble\tmkdir: cannot create directory '/x': Permission denied\n", Red, "Permission denied")]
     #[case("mode\t777\ntrouble\tit belongs to root\nforeign\tyes\n", Red, "belongs to root")]
     fn shared_dirs(#[case] text: &str, #[case] status: CheckStatus, #[case] seen: &str) {
-        let finding = judge_shared(&Told::parse(text), "/home/a/.slurm-sandbox");
+        let finding = judge_shared(&RemoteFacts::parse(text), "/home/a/.slurm-sandbox");
         assert!(finding.is(status) && finding.check.seen.contains(seen), "{finding:?}");
     }
 }

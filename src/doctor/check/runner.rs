@@ -57,8 +57,8 @@ fn syntax(clock: Clock, runner: &Runner) -> Finding {
 /// Whether the first line names bash or the plain shell.
 fn is_for_bash(script: &[u8]) -> bool {
     let line = String::from_utf8_lossy(script.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
-    let words = line.trim_start_matches("#!").split_whitespace();
-    words.filter_map(|word| Path::new(word).file_name()).any(|name| name == "bash" || name == "sh")
+    let text = line.trim_start_matches("#!").split_whitespace();
+    text.filter_map(|word| Path::new(word).file_name()).any(|name| name == "bash" || name == "sh")
 }
 
 fn contract(runner: &Runner) -> Finding {
@@ -72,7 +72,7 @@ fn contract(runner: &Runner) -> Finding {
          login, that the job's files and processes go with it",
         shown(runner)
     );
-    Finding::warning(NAME, seen, "use the built-in runner, or bring yours to its contract (docs/slurm-sandbox.md)")
+    Finding::warning(NAME, seen, "use the built-in runner, or bring yours to its contract (docs/runner.md)")
 }
 
 /// Where the work directories of leases are made, as far as it shows from this host.

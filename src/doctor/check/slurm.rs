@@ -1,6 +1,6 @@
 //! Whether Slurm can be talked to, and what its settings mean for leases.
 //!
-//! With the controller gone Slurm's commands take 9 to 44 s to say so (slurm-facts.md 4.9), so they end by our deadline;
+//! With the controller gone Slurm's commands take 9 to 44 s to say so (docs/facts/slurm.md, "How long an outage takes"), so they end by our deadline;
 //! what they could not ask is marked as such, and the check of the controller tells why.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use crate::doctor::finding::{Category, Finding, cut};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::Place;
 use crate::host::{Command, Host, Output};
-use crate::slurm::job::Unasked;
+use crate::slurm::job::QueryFailed;
 use crate::slurm::scontrol;
 use crate::slurm::squeue::{self, Owner};
 
@@ -40,12 +40,12 @@ pub fn commands(place: &Place, clock: Clock, stdio: bool) -> Vec<Finding> {
             let remedy = "run this on a host with Slurm's client commands (or set submitHost to one), and put their directory on the PATH of whatever starts this program";
             vec![judge_commands(find, &std::env::var("PATH").unwrap_or_default(), stdio, remedy)]
         }
-        Place::There(there) => match there.facts(clock) {
-            Err(said) => vec![Finding::red(COMMANDS, Category::Provider, said, "run doctor again").unasked()],
-            Ok(told) => {
+        Place::Remote(there) => match there.facts(clock) {
+            Err(said) => vec![Finding::red(COMMANDS, Category::Provider, said, "run doctor again").not_asked()],
+            Ok(facts) => {
                 let remedy = "put Slurm's client commands on PATH in the profile of your account there (`module load slurm` in ~/.bash_profile), or set submitHost to a host that has them";
-                let find = |name: &str| told.command(name).map(str::to_owned);
-                vec![judge_commands(find, told.get("path").unwrap_or_default(), stdio, remedy)]
+                let find = |name: &str| facts.command(name).map(str::to_owned);
+                vec![judge_commands(find, facts.get("path").unwrap_or_default(), stdio, remedy)]
             }
         },
     }
@@ -80,7 +80,7 @@ pub fn version(place: &Place, clock: Clock) -> Vec<Finding> {
         Ok(output) => output.stdout_text(),
         Err(said) => {
             let remedy = "run `sbatch --version` by hand; where it says that it has no configuration, set SLURM_CONF";
-            return vec![Finding::warning(NAME, format!("sbatch --version: {said}"), remedy).unasked()];
+            return vec![Finding::warning(NAME, format!("sbatch --version: {said}"), remedy).not_asked()];
         }
     };
     vec![match scontrol::parse_version(&text) {
@@ -103,13 +103,13 @@ pub fn listing(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Findin
     const NAME: &str = "job listing";
     let ask = |host: &Host| match host.user() {
         Ok(user) => squeue::list_user(host, Owner { uid: user.uid, name: user.name.as_deref() }, cluster, clock.left()),
-        Err(error) => Err(Unasked(error.to_string())),
+        Err(error) => Err(QueryFailed(error.to_string())),
     };
-    vec![match place.with(clock, ask).unwrap_or_else(|said| Err(Unasked(said))) {
-        Err(unasked) => {
+    vec![match place.with(clock, ask).unwrap_or_else(|said| Err(QueryFailed(said))) {
+        Err(failed) => {
             let remedy = "run `squeue --me` by hand; until it works no lease can be listed, watched or released";
-            let category = if unasked.0.contains("no answer within") { Category::Timeout } else { Category::Provider };
-            Finding::red(NAME, category, unasked.0, remedy).unasked()
+            let category = if failed.0.contains("no answer within") { Category::Timeout } else { Category::Provider };
+            Finding::red(NAME, category, failed.0, remedy).not_asked()
         }
         Ok(listing) if !listing.complete => Finding::warning(
             NAME,
@@ -126,7 +126,7 @@ pub fn settings(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Findi
         Ok(output) => judge_settings(&scontrol::parse_settings(&output.stdout_text())),
         Err(said) => {
             let remedy = "run `scontrol show config` by hand; without it doctor cannot tell how jobs are tracked";
-            vec![Finding::warning(SETTINGS, format!("scontrol show config: {said}"), remedy).unasked()]
+            vec![Finding::warning(SETTINGS, format!("scontrol show config: {said}"), remedy).not_asked()]
         }
     }
 }

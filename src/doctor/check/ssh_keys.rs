@@ -79,10 +79,10 @@ pub fn keygen(clock: Clock) -> Vec<Finding> {
             .map(|(kind, thread)| (kind, thread.join().unwrap_or_else(|_| Some("broke off".to_owned()))))
             .collect()
     });
-    vec![judge(&made)]
+    vec![classify(&made)]
 }
 
-fn judge(made: &[(&str, Option<String>)]) -> Finding {
+fn classify(made: &[(&str, Option<String>)]) -> Finding {
     let good: Vec<_> = made.iter().filter(|(_, problem)| problem.is_none()).map(|(kind, _)| *kind).collect();
     let bad =
         made.iter().filter_map(|(kind, problem)| problem.as_ref().map(|said| format!("{kind}: {}", cut(said, 100))));
@@ -184,7 +184,7 @@ mod tests {
     #[case(&[("ed25519", Some("x")), ("ecdsa", Some("x")), ("rsa", Some("x"))], Red, "no key of any type")]
     fn key_types(#[case] made: &[(&str, Option<&str>)], #[case] status: CheckStatus, #[case] text: &str) {
         let made: Vec<_> = made.iter().map(|(kind, said)| (*kind, said.map(str::to_owned))).collect();
-        let finding = judge(&made);
+        let finding = classify(&made);
         assert!(finding.is(status) && finding.check.seen.contains(text), "{finding:?}");
     }
 

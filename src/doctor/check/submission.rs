@@ -1,7 +1,7 @@
 //! What sbatch itself thinks of the options, without submitting anything.
 //!
 //! `--test-only` is only ever a hint: it calls a time limit that never fits and a closed partition good, with an
-//! estimated start (slurm-facts.md 4.10), and some sites' plugins answer it otherwise than a submission.
+//! estimated start (docs/facts/slurm.md, "Accepted and never run"), and some sites' plugins answer it otherwise than a submission.
 
 use crate::config::Settings;
 use crate::doctor::finding::{Finding, cut, tail};
@@ -14,9 +14,9 @@ const NAME: &str = "test submission";
 /// Asks sbatch about the options of a lease's job.
 pub fn check(place: &Place, clock: Clock, settings: &Settings, script: &[u8]) -> Vec<Finding> {
     vec![match place.with(clock, |host| host.run(&command(clock, settings, script))) {
-        Ok(Ok(output)) => judge(&output),
-        Ok(Err(error)) => Finding::warning(NAME, format!("sbatch could not be started: {error}"), "").unasked(),
-        Err(said) => Finding::warning(NAME, said, "run doctor again").unasked(),
+        Ok(Ok(output)) => classify(&output),
+        Ok(Err(error)) => Finding::warning(NAME, format!("sbatch could not be started: {error}"), "").not_asked(),
+        Err(said) => Finding::warning(NAME, said, "run doctor again").not_asked(),
     }]
 }
 
@@ -43,13 +43,13 @@ const SILENCE: &[&str] = &[
     "receive failure",
 ];
 
-fn judge(output: &Output) -> Finding {
+fn classify(output: &Output) -> Finding {
     let text = output.stderr_text();
     if matches!(output.end, End::DeadlinePassed | End::ConnectionLost)
         || SILENCE.iter().any(|silence| text.contains(silence))
     {
         let seen = format!("sbatch --test-only: {}", tail(&output.said(), 300));
-        return Finding::warning(NAME, seen, "run doctor again when Slurm answers").unasked();
+        return Finding::warning(NAME, seen, "run doctor again when Slurm answers").not_asked();
     }
     if output.success() {
         let line = text.lines().rev().find_map(|line| line.split_once("to start at ")).map(|(_, rest)| rest.trim());
@@ -98,12 +98,12 @@ mod tests {
         #[case] end: End,
         #[case] stderr: &str,
         #[case] status: CheckStatus,
-        #[case] unasked: bool,
+        #[case] failed: bool,
         #[case] text: &str,
     ) {
         let output = Output { end, stdout: vec![], stderr: stderr.into(), took: std::time::Duration::from_secs(7) };
-        let finding = judge(&output);
-        assert_eq!((finding.check.status, finding.unasked), (status, unasked));
+        let finding = classify(&output);
+        assert_eq!((finding.check.status, finding.failed), (status, failed));
         assert!(finding.check.seen.contains(text), "{finding:?}");
     }
 }

@@ -45,7 +45,7 @@ const MOST_LOGINS: u32 = 3;
 const FULL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The first pause after a refused login; it doubles with each further one, up to the longest. Sites lock accounts that
-/// are refused often (hazards.md E14).
+/// are refused often (docs/facts/openssh.md, "One login for many calls").
 const FIRST_PAUSE_SECONDS: u64 = 2;
 const LONGEST_PAUSE_SECONDS: u64 = 300;
 

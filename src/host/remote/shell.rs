@@ -128,7 +128,7 @@ impl Shell {
             let read = async {
                 if new {
                     // Start-up files that hang are not given the time of a long command.
-                    let greeted = tokio::time::timeout(GREETING_PATIENCE + WAY, stdout.reach(&hello)).await;
+                    let greeted = tokio::time::timeout(GREETING_PATIENCE + WAY, stdout.await_text(&hello)).await;
                     greeted.unwrap_or_else(|_| {
                         let seconds = (GREETING_PATIENCE + WAY).as_secs();
                         Err(Lost::Silent(format!("its login shell was not ready within {seconds} s{}", stdout.said())))
@@ -272,7 +272,7 @@ impl<R: AsyncRead + Unpin> Stream<R> {
     }
 
     /// Reads until `text` has come, and keeps it.
-    async fn reach(&mut self, text: &str) -> Result<(), Lost> {
+    async fn await_text(&mut self, text: &str) -> Result<(), Lost> {
         while find(&self.buffer, text.as_bytes()).is_none() {
             self.more().await?;
         }

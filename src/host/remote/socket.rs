@@ -23,14 +23,14 @@ pub fn path(target: &LoginHost) -> Result<PathBuf, LoginError> {
     match &target.control_path {
         Some(path) if path.to_string_lossy().contains('%') => expanded(target, path),
         Some(path) => Ok(path.clone()),
-        None => Ok(place()?.path().join(key(target))),
+        None => Ok(directory()?.path().join(key(target))),
     }
 }
 
 /// The directory for what lies beside a socket: its lock, what was last said. Where there is none of ours, the user's
 /// own controlPath has one.
 pub fn beside(target: &LoginHost, path: &Path) -> Result<Dir, LoginError> {
-    place().or_else(|error| match path.parent() {
+    directory().or_else(|error| match path.parent() {
         Some(parent) if target.control_path.is_some() => Dir::private_root(parent).map_err(|why| {
             LoginError::NoPlace(format!("{}, the directory of controlPath: {why}; {error}", parent.display()))
         }),
@@ -40,7 +40,7 @@ pub fn beside(target: &LoginHost, path: &Path) -> Result<Dir, LoginError> {
 
 /// Our directory for sockets: in /tmp, or where somebody else has taken that name, in the home directory. The state dir
 /// does not do: a user may have several, and their paths are long.
-fn place() -> Result<Dir, LoginError> {
+fn directory() -> Result<Dir, LoginError> {
     let mut candidates = vec![(PathBuf::from("/tmp"), format!("slurm-sandbox-{}", nix::unistd::getuid()))];
     candidates.extend(home().map(|home| (home.join(".ssh"), "slurm-sandbox".to_owned())));
     first_usable(&candidates)

@@ -1,7 +1,6 @@
 //! acquire: a lease for exactly the identity that is asked for, now or as an earlier call left it.
 //!
-//! The client kills us with our whole process group whenever it likes and sends no release after it (protocol.md
-//! fact 1), so every act is on record before it is done, and a call begins by finding out what the last one did.
+//! The client kills us with our whole process group whenever it likes and sends no release after it (docs/facts/client.md, "Cancellation"), so every act is on record before it is done, and a call begins by finding out what the last one did.
 
 mod submit;
 
@@ -25,7 +24,7 @@ use crate::lease::record::{Attempt, Denials, Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::lease::{Identity, LeaseId, Nonce};
 use crate::operation::context::{Options, runner, shared_dir, user};
-use crate::operation::lookup::{Demands, Found, load};
+use crate::operation::lookup::{FoundLease, IdentityCheck, load};
 use crate::progress::hint;
 use crate::protocol::{Answer, Request};
 use crate::shared_dir::SharedDir;
@@ -237,8 +236,9 @@ impl Acquire<'_> {
         let id = &self.identity.lease_id;
         match guard.lease.load() {
             Loaded::Whole(record) => {
-                let found = Found { loaded: Loaded::Whole(record.clone()), dir: self.dir(id)? };
-                Demands { slug: &self.identity.slug, name: &self.identity.name, ..Demands::default() }.check(&found)?;
+                let found = FoundLease { loaded: Loaded::Whole(record.clone()), dir: self.dir(id)? };
+                IdentityCheck { slug: &self.identity.slug, name: &self.identity.name, ..IdentityCheck::default() }
+                    .check(&found)?;
                 let mut record = *record;
                 if record.uid != self.user.uid {
                     let what = format!("{} belongs to user id {}, not to this one", record.shown(), record.uid);

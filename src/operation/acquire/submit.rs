@@ -15,12 +15,12 @@ use crate::lease::store::{Guard, LeaseDir};
 use crate::operation::settle;
 use crate::progress::progress;
 use crate::shared_dir::{self, Permit, SharedDir};
-use crate::slurm::job::{Class, Row, Unasked};
+use crate::slurm::job::{Class, QueryFailed, Row};
 use crate::slurm::refusal::Change;
 use crate::slurm::sbatch::Outcome;
 use crate::slurm::squeue;
 
-/// Pauses between looks for a submission whose answer was lost (hazards.md 1.2), then the last one again and again.
+/// Pauses between looks for a submission whose answer was lost (docs/facts/slurm.md, "Looking for a lost submission"), then the last one again and again.
 const RECONCILE_PAUSES: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(3),
@@ -57,7 +57,7 @@ enum Step {
     /// Submit again after a pause.
     Later,
     /// Look for the job.
-    Look,
+    Poll,
 }
 
 impl Acquire<'_> {
@@ -90,7 +90,7 @@ impl Acquire<'_> {
                 Step::Done => return Ok(true),
                 Step::Again => continue,
                 Step::Later => resends.next().unwrap_or(&RESEND_PAUSES[4]),
-                Step::Look => looks.next().unwrap_or(&RECONCILE_PAUSES[4]),
+                Step::Poll => looks.next().unwrap_or(&RECONCILE_PAUSES[4]),
             };
             drop(guard);
             let pause = (*pause).max(self.options.poll_interval);
@@ -138,7 +138,7 @@ impl Acquire<'_> {
             Outcome::Unknown { said: text, plugin } => {
                 progress(&format!("lease {id}: sbatch gave no clear answer, the job is looked for by name: {text}"));
                 *said = Said { last: text, plugin, unclear: said.unclear + 1 };
-                Ok(Step::Look)
+                Ok(Step::Poll)
             }
         }
     }
@@ -155,7 +155,7 @@ impl Acquire<'_> {
         }
         for cluster in allocation::clusters(record) {
             let listing = squeue::list_user(&host, allocation::owner(record), cluster.as_deref(), squeue::DEADLINE);
-            let listing = listing.map_err(|Unasked(why)| {
+            let listing = listing.map_err(|QueryFailed(why)| {
                 let what = format!("acquiring lease {id}: whether another state dir holds it could not be asked");
                 Failure::new(Kind::SlurmUnavailable, what).cause(why)
             })?;
@@ -192,10 +192,10 @@ impl Acquire<'_> {
             return Ok(Step::Done);
         }
         if !matches!(view.observation, Observation::Denied) {
-            return Ok(Step::Look);
+            return Ok(Step::Poll);
         }
         match open_submission(record, time) {
-            OpenSubmission::Wait => Ok(Step::Look),
+            OpenSubmission::Wait => Ok(Step::Poll),
             OpenSubmission::NeverSent | OpenSubmission::Resubmit | OpenSubmission::Lost => {
                 record.begin_attempt()?;
                 guard.save(record)?;

@@ -22,7 +22,7 @@ use crate::config::proxy::{Connection, Route};
 use crate::failure::{self, Failure, Kind};
 use crate::files::{Dir, random_hex};
 use crate::host::Caller;
-use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, judge};
+use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, classify};
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
 use crate::operation::context::Options;
@@ -30,7 +30,7 @@ use crate::progress::progress;
 use crate::protocol::Lease;
 use crate::shared_dir::{Notice, Permit, SharedDir};
 use crate::slurm::cache::Shared;
-use crate::slurm::job::{Hope, hope};
+use crate::slurm::job::{PendingReason, pending_reason};
 use crate::slurm::squeue;
 use next::{Facts, Shown, Step, next};
 pub use report::failure_of_end;
@@ -167,7 +167,7 @@ impl<'a> Wait<'a> {
             let mut record = self.stored()?;
             caller_lives(self.caller, &record.shown())?;
             let patience = self.look_patience(&record);
-            let notice = self.look(&record, patience).map_err(|error| self.without_permit(error))?;
+            let notice = self.poll(&record, patience).map_err(|error| self.without_permit(error))?;
             let (mut asked, mut tried_to_pin, mut tried_to_log_in) = (false, false, false);
             loop {
                 let usable = self.usable(&record, view.as_ref());
@@ -206,7 +206,7 @@ impl<'a> Wait<'a> {
                         view.iter().for_each(|view| self.report(&record, view));
                         return Err(self.timed_out(&record, view.as_ref()).into());
                     }
-                    (Step::Look | Step::Pin | Step::Probe, ..) => break,
+                    (Step::Poll | Step::Pin | Step::Probe, ..) => break,
                 }
             }
             view.iter().for_each(|view| self.report(&record, view));
@@ -307,9 +307,9 @@ impl<'a> Wait<'a> {
             .remedy("repeat the call when the release is through")
     }
 
-    fn look(&mut self, record: &Record, patience: Duration) -> Result<Notice> {
+    fn poll(&mut self, record: &Record, patience: Duration) -> Result<Notice> {
         let snapshot = SharedDir::of(record).snapshot(patience);
-        if let Some(why) = snapshot.unasked {
+        if let Some(why) = snapshot.unreachable {
             if !self.lost {
                 progress(&format!("{}: the login host cannot be asked, the wait goes on: {why}", record.shown()));
             }
@@ -397,29 +397,29 @@ impl<'a> Wait<'a> {
                 // It was written meanwhile, so the answer may be about another job: ask again.
                 None => {
                     self.ask_at = Some(Instant::now());
-                    return Ok(View::unasked("the lease has changed while Slurm was asked"));
+                    return Ok(View::query_failed("the lease has changed while Slurm was asked"));
                 }
             }
         }
         let after = |pause: Duration| Some(Instant::now() + pause);
-        match judge(record, &view.observation, Now::read()) {
+        match classify(record, &view.observation, Now::read()) {
             Verdict::Ended | Verdict::Gone => return Err(self.ended(record).into()),
             _ if record.ended.is_some() => return Err(self.ended(record).into()),
             Verdict::Denied => self.ask_at = after(Duration::from_secs(DENIAL_GAP_SECONDS as u64)),
             Verdict::Ending => self.ask_at = after(Duration::from_secs(1)),
             Verdict::Queued => {
                 let row_reason = view.row().map(|row| row.reason.clone()).unwrap_or_default();
-                match hope(&row_reason) {
-                    Hope::Never(remedy) if self.hopeless => {
+                match pending_reason(&row_reason) {
+                    PendingReason::Never(remedy) if self.hopeless => {
                         let what = format!("{} {}: the job can never start: {row_reason}", self.doing, record.shown());
                         return Err(Failure::new(Kind::NeverRuns, what).remedy(remedy).into());
                     }
                     // A controller that is just starting calls everything impossible for a moment.
-                    Hope::Never(_) => {
+                    PendingReason::Never(_) => {
                         self.hopeless = true;
                         self.ask_at = after(Duration::from_secs(2));
                     }
-                    Hope::Normal | Hope::Attention => self.hopeless = false,
+                    PendingReason::Normal | PendingReason::Attention => self.hopeless = false,
                 }
             }
             Verdict::Running | Verdict::Suspended | Verdict::Unknown(_) => {}
@@ -431,7 +431,7 @@ impl<'a> Wait<'a> {
     /// before, whose own login then has to prove it.
     fn usable(&self, record: &Record, view: Option<&View>) -> Option<String> {
         let view = view?;
-        match judge(record, &view.observation, Now::read()) {
+        match classify(record, &view.observation, Now::read()) {
             Verdict::Running => {
                 view.row().map(|row| row.node.clone()).filter(|node| !node.is_empty() || record.endpoint.is_some())
             }

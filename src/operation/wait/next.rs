@@ -41,7 +41,7 @@ pub enum Step {
     Probe,
     GiveUp,
     /// Say how the job stands, pause, look again.
-    Look,
+    Poll,
 }
 
 /// Decides what to do.
@@ -55,7 +55,7 @@ pub fn next(facts: &Facts) -> Step {
         // The last word of Slurm belongs into the message, and may be that the job has ended.
         Facts { over: true, outdated: true, .. } => Step::Ask { eager: true },
         Facts { over: true, .. } => Step::GiveUp,
-        _ => Step::Look,
+        _ => Step::Poll,
     }
 }
 
@@ -82,19 +82,19 @@ mod tests {
     const LAST: Facts = Facts { over: true, ..QUIET };
 
     #[rstest]
-    #[case::nothing_to_do(QUIET, Step::Look)]
+    #[case::nothing_to_do(QUIET, Step::Poll)]
     #[case::by_the_schedule(Facts { due: true, ..QUIET }, Step::Ask { eager: false })]
-    #[case::once_a_look(Facts { due: true, asked: true, ..QUIET }, Step::Look)]
-    #[case::not_eager_without_a_file(Facts { due_eagerly: true, ..QUIET }, Step::Look)]
+    #[case::once_a_look(Facts { due: true, asked: true, ..QUIET }, Step::Poll)]
+    #[case::not_eager_without_a_file(Facts { due_eagerly: true, ..QUIET }, Step::Poll)]
     #[case::a_file_appears(Facts { due_eagerly: true, ..PUBLISHED }, Step::Ask { eager: true })]
     #[case::an_ending_appears(Facts { due_eagerly: true, shown: Shown::Ending, ..QUIET }, Step::Ask { eager: true })]
-    #[case::asked_a_moment_ago(PUBLISHED, Step::Look)]
+    #[case::asked_a_moment_ago(PUBLISHED, Step::Poll)]
     #[case::runs_and_published(Facts { usable: true, ..PUBLISHED }, Step::Pin)]
-    #[case::cannot_be_pinned_yet(Facts { usable: true, tried_to_pin: true, ..PUBLISHED }, Step::Look)]
+    #[case::cannot_be_pinned_yet(Facts { usable: true, tried_to_pin: true, ..PUBLISHED }, Step::Poll)]
     #[case::runs_and_pinned(Facts { usable: true, ..PINNED }, Step::Probe)]
     #[case::pinned_with_a_file(Facts { usable: true, ..Facts { shown: Shown::Endpoint, ..PINNED } }, Step::Probe)]
-    #[case::does_not_let_us_in(Facts { usable: true, tried_to_log_in: true, ..PINNED }, Step::Look)]
-    #[case::pinned_but_who_knows(PINNED, Step::Look)]
+    #[case::does_not_let_us_in(Facts { usable: true, tried_to_log_in: true, ..PINNED }, Step::Poll)]
+    #[case::pinned_but_who_knows(PINNED, Step::Poll)]
     #[case::usable_is_not_eager(Facts { due_eagerly: true, usable: true, ..PINNED }, Step::Probe)]
     #[case::over(LAST, Step::Ask { eager: true })]
     #[case::over_and_just_asked(Facts { outdated: false, ..LAST }, Step::GiveUp)]

@@ -100,7 +100,7 @@ impl Wait<'_> {
         if self.refusals == 1 {
             progress(&format!("{} runs, but does not let us in yet: {}", record.shown(), said));
         }
-        // sshd penalises what fails to log in, each time for longer (hazards.md E12).
+        // sshd penalises what fails to log in, each time for longer (docs/facts/openssh.md, "Penalties for failed logins").
         let pause = Duration::from_millis(250) * 2u32.pow(self.refusals.min(5));
         self.refusals += 1;
         self.probe_at = Some(Instant::now() + pause);

@@ -52,10 +52,10 @@ impl Wait<'_> {
             match record.job.as_ref().and_then(|job| scontrol::exit_code(&crate::allocation::host(record), job)) {
                 Some(exit) => ended.exit = Some(exit),
                 None => {
-                    if let Some(told) = accounted() {
-                        ended.exit = told.exit;
+                    if let Some(accounted) = accounted() {
+                        ended.exit = accounted.exit;
                         if ended.state == "GONE" {
-                            ended.state = told.state;
+                            ended.state = accounted.state;
                         }
                     }
                 }

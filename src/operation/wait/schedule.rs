@@ -15,7 +15,7 @@ pub const EAGER_INTERVAL: Duration = Duration::from_millis(500);
 /// served by three questions a second.
 pub const FRESH_ANSWER: Duration = Duration::from_millis(300);
 
-/// When Slurm is asked, in seconds since the start of the wait; later once a minute (hazards.md 3.3).
+/// When Slurm is asked, in seconds since the start of the wait; later once a minute (docs/facts/slurm.md, "How often to ask").
 const ASK_AT_SECONDS: [u64; 5] = [3, 5, 10, 20, 30];
 
 /// How long after a question at `last` (since the start) the next one is due.
