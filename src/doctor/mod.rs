@@ -9,6 +9,7 @@
 
 mod check;
 mod finding;
+mod remote;
 mod report;
 mod run;
 mod sessions;
@@ -214,7 +215,7 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
         let ours = site.runner(clock).is_ok_and(|runner| runner.keeps_contract());
         match site.place.user(clock) {
             Ok(user) => proxy_config::endpoint(&site.settings, user.name.as_deref(), ours, || {
-                slurm::is_node(&site.place, clock)
+                sessions::is_node(&site.place, clock)
             }),
             Err(said) => vec![Finding::warning("endpoint", said, "run doctor again").not_asked()],
         }

@@ -4,16 +4,15 @@
 //! the login host gives them: sshd allows ten a connection by default, other calls need some too, and where it
 //! gives fewer the checks take turns. Nobody waits here for longer than the checks' deadline.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::login_host::LoginHost;
-use crate::doctor::check::remote_dirs::{self, RemoteFacts};
+use crate::doctor::remote::{self, RemoteFacts};
 use crate::doctor::run::Clock;
 use crate::host::remote::{Greeting, Login, LoginError, master, socket};
-use crate::host::{Host, User};
+use crate::host::{Command, Host, Output, User};
 
 /// Most sessions at a time: of ten, four are left to others.
 const MOST_SESSIONS: usize = 6;
@@ -182,7 +181,7 @@ impl RemoteHost {
 
     /// What the login host tells of itself, asked by whoever comes first.
     pub fn facts(&self, clock: Clock) -> Result<&RemoteFacts, String> {
-        let ask = || self.with(clock, |login| remote_dirs::ask(login, clock, &["facts"]))?;
+        let ask = || self.with(clock, |login| remote::ask(login, clock, &["facts"]))?;
         self.facts.get_or_init(ask).as_ref().map_err(Clone::clone)
     }
 
@@ -269,5 +268,28 @@ impl RemoteHost {
     }
 }
 
-/// What was told, by key; a key may come several times.
-pub type Lines = BTreeMap<String, Vec<String>>;
+/// What a command answered, or why it did not.
+pub fn answer(place: &Place, clock: Clock, command: impl FnOnce() -> Command) -> Result<Output, String> {
+    match place.with(clock, |host| host.run(&command()))? {
+        Ok(output) if output.success() => Ok(output),
+        Ok(output) => Err(output.said()),
+        Err(error) => Err(format!("could not be started: {error}")),
+    }
+}
+
+/// It only refines what another check says, which must not wait for a controller that is gone.
+const IS_NODE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Whether the host where Slurm is asked is a node of the cluster; `None` when Slurm did not say.
+pub fn is_node(place: &Place, clock: Clock) -> Option<bool> {
+    let name = place.hostname(clock)?;
+    let short = name.split('.').next().filter(|name| crate::config::value::is_word(name, "-_"))?;
+    let command = || Command::new("scontrol", clock.left().min(IS_NODE_DEADLINE)).env("LC_ALL", "C");
+    let output = place.with(clock, |host| host.run(&command().args(["--oneliner", "show", "node", short])));
+    let output = output.ok()?.ok()?;
+    if output.success() && output.stdout_text().contains("NodeName=") {
+        return Some(true);
+    }
+    let denied = |text: String| text.contains("not found");
+    (denied(output.stdout_text()) || denied(output.stderr_text())).then_some(false)
+}

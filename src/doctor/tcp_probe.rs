@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::config::login_host::LoginHost;
 use crate::doctor::finding::cut;
-use crate::host::remote::master;
+use crate::host::remote::command_line::ssh;
 
 /// How far one got.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Probe {
         let (target, seen) = (target.clone(), Arc::clone(seen));
         let look = move || {
             let note = |step: Reached| *seen.lock().unwrap_or_else(PoisonError::into_inner) = step;
-            let resolved = master::ssh(&target, Duration::from_secs(2)).args(["-G", "--", &target.destination()]).run();
+            let resolved = ssh(&target, Duration::from_secs(2)).args(["-G", "--", &target.destination()]).run();
             let Some((host, port)) = resolved.ok().and_then(|output| address(&output.stdout_text())) else {
                 return note(Reached::Proxied);
             };

@@ -19,6 +19,7 @@ use crate::config::proxy::Route;
 use crate::failure::{Failure, Kind};
 use crate::host::Host;
 use crate::host::command::{Command, Output, quoted};
+use crate::host::remote::command_line::ssh;
 use crate::host::remote::{LoginError, master, piped};
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
 use crate::lease::store::{Loaded, Store};
@@ -102,7 +103,7 @@ pub fn way(
     let command = match (submit, before) {
         (Some(submit), []) if *last == submit.destination() => master::through(submit, &live(submit)?, deadline),
         (submit, _) => {
-            let command = master::ssh(submit.unwrap_or(&LoginHost::default()), deadline).arg("-oLogLevel=ERROR");
+            let command = ssh(submit.unwrap_or(&LoginHost::default()), deadline).arg("-oLogLevel=ERROR");
             match way(submit, live, before, "%h:%p", deadline)? {
                 None => command,
                 Some(before) => command.arg(format!("-oProxyCommand={}", line(&before))),

@@ -60,15 +60,15 @@ fn values_of_a_proxy_command_are_one_word_each() {
     let user = "[a-z_][a-z0-9._-]{0,8}";
     check(
         250,
-        (name(), "[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", host, 1..=65535u16, user),
-        |(name, slug, host, port, user)| {
-            let map = json!({"proxyCommand": TEMPLATE, "sshUser": user, "loginHost": host, "loginUser": user});
+        (name(), "[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", host, "[a-z0-9][a-z0-9.-]{0,12}", 1..=65535u16, user),
+        |(name, slug, host, login, port, user)| {
+            let map = json!({"proxyCommand": TEMPLATE, "sshUser": user, "loginHost": login, "loginUser": user});
             let settings = config::parse(map.as_object().unwrap()).unwrap();
             let ssh = target::of_lease(&with(&name, &slug, &host, port), &settings).unwrap();
             let told = through_sh(ssh.proxy_command.as_deref().unwrap());
             let safe = told[8].clone();
             let port = port.to_string();
-            let expected = ["begin", &host, &port, &user, &host, &user, "cbx_4b38f35d4e31", &slug, &safe, "7", "end"]
+            let expected = ["begin", &host, &port, &user, &login, &user, "cbx_4b38f35d4e31", &slug, &safe, "7", "end"]
                 .map(str::to_owned);
             assert_eq!(told, expected);
             assert_eq!(safe.chars().count(), name.chars().count());

@@ -5,10 +5,10 @@
 
 use crate::config::Settings;
 use crate::config::time_limit::minutes;
-use crate::doctor::check::slurm::answer;
 use crate::doctor::finding::{Category, Finding};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::Place;
+use crate::doctor::sessions::answer;
 use crate::slurm::partition::{Record, get, parse};
 use crate::slurm::scontrol;
 

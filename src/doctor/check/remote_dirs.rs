@@ -1,60 +1,19 @@
-//! What a login host tells of itself and of the cluster's directories: one script, which runs there.
+//! The cluster's directories as a login host sees them.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::doctor::check::filesystem::{FileSystem, free, scarcity};
 use crate::doctor::check::runner;
-use crate::doctor::check::slurm;
 use crate::doctor::check::storage;
 use crate::doctor::finding::{Category, Finding, cut};
+use crate::doctor::remote::{RemoteFacts, ask};
 use crate::doctor::run::Clock;
-use crate::doctor::sessions::{Lines, Place, RemoteHost};
-use crate::host::command::quoted;
-use crate::host::remote::Login;
+use crate::doctor::sessions::{Place, RemoteHost, is_node};
 use crate::protocol::CheckStatus;
-
-const SCRIPT: &str = include_str!("remote_dirs.sh");
 
 /// A write with its sync takes some milliseconds there too.
 const SLOW_WRITE: Duration = Duration::from_secs(1);
-
-/// An answer of the script.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RemoteFacts(Lines);
-
-impl RemoteFacts {
-    fn parse(text: &str) -> RemoteFacts {
-        let mut lines = Lines::new();
-        for (key, value) in text.lines().filter_map(|line| line.split_once('\t')) {
-            lines.entry(key.to_owned()).or_default().push(value.trim().to_owned());
-        }
-        RemoteFacts(lines)
-    }
-
-    pub fn all(&self, key: &str) -> &[String] {
-        self.0.get(key).map_or(&[], Vec::as_slice)
-    }
-
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.all(key).first().map(String::as_str)
-    }
-
-    /// The path of a command that was found.
-    pub fn command(&self, name: &str) -> Option<&str> {
-        let paths = self.all("command").iter().map(String::as_str);
-        paths.into_iter().find(|path| Path::new(path).file_name().is_some_and(|file| file == name))
-    }
-}
-
-/// Runs a part of the script in a session.
-pub fn ask(login: &Arc<Login>, clock: Clock, text: &[&str]) -> Result<RemoteFacts, String> {
-    let text: Vec<_> = text.iter().map(|word| quoted(word)).collect();
-    let output = login.script(&format!("set -- {}\n{SCRIPT}", text.join(" ")), &[], clock.left());
-    let output = output.map_err(|error| error.to_string())?;
-    if output.stdout.is_empty() { Err(output.said()) } else { Ok(RemoteFacts::parse(&output.stdout_text())) }
-}
 
 /// Tries the shared dir as the login host sees it, and judges whether nodes see it too.
 pub fn shared_dir(there: &RemoteHost, place: &Place, path: &Path, clock: Clock) -> Result<Vec<Finding>, String> {
@@ -67,7 +26,7 @@ pub fn shared_dir(there: &RemoteHost, place: &Place, path: &Path, clock: Clock) 
     if !tried.is(CheckStatus::Ok) {
         return Ok(vec![tried]);
     }
-    let is_node = if system.is_for_all() { None } else { slurm::is_node(place, clock) };
+    let is_node = if system.is_for_all() { None } else { is_node(place, clock) };
     Ok(vec![storage::visibility(tried, path, &system, is_node, place.name())])
 }
 
@@ -123,15 +82,6 @@ mod tests {
     use super::*;
     use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
     use rstest::rstest;
-
-    #[test]
-    fn what_is_told_is_taken_apart() {
-        let facts =
-            RemoteFacts::parse("noise\npath\t/usr/bin:/bin\ncommand\t/opt/slurm/bin/sbatch\ncommand\t/usr/bin/srun\n");
-        assert_eq!(facts.get("path"), Some("/usr/bin:/bin"));
-        assert_eq!(facts.command("srun"), Some("/usr/bin/srun"));
-        assert_eq!(facts.command("squeue"), None);
-    }
 
     #[rstest]
     #[case("mode\t700\nfile-system\t6969 1000000 1048576 0 0\ntook\t12\n", Green, "nfs, 976 GiB free, wrote")]

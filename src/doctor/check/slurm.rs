@@ -4,12 +4,11 @@
 //! what they could not ask is marked as such, and the check of the controller tells why.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::doctor::finding::{Category, Finding, cut};
 use crate::doctor::run::Clock;
-use crate::doctor::sessions::Place;
-use crate::host::{Command, Host, Output};
+use crate::doctor::sessions::{Place, answer};
+use crate::host::{Command, Host};
 use crate::slurm::job::QueryFailed;
 use crate::slurm::scontrol;
 use crate::slurm::squeue::{self, Owner};
@@ -22,15 +21,6 @@ const OLDEST: (u32, u32) = (20, 2);
 
 /// An ended job stays known for this long at least, or a look may come too late for its reason.
 const LEAST_MIN_JOB_AGE_SECONDS: u64 = 20;
-
-/// What a command answered, or why it did not.
-pub fn answer(place: &Place, clock: Clock, command: impl FnOnce() -> Command) -> Result<Output, String> {
-    match place.with(clock, |host| host.run(&command()))? {
-        Ok(output) if output.success() => Ok(output),
-        Ok(output) => Err(output.said()),
-        Err(error) => Err(format!("could not be started: {error}")),
-    }
-}
 
 /// Slurm's commands, looked up as they will be run. `stdio`: sessions need srun too.
 pub fn commands(place: &Place, clock: Clock, stdio: bool) -> Vec<Finding> {
@@ -176,23 +166,6 @@ fn judge_settings(settings: &BTreeMap<String, String>) -> Vec<Finding> {
         ),
     };
     vec![tracking, memory, Finding::ok("accounting", accounting)]
-}
-
-/// It only refines what another check says, which must not wait for a controller that is gone.
-const IS_NODE_DEADLINE: Duration = Duration::from_secs(3);
-
-/// Whether the host where Slurm is asked is a node of the cluster; `None` when Slurm did not say.
-pub fn is_node(place: &Place, clock: Clock) -> Option<bool> {
-    let name = place.hostname(clock)?;
-    let short = name.split('.').next().filter(|name| crate::config::value::is_word(name, "-_"))?;
-    let command = || Command::new("scontrol", clock.left().min(IS_NODE_DEADLINE)).env("LC_ALL", "C");
-    let output = place.with(clock, |host| host.run(&command().args(["--oneliner", "show", "node", short])));
-    let output = output.ok()?.ok()?;
-    if output.success() && output.stdout_text().contains("NodeName=") {
-        return Some(true);
-    }
-    let denied = |text: String| text.contains("not found");
-    (denied(output.stdout_text()) || denied(output.stderr_text())).then_some(false)
 }
 
 #[cfg(test)]

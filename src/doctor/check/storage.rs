@@ -5,10 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::doctor::check::filesystem::{FileSystem, Reach, free, scarcity};
-use crate::doctor::check::slurm;
 use crate::doctor::finding::{Category, Finding};
 use crate::doctor::run::Clock;
-use crate::doctor::sessions::Place;
+use crate::doctor::sessions::{Place, is_node};
 use crate::failure;
 use crate::files::{Dir, random_hex};
 use crate::lease::store::{Loaded, Store};
@@ -70,7 +69,7 @@ pub fn shared_dir(place: &Place, path: &Path, clock: Clock) -> Vec<Finding> {
         return vec![tried];
     };
     let doubtful = system.reach != Reach::Network;
-    let here_is_a_node = if doubtful { slurm::is_node(place, clock) } else { None };
+    let here_is_a_node = if doubtful { is_node(place, clock) } else { None };
     vec![visibility(tried, path, &system, here_is_a_node, place.name())]
 }
 

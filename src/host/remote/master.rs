@@ -17,6 +17,7 @@ use openssh::Session;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
+use super::command_line::ssh;
 use super::error::LoginError;
 use super::shell::Shell;
 use super::socket;
@@ -64,25 +65,6 @@ enum Problem {
     Full(String),
     Silent,
     Other(String),
-}
-
-/// ssh with what holds for every use of the login host: the user's configuration, and never a question.
-pub fn ssh(target: &LoginHost, deadline: Duration) -> Command {
-    let command = Command::new("ssh", deadline).pass("SSH_AUTH_SOCK");
-    let command = match &target.ssh_config {
-        Some(path) => command.arg("-F").arg(path),
-        None => command,
-    };
-    command.args([
-        "-oBatchMode=yes",
-        "-oConnectTimeout=10",
-        "-oStrictHostKeyChecking=yes",
-        "-oForwardAgent=no",
-        "-oForwardX11=no",
-        "-oPermitLocalCommand=no",
-        "-oRemoteCommand=none",
-        "-oRequestTTY=no",
-    ])
 }
 
 /// ssh that uses the live master at `path`, and that alone unless the master goes away.

@@ -1,5 +1,6 @@
 //! A login host: its commands and its view of the shared dir, through one session of a call.
 
+pub mod command_line;
 mod error;
 pub mod master;
 mod shell;

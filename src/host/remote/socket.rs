@@ -7,8 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::command_line::ssh;
 use super::error::LoginError;
-use super::master::ssh;
 use crate::config::login_host::LoginHost;
 use crate::files::Dir;
 
