@@ -4,7 +4,7 @@
 //! check that rests on another's answer says so, and one trouble is told once: when no controller answers, what could
 //! not be asked is no trouble of its own. One file a subject; each has its decisions as functions of what was seen.
 //!
-//! What is Slurm's and the cluster's is asked where Slurm's commands run ([`sessions`]), with a `submitHost` through a few
+//! What is Slurm's and the cluster's is asked where Slurm's commands run (`sessions.rs`), with a `submitHost` through a few
 //! sessions on it; what is the client's stays here: the state dir, keys, the runner's script, ssh.
 
 mod check;
