@@ -253,7 +253,7 @@ mod tests {
         let dir = lease(&store);
         drop(hold(&dir));
         died(&dir, since);
-        let guard = dir.lock(Duration::ZERO).unwrap().unwrap();
+        let guard = dir.lock(Duration::ZERO).unwrap().held();
         let mut record = Record { phase, keep, ..record() };
         assert_eq!(release_abandoned(&guard, &mut record, 2000).unwrap(), expected);
         assert_eq!(record.phase == Phase::Releasing, expected || phase == Phase::Releasing);

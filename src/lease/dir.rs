@@ -135,13 +135,15 @@ impl LeaseDir {
         lines.map(|(boot, first)| format!("{boot} {} {first}\n", record.attempt.nonce)).collect()
     }
 
-    /// Takes the lease's lock; `Ok(None)` when it stayed busy, [`Kind::NotFound`] when the lease went away meanwhile.
-    pub fn lock(&self, patience: Duration) -> Result<Option<Guard<'_>>> {
+    /// Takes the lease's lock, trying until `patience` is over.
+    ///
+    /// # Errors
+    /// Where nothing can be locked.
+    pub fn lock(&self, patience: Duration) -> Result<Locked<'_>, Failure> {
         match self.dir.lock("lock", patience) {
-            Ok(lock) => Ok(lock.map(|lock| Guard { lease: self, _lock: lock })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Failure::new(Kind::NotFound, format!("lease {} was released meanwhile", self.id)).into())
-            }
+            Ok(Some(lock)) => Ok(Locked::Held(Guard { lease: self, _lock: lock })),
+            Ok(None) => Ok(Locked::Busy),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Locked::Gone),
             Err(error) => {
                 let remedy = match crate::files::locks_nothing(&error) {
                     true => NO_LOCKS,
@@ -149,8 +151,7 @@ impl LeaseDir {
                 };
                 Err(Failure::new(Kind::Storage, format!("locking lease {}", self.id))
                     .remedy(remedy)
-                    .cause(error.to_string())
-                    .into())
+                    .cause(error.to_string()))
             }
         }
     }
@@ -177,6 +178,26 @@ impl LeaseDir {
     /// Whether host keys were pinned.
     pub fn has_known_hosts(&self) -> bool {
         matches!(self.dir.read("known_hosts", MAX_FILE_BYTES), Ok(Some(bytes)) if !bytes.is_empty())
+    }
+}
+
+/// What came of a try at a lease's lock.
+#[derive(Debug)]
+pub enum Locked<'a> {
+    Held(Guard<'a>),
+    /// Another call has held it all along.
+    Busy,
+    /// The lease was released meanwhile.
+    Gone,
+}
+
+#[cfg(test)]
+impl<'a> Locked<'a> {
+    pub fn held(self) -> Guard<'a> {
+        match self {
+            Locked::Held(guard) => guard,
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -294,7 +315,7 @@ mod tests {
         let before = record();
         store.create(&before.identity, |_, _| Ok(before.clone())).unwrap();
         let lease = store.lease(before.lease_id()).unwrap().unwrap();
-        let guard = lease.lock(Duration::ZERO).unwrap().unwrap();
+        let guard = lease.lock(Duration::ZERO).unwrap().held();
         let read = || match lease.load() {
             Loaded::Whole(record) => *record,
             other => panic!("{other:?}"),
@@ -329,7 +350,7 @@ mod tests {
         lease.dir.write("record.json", b"{\"format\": 9, \"phase\": \"hibernating\"}").unwrap();
         let Loaded::Newer { identity } = lease.load() else { panic!("{:?}", lease.load()) };
         assert_eq!(identity, newer.identity);
-        assert!(lease.lock(Duration::ZERO).unwrap().unwrap().still(&newer).is_none());
+        assert!(lease.lock(Duration::ZERO).unwrap().held().still(&newer).is_none());
     }
 
     #[test]
@@ -341,6 +362,6 @@ mod tests {
         let store = super::super::store::Store::open(&temp.path().join("state")).unwrap();
         let lease = store.lease(record.lease_id()).unwrap().unwrap();
         assert!(matches!(lease.load(), Loaded::Newer { .. }));
-        assert!(lease.lock(Duration::ZERO).unwrap().unwrap().save(&record).is_err());
+        assert!(lease.lock(Duration::ZERO).unwrap().held().save(&record).is_err());
     }
 }

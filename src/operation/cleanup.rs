@@ -11,11 +11,11 @@ use super::{orphans, settle};
 use crate::clock::Now;
 use crate::clock::epoch;
 use crate::config::Settings;
-use crate::failure::{self, Kind};
+use crate::failure;
 use crate::host::Host;
 use crate::lease::LeaseId;
 use crate::lease::record::Phase;
-use crate::lease::store::{Loaded, Store};
+use crate::lease::store::{Loaded, Locked, Store};
 use crate::operation::context::Options;
 use crate::progress::progress;
 use crate::protocol::{Answer, Request};
@@ -112,12 +112,7 @@ fn left(root: &Path, swept: Result<Swept, shared_dir::Error>) -> Option<String> 
 /// Removes a lease whose end is on record, unless another call works on it or it changed meanwhile.
 fn remove(store: &Store, found: &Entry) -> Result<bool> {
     let Some(dir) = store.lease(&found.id)? else { return Ok(false) };
-    let guard = match dir.lock(std::time::Duration::ZERO) {
-        Ok(Some(guard)) => guard,
-        Ok(None) => return Ok(false),
-        Err(error) if failure::of(&error).kind == Kind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
+    let Locked::Held(guard) = dir.lock(std::time::Duration::ZERO)? else { return Ok(false) };
     match guard.lease.load() {
         Loaded::Whole(record) if record.ended.is_some() || record.phase == Phase::Prepared => {
             settle::finish(store, guard, &record).map(|()| true)

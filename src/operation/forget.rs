@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
 use crate::lease::format;
-use crate::lease::store::{Loaded, Store};
+use crate::lease::store::{Loaded, Locked, Store};
 use crate::operation::context::Options;
 use crate::operation::lookup::find;
 use crate::shared_dir::SharedDir;
@@ -29,7 +29,7 @@ pub fn run(options: &Options, word: &str, because: &str) -> Result<String> {
         return Err(Failure::new(Kind::NotFound, what).into());
     };
     let id = found.dir.id.clone();
-    let Some(guard) = found.dir.lock(LOCK_PATIENCE)? else {
+    let Locked::Held(guard) = found.dir.lock(LOCK_PATIENCE)? else {
         return Err(Failure::new(Kind::Busy, format!("forgetting lease {id}: another call works on it")).into());
     };
     let (record, view) = match guard.lease.load() {

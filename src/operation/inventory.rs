@@ -9,11 +9,11 @@ use super::settle::{self, Step};
 use crate::allocation::{self, View};
 use crate::clock::Now;
 use crate::config::login_host::LoginHost;
-use crate::failure::{self, Kind};
+use crate::failure;
 use crate::host::Host;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Phase, Record, comment};
-use crate::lease::store::{Guard, Loaded, Store};
+use crate::lease::store::{Guard, Loaded, Locked, Store};
 use crate::lease::{LeaseId, acquirer};
 use crate::operation::lookup::load;
 use crate::progress::progress;
@@ -252,11 +252,10 @@ impl Inventory {
         if !changes && asked_for.phase != Phase::Releasing && view.stale_jobs.is_empty() && !abandoned {
             return Ok(Settled::AsItWas);
         }
-        let guard = match dir.lock(Duration::ZERO) {
-            Ok(Some(guard)) => guard,
-            Ok(None) => return Ok(Settled::AsItWas),
-            Err(error) if failure::of(&error).kind == Kind::NotFound => return Ok(Settled::Gone),
-            Err(error) => return Err(error),
+        let guard = match dir.lock(Duration::ZERO)? {
+            Locked::Held(guard) => guard,
+            Locked::Busy => return Ok(Settled::AsItWas),
+            Locked::Gone => return Ok(Settled::Gone),
         };
         let Some(mut record) = settle::persist(&guard, asked_for, &view, time)? else {
             return Ok(Settled::Changed(guard.lease.load()));

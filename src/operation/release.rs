@@ -15,7 +15,7 @@ use crate::failure::{Failure, Kind};
 use crate::host::Host;
 use crate::lease::record::Phase;
 use crate::lease::required_lease_id;
-use crate::lease::store::{Loaded, Store};
+use crate::lease::store::{Loaded, Locked, Store};
 use crate::operation::context::Options;
 use crate::operation::lookup::{FoundLease, IdentityCheck, check_expected, load};
 use crate::progress::progress;
@@ -89,15 +89,14 @@ pub fn release(
     // Without lock or record: whatever else is going on, nothing of this lease may start any more.
     let taken = found.record().filter(|record| SharedDir::of(record).revoke().is_ok());
     let patience = LOCK_PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
-    let guard = match found.dir.lock(patience) {
-        Ok(Some(guard)) => guard,
-        Ok(None) => {
+    let guard = match found.dir.lock(patience)? {
+        Locked::Held(guard) => guard,
+        Locked::Gone => return Ok(Released::Gone),
+        Locked::Busy => {
             let permit = if taken.is_some() { "; its permit is taken away" } else { "" };
             let what = format!("releasing lease {}: another call works on it{permit}", found.dir.id);
             return Err(Failure::new(Kind::Releasing, what).into());
         }
-        Err(error) if crate::failure::of(&error).kind == Kind::NotFound => return Ok(Released::Gone),
-        Err(error) => return Err(error),
     };
     let mut record = match guard.lease.load() {
         Loaded::Whole(record) => *record,

@@ -436,7 +436,7 @@ mod tests {
         let first = twice_tried();
         store.create(&first.identity, |_, _| Ok(first.clone())).unwrap();
         let dir = store.lease(first.lease_id()).unwrap().unwrap();
-        let guard = dir.lock(Duration::ZERO).unwrap().unwrap();
+        let guard = dir.lock(Duration::ZERO).unwrap().held();
         let view = allocation::view(&first, &Err(QueryFailed("down".into())));
         assert!(persist(&guard, &first, &view, NOW).unwrap().is_some());
         let ended = seen(vec![in_state("FAILED")], &first);

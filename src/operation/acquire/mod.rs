@@ -21,7 +21,7 @@ use crate::files::{Dir, Lock};
 use crate::host::{Caller, Host, User};
 use crate::lease::acquirer::{self, Held};
 use crate::lease::record::{Attempt, Denials, Phase, Record};
-use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
+use crate::lease::store::{Guard, LeaseDir, Loaded, Locked, Store};
 use crate::lease::{Identity, LeaseId, Nonce};
 use crate::operation::context::{Options, runner, shared_dir, user};
 use crate::operation::lookup::{FoundLease, IdentityCheck, load};
@@ -218,15 +218,14 @@ impl Acquire<'_> {
     fn lock<'d>(&self, dir: &'d LeaseDir) -> Result<Option<Guard<'d>>> {
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
-            match dir.lock(left.min(LOCK_SLICE)) {
-                Ok(Some(guard)) => return Ok(Some(guard)),
-                Ok(None) if left <= LOCK_SLICE => {
+            match dir.lock(left.min(LOCK_SLICE))? {
+                Locked::Held(guard) => return Ok(Some(guard)),
+                Locked::Gone => return Ok(None),
+                Locked::Busy if left <= LOCK_SLICE => {
                     let what = format!("acquiring lease {}: another call holds it", self.identity.lease_id);
                     return Err(Failure::new(Kind::Busy, what).into());
                 }
-                Ok(None) => self.caller_lives()?,
-                Err(error) if failure::of(&error).kind == Kind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
+                Locked::Busy => self.caller_lives()?,
             }
         }
     }
@@ -329,7 +328,6 @@ impl Acquire<'_> {
         };
         // Where nothing can be locked nothing is known to be ours alone: another call may wait for this very job.
         if let Err(problem) = dir.lock(Duration::ZERO) {
-            let problem = failure::of(&problem);
             return if problem.kind == failure.kind { error } else { failure.and_then(&problem).into() };
         }
         let found = match load(&self.store, &dir.id) {

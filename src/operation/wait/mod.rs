@@ -24,7 +24,7 @@ use crate::files::{Dir, random_hex};
 use crate::host::Caller;
 use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, classify};
 use crate::lease::record::{Phase, Record};
-use crate::lease::store::{Guard, LeaseDir, Loaded, Store};
+use crate::lease::store::{Guard, LeaseDir, Loaded, Locked, Store};
 use crate::operation::context::Options;
 use crate::progress::progress;
 use crate::protocol::Lease;
@@ -260,22 +260,13 @@ impl<'a> Wait<'a> {
             Loaded::Newer { identity } => {
                 Err(crate::operation::lookup::newer(&self.doing.to_string(), &identity).into())
             }
+            Loaded::Damaged { .. } if !self.dir.is_in_place() => Err(self.released_meanwhile().into()),
             Loaded::Damaged { why, .. } => {
-                let gone = !self.dir.is_in_place();
-                let what = format!(
-                    "{} lease {}: {}",
-                    self.doing,
-                    self.dir.id,
-                    if gone { "it was released meanwhile" } else { "its record is damaged" }
-                );
-                let kind = if gone { Kind::NotFound } else { Kind::Storage };
-                let failure = Failure::new(kind, what);
-                Err(if gone {
-                    failure.remedy("acquire it anew if it is still wanted")
-                } else {
-                    failure.remedy("release the lease, its job is found by name; then acquire it anew").cause(why)
-                }
-                .into())
+                let what = format!("{} lease {}: its record is damaged", self.doing, self.dir.id);
+                Err(Failure::new(Kind::Storage, what)
+                    .remedy("release the lease, its job is found by name; then acquire it anew")
+                    .cause(why)
+                    .into())
             }
         }
     }
@@ -293,13 +284,18 @@ impl<'a> Wait<'a> {
         let Some(mut record) = load() else { return error };
         let (view, time) = (allocation::ask(&record, squeue::DEADLINE), Now::read());
         if settle::apply(&mut record.clone(), &view, time)
-            && let Ok(Some(guard)) = self.dir.lock(LOCK_PATIENCE)
+            && let Ok(Locked::Held(guard)) = self.dir.lock(LOCK_PATIENCE)
             // What cannot be written down is learned again by the next call.
             && let Ok(Some(current)) = settle::persist(&guard, &record, &view, time)
         {
             record = current;
         }
         if record.ended.is_some() { self.ended(&mut record).into() } else { error }
+    }
+
+    fn released_meanwhile(&self) -> Failure {
+        let what = format!("{} lease {}: it was released meanwhile", self.doing, self.dir.id);
+        Failure::new(Kind::NotFound, what).remedy("acquire it anew if it is still wanted")
     }
 
     fn being_released(&self, record: &Record) -> Failure {
@@ -443,11 +439,12 @@ impl<'a> Wait<'a> {
     fn lock(&self) -> Result<Guard<'a>> {
         let dir = self.dir;
         match dir.lock(LOCK_PATIENCE)? {
-            Some(guard) => Ok(guard),
-            None => {
+            Locked::Held(guard) => Ok(guard),
+            Locked::Busy => {
                 Err(Failure::new(Kind::Busy, format!("{} lease {}: another call holds it", self.doing, self.dir.id))
                     .into())
             }
+            Locked::Gone => Err(self.released_meanwhile().into()),
         }
     }
 
