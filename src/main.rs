@@ -16,7 +16,14 @@ const STACK_BYTES: usize = 8 << 20;
 const SCARCE_BYTES: u64 = 1 << 30;
 const ONE_ARENA: &str = "MALLOC_ARENA_MAX";
 
+/// Set, and not empty: each command that is run is told on stderr, with its time and what it said.
+const TRACE: &str = "SLURM_SANDBOX_TRACE";
+
 fn main() -> ExitCode {
+    if std::env::var_os(TRACE).is_some_and(|value| !value.is_empty()) {
+        let traced = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false);
+        traced.without_time().with_target(false).with_writer(std::io::stderr).init();
+    }
     if getrlimit(Resource::RLIMIT_AS).is_ok_and(|(most, _)| most < SCARCE_BYTES)
         && std::env::var_os(ONE_ARENA).is_none()
     {

@@ -223,8 +223,18 @@ impl Command {
     pub fn run(&self) -> io::Result<Output> {
         let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
         let started = Instant::now();
-        let child = self.build().stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        collect(child, self.prepared_input(), started, self.deadline)
+        let ran = self
+            .build()
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .and_then(|child| collect(child, self.prepared_input(), started, self.deadline));
+        match &ran {
+            Ok(output) => output.trace("here", &self.shown()),
+            Err(error) => tracing::debug!(place = "here", command = self.shown(), %error, "not run"),
+        }
+        ran
     }
 }
 
@@ -269,6 +279,12 @@ impl Output {
     }
 
     /// What the command said and how it ended, for the end of a message.
+    /// Tells those who trace (docs/troubleshooting.md) what was run, how long it took, and what it said.
+    pub(super) fn trace(&self, place: &str, command: &str) {
+        let (took_ms, bytes) = (self.took.as_millis(), self.stdout.len());
+        tracing::debug!(place, command, took_ms, bytes, said = self.said(), "ran");
+    }
+
     pub fn said(&self) -> String {
         let how = match self.end {
             End::Exit(code) => format!("exit {code}"),

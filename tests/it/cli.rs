@@ -172,3 +172,20 @@ fn every_verb_has_help() {
     }
     assert!(site.cli(&["--version"]).ok().starts_with("slurm-sandbox "));
 }
+
+/// Who traces sees each command with its time and its words, on stderr; nobody else does.
+#[test]
+fn commands_are_traced_where_that_is_asked_for() {
+    let site = site();
+    let lease = site.lease("traced");
+    site.acquired(&lease, json!({}));
+    let list = |value: &str| site.run(Call::raw("").args(&["list"]).env("SLURM_SANDBOX_TRACE", value));
+    for (value, traced) in [("1", true), ("", false)] {
+        let output = list(value);
+        output.ok();
+        let lines: Vec<&str> = output.stderr.lines().filter(|line| line.contains("took_ms=")).collect();
+        assert_eq!(lines.iter().any(|line| line.contains("squeue --noheader")), traced, "{value:?}: {}", output.stderr);
+        assert!(traced || lines.is_empty(), "{}", output.stderr);
+    }
+    site.release_cleanly(&lease);
+}

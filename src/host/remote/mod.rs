@@ -105,7 +105,13 @@ impl Login {
     /// # Errors
     /// When it was certainly not started; after that, what is lost is told by [`End::ConnectionLost`].
     pub fn run(&self, command: &Command) -> Result<Output, LoginError> {
-        self.ask(&command.line(), command.prepared_input(), command.deadline(), command.is_once())
+        let ran = self.ask(&command.line(), command.prepared_input(), command.deadline(), command.is_once());
+        let place = self.target().destination();
+        match &ran {
+            Ok(output) => output.trace(&place, &command.shown()),
+            Err(error) => tracing::debug!(place, command = command.shown(), %error, "not run"),
+        }
+        ran
     }
 
     /// Runs a bash script there, and again as a command is; it has to end by itself within `deadline`.
