@@ -6,6 +6,7 @@
 mod submission;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::host::Host;
@@ -45,9 +46,18 @@ pub fn host(record: &Record) -> Host {
     Host::of(record.submit.as_ref())
 }
 
-/// Whose jobs are asked for on behalf of a record.
+/// Whose jobs are asked for on behalf of a record. A record names its user only where that is another machine's.
 pub fn owner(record: &Record) -> Owner<'_> {
-    Owner { uid: record.uid, name: record.user.as_deref() }
+    // Only a large user id is asked for by name.
+    let needed = record.submit.is_none() && i32::try_from(record.uid).is_err();
+    let own = || if needed { own_name() } else { None };
+    Owner { uid: record.uid, name: record.user.as_deref().or_else(own) }
+}
+
+/// The name of this process's user, asked for once: a directory service may be slow.
+fn own_name() -> Option<&'static str> {
+    static NAME: OnceLock<Option<String>> = OnceLock::new();
+    NAME.get_or_init(|| Host::Here.user().ok()?.name).as_deref()
 }
 
 /// Whether Slurm has anything to say about a record: not about one that never asked it for anything. One that has ended

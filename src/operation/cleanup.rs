@@ -8,7 +8,6 @@ use anyhow::Result;
 
 use super::inventory::{Entry, Inventory};
 use super::{orphans, settle};
-use crate::clock::Now;
 use crate::clock::epoch;
 use crate::config::Settings;
 use crate::failure;
@@ -51,7 +50,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     for found in &inventory.leases {
         let Some(record) = found.record() else { continue };
         let mut learned = record.clone();
-        settle::apply(&mut learned, &inventory.view(record), Now::read());
+        settle::apply(&mut learned, &inventory.view(record), inventory.time);
         if !store.instance().owns(record.instance.as_deref()) {
             continue;
         }

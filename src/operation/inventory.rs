@@ -36,6 +36,8 @@ pub struct Inventory {
     /// Leases whose records are others than those that were asked for.
     changed: BTreeSet<LeaseId>,
     deadline: Duration,
+    /// When Slurm had answered; one moment for all leases.
+    pub time: Now,
 }
 
 /// A lease as it was read. Its directory is closed again: thousands of open ones are more than a process may have.
@@ -126,15 +128,21 @@ impl Inventory {
                 });
             }
         }
-        let mut inventory =
-            Inventory { leases, listings, confirmed: BTreeMap::new(), changed: BTreeSet::new(), deadline };
+        let mut inventory = Inventory {
+            leases,
+            listings,
+            confirmed: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            deadline,
+            time: Now::read(),
+        };
         inventory.confirm();
         Ok(inventory)
     }
 
     /// Asks for the single ids of jobs whose absence would change something.
     fn confirm(&mut self) {
-        let (begun, time) = (Instant::now(), Now::read());
+        let (begun, time) = (Instant::now(), self.time);
         let mut asked = 0;
         let mut confirmed = BTreeMap::new();
         for record in self.leases.iter().filter_map(Entry::record) {
@@ -240,7 +248,7 @@ impl Inventory {
         cancel: &mut BTreeMap<Option<LoginHost>, Vec<JobId>>,
     ) -> Result<Settled> {
         let Some(asked_for) = entry.record() else { return Ok(Settled::AsItWas) };
-        let (view, time) = (self.view(asked_for), Now::read());
+        let (view, time) = (self.view(asked_for), self.time);
         let changes = settle::apply(&mut asked_for.clone(), &view, time);
         let ours = store.instance().owns(asked_for.instance.as_deref());
         let unclaimed = ours && acquirer::concerns(asked_for);

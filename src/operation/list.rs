@@ -5,7 +5,6 @@ use anyhow::Result;
 
 use super::answer;
 use super::inventory::Inventory;
-use crate::clock::Now;
 use crate::lease::store::{Loaded, Store};
 use crate::operation::context::{Options, lenient};
 use crate::operation::status::{LeaseState, status};
@@ -26,7 +25,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         Loaded::Newer { identity } => answer::newer(identity),
         Loaded::Whole(record) => {
             let view = inventory.view(record);
-            let status = status(record, &view, Now::read());
+            let status = status(record, &view, inventory.time);
             let ssh = settings.as_ref().filter(|_| status.state == LeaseState::Ready);
             let ssh = ssh.and_then(|settings| target::of_lease(record, settings));
             answer::lease(record, &view, &status, ssh)

@@ -99,7 +99,7 @@ pub fn end(store: &Store, inventory: &Inventory, submit: Option<&LoginHost>, dry
                 continue;
             }
             let shown = format!("job {} of lease {}, which has no record", row.job, word.lease_id);
-            let seen = sights.seconds(row, &word, Now::read());
+            let seen = sights.seconds(row, &word, inventory.time);
             match handed_out(&host, row, &word) {
                 None => lines.push(format!("left {shown}: whether it was handed out cannot be seen now")),
                 Some(true) => {
