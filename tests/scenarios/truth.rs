@@ -162,6 +162,23 @@ pub fn a_release_in_a_copied_state_dir(open: Open) {
     site.release_cleanly(&lease);
 }
 
+/// A user id that squeue prints as a negative number and takes by name alone. Campus only.
+pub fn a_user_id_above_the_half(open: Open) {
+    let site = open(Setup { user: "hugo", ..Setup::default() });
+    let lease = site.lease("hugo");
+    let job = job_of(&site.acquired(&lease, json!({})));
+    site.is_ready(&lease);
+    let doctor = site.ask("doctor", json!({})).value;
+    let listing =
+        doctor["checks"].as_array().and_then(|checks| checks.iter().find(|check| check["name"] == "job listing"));
+    assert_eq!(listing.expect("a check of the listing")["status"], "ok", "{doctor}");
+    // Its end is seen too.
+    site.shell(&format!("scancel {job}")).ok();
+    site.no_live_job(&lease);
+    assert_eq!(site.row(&lease).expect("listed")["labels"]["state"], "failed");
+    site.release_cleanly(&lease);
+}
+
 /// Hosts that share a home are one instance: each sees, settles and releases what the other has made. Campus only.
 pub fn two_hosts_with_one_home(open: Open) {
     let site = open(Setup::default());

@@ -22,7 +22,7 @@ SETTINGS=(ACCT ANNEX NODES MIN_JOB_AGE SLURMD_TIMEOUT KILL_WAIT TRACK SCHED CONF
 ACCT=slurmdbd ANNEX=no NODES=2 MIN_JOB_AGE=300 SLURMD_TIMEOUT=300 KILL_WAIT=30 TRACK=auto
 SCHED=batch_sched_delay=0 CONF=
 
-LAB_USERS=(alice bob carol zoe dave)
+LAB_USERS=(alice bob carol zoe dave hugo)
 ALL_USERS=("${LAB_USERS[@]}" mallory)
 
 die() { echo "campus: $*" >&2; exit 1; }

@@ -3,11 +3,21 @@
 # user database is not touched: hosts see a copy.
 
 FIRST_UID=5001
+# More than a signed number of 32 bits holds: directory services give out such numbers, and squeue prints them negative.
+HUGE_UID=3000000000
+
+# uid_of USER: leaves it in REPLY.
+uid_of() {
+  local user
+  REPLY=$FIRST_UID
+  for user in "${ALL_USERS[@]}"; do [ "$user" != "$1" ] || break; REPLY=$((REPLY + 1)); done
+  [ "$1" != hugo ] || REPLY=$HUGE_UID
+}
 
 shell_of() { case $1 in carol) echo /bin/csh ;; zoe) echo /usr/bin/zsh ;; *) echo /bin/bash ;; esac; }
 
 write_user_files() {
-  local user uid=$FIRST_UID etc=$ROOT/etc last=$((FIRST_UID + ${#ALL_USERS[@]} - 1))
+  local user uid etc=$ROOT/etc last=$((FIRST_UID + ${#ALL_USERS[@]} - 1))
   # Service accounts come from the machine, since packages choose their numbers; people of the same name or number go.
   # shellcheck disable=SC2016
   local drop='BEGIN { n = split(names, a, " "); for (i in a) gone[a[i]] = 1 }
@@ -16,12 +26,13 @@ write_user_files() {
   awk -F: -v names="${ALL_USERS[*]}" -v byid=1 -v lo=$FIRST_UID -v hi=$last "$drop" /etc/group >"$etc/group"
   awk -F: -v names="${ALL_USERS[*]}" -v byid=0 "$drop" /etc/shadow >"$etc/shadow"
   for user in "${ALL_USERS[@]}"; do
+    uid_of "$user"
+    uid=$REPLY
     echo "$user:x:$uid:$uid:$user:/home/$user:$(shell_of "$user")" >>"$etc/passwd"
     echo "$user:x:$uid:" >>"$etc/group"
     # Not '!': an sshd without PAM takes that for a locked account and refuses its keys.
     echo "$user:*:19000:0:99999:7:::" >>"$etc/shadow"
-    make_home "$user" $uid
-    uid=$((uid + 1))
+    make_home "$user" "$uid"
   done
   chgrp shadow "$etc/shadow"; chmod 640 "$etc/shadow"
   printf '%s\n' 'passwd: files' 'group: files' 'shadow: files' 'hosts: files' 'services: files' >"$etc/nsswitch.conf"
