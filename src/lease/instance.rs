@@ -45,6 +45,9 @@ struct Place {
     adopted: BTreeSet<String>,
     #[serde(default)]
     former: BTreeSet<String>,
+    /// A copy was told, and its new name is not written yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    copied: bool,
 }
 
 /// What a look at the place says.
@@ -58,6 +61,9 @@ enum Comparison {
 
 impl Place {
     fn compare(&self, here: &Place) -> Comparison {
+        if self.copied {
+            return Comparison::Copied;
+        }
         let known = here.hosts.is_subset(&self.hosts);
         let same_file = self.file == here.file;
         let same_path = self.path == here.path;
@@ -85,6 +91,7 @@ impl Instance {
             return Ok(instance);
         }
         let old = read_place(root)?;
+        let known_before = read_name(root)?.is_some();
         let (name, mut place) = match (read_name(root)?, old) {
             (None, old) => (give_name(root)?, old.unwrap_or_default()),
             // The first call since this program writes the place down.
@@ -96,6 +103,8 @@ impl Instance {
                 let mut former = old.former.clone();
                 former.extend(old.adopted.iter().cloned());
                 former.insert(name);
+                // First, or a call that is killed here would leave the new name at a place that seems to be the old one.
+                write_place(root, &Place { former: former.clone(), copied: true, ..old })?;
                 (give_name(root)?, Place { former, ..Place::default() })
             }
             (Some(name), Some(old)) => (name, old),
@@ -103,8 +112,12 @@ impl Instance {
         let now = here(root)?;
         let hosts = place.hosts.union(&now.hosts).cloned().collect();
         place = Place { path: now.path, file: now.file, hosts, ..place };
-        if writable {
-            root.write(PLACE, &serde_json::to_vec_pretty(&place)?)?;
+        if writable && let Err(error) = write_place(root, &place) {
+            // A new name without its place would be taken for a copy's; what was known before can wait for a disk with space.
+            if place.former.is_empty() && known_before {
+                return Ok(Instance::of(name, place));
+            }
+            return Err(error);
         }
         Ok(Instance::of(name, place))
     }
@@ -142,7 +155,7 @@ impl Instance {
         let Some(mut place) = read_place(root)? else { return Ok(vec![]) };
         let former: Vec<String> = std::mem::take(&mut place.former).into_iter().collect();
         place.adopted.extend(former.iter().cloned());
-        root.write(PLACE, &serde_json::to_vec_pretty(&place)?)?;
+        write_place(root, &place)?;
         Ok(former)
     }
 }
@@ -169,6 +182,10 @@ fn read_name(root: &Dir) -> io::Result<Option<String>> {
 
 fn read_place(root: &Dir) -> io::Result<Option<Place>> {
     Ok(root.read(PLACE, MAX_BYTES)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+fn write_place(root: &Dir, place: &Place) -> io::Result<()> {
+    root.write(PLACE, &serde_json::to_vec_pretty(place)?)
 }
 
 fn give_name(root: &Dir) -> io::Result<String> {
@@ -211,6 +228,27 @@ mod tests {
         let adopted = open(&second);
         assert!(adopted.owns(Some(&original.name)) && adopted.owns(None) && adopted.name == copied.name);
         assert_eq!(adopted.former().count(), 0);
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_short_is_a_copy_all_the_same() {
+        let temp = tempfile::tempdir().unwrap();
+        let (first, second) = (temp.path().join("a"), temp.path().join("b"));
+        let original = open(&first);
+        copy(&first, &second);
+        let root = Dir::private_root(&second).unwrap();
+        let old = read_place(&root).unwrap().unwrap();
+        let former = BTreeSet::from([original.name.clone()]);
+        // Killed before the new name was written, and after it.
+        write_place(&root, &Place { former, copied: true, ..old }).unwrap();
+        let cut = std::fs::read(second.join(PLACE)).unwrap();
+        for _ in 0..2 {
+            let copied = open(&second);
+            assert!(copied.name != original.name && !copied.owns(Some(&original.name)));
+            assert!(copied.former().any(|name| name == original.name));
+            assert_eq!(open(&second), copied);
+            std::fs::write(second.join(PLACE), &cut).unwrap();
+        }
     }
 
     #[test]

@@ -66,20 +66,22 @@ pub fn recover(
             && (made_in == Some(&word.instance) || store.instance().owns(Some(&word.instance)))
     };
     let mut found: Vec<(Row, CommentWord)> = Vec::new();
+    let mut complete = true;
     let mut names: Vec<Option<&str>> = clusters.iter().flat_map(|names| names.split(',')).map(Some).collect();
     if names.is_empty() {
         names.push(None);
     }
     for cluster in names {
         let left = deadline.saturating_duration_since(Instant::now()).min(QUERY_DEADLINE);
-        let listing = match squeue::list_user(&host, owner, cluster, left) {
-            Ok(listing) if listing.complete => listing,
-            Ok(_) => return Err(could_not_ask(doing, identity, "squeue's listing came with other text").into()),
-            Err(QueryFailed(why)) => return Err(could_not_ask(doing, identity, &why).into()),
-        };
+        let listing = squeue::list_user(&host, owner, cluster, left)
+            .map_err(|QueryFailed(why)| could_not_ask(doing, identity, &why))?;
+        complete &= listing.complete;
         let marked =
             |row: Row| comment(&row.comment).filter(|word| row.uid == user.uid && ours(word)).map(|word| (row, word));
         found.extend(listing.rows.into_iter().filter_map(marked));
+    }
+    if !complete && found.iter().all(|(row, _)| row.state.class() == Class::Ended) {
+        return Err(could_not_ask(doing, identity, "squeue's listing came with other text and may not be whole").into());
     }
     // The one that lives is the lease's job; of several, the oldest.
     found.sort_by_key(|(row, _)| (row.state.class() == Class::Ended, row.submitted, row.job.id));
