@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::lease::cloud_id::CloudId;
 use crate::protocol::{Answer, Check, CheckStatus, Lease};
 
 /// Widest table; a terminal has at least 80 columns, most have more.
@@ -44,7 +45,10 @@ pub fn table(leases: &[Lease], now: i64) -> String {
         let status =
             if state(lease) == "deleting" { format!("{}, ending", lease.status) } else { lease.status.clone() };
         let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-        let job = lease.cloud_id.strip_prefix("slurm/job/").unwrap_or("-").to_owned();
+        let job = match CloudId::parse(&lease.cloud_id) {
+            Some(CloudId::Job(job)) => job.to_string(),
+            _ => "-".to_owned(),
+        };
         [lease.lease_id.clone(), lease.slug.clone(), status, or_dash(place), left, job]
     }));
     let longest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

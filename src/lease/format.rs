@@ -14,6 +14,7 @@ use super::{Identity, Nonce};
 use crate::clock::BootTime;
 use crate::config::login_host;
 use crate::config::proxy;
+use crate::lease::cloud_id::CloudId;
 use crate::slurm::job;
 
 /// The newest format that this program reads and writes.
@@ -81,7 +82,7 @@ struct Format1 {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     submitted: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    cloud_id: Option<String>,
+    cloud_id: Option<CloudId>,
     server_type: String,
     shared_dir: PathBuf,
     contract: bool,
@@ -393,7 +394,7 @@ mod tests {
             given_up: vec![Nonce::parse("ffeeddccbbaa0011").unwrap()],
             clusters: Some("annex".into()),
             job: Some(job::JobId { id: 7, cluster: Some("annex".into()) }),
-            cloud_id: Some("slurm/job/7;annex".into()),
+            cloud_id: CloudId::parse("slurm/job/7;annex"),
             endpoint: Some(record::PinnedEndpoint { host: "n1".into(), port: 20022 }),
             ended: Some(record::Ended {
                 state: "TIMEOUT".into(),

@@ -7,6 +7,7 @@ use super::{Identity, LeaseId, Nonce};
 use crate::clock::BootTime;
 use crate::config::login_host::LoginHost;
 use crate::config::proxy::Route;
+use crate::lease::cloud_id::CloudId;
 use crate::slurm::job::{JobId, Row};
 
 /// How far a lease has come, as we know it from our own acts.
@@ -91,7 +92,7 @@ pub struct Record {
     /// The job's submission as Slurm tells it: with name and user it proves that an id still is our job.
     pub submitted: Option<i64>,
     /// Fixed once it was answered.
-    pub cloud_id: Option<String>,
+    pub cloud_id: Option<CloudId>,
     pub server_type: String,
     pub shared_dir: PathBuf,
     /// Whether the runner checks its permit and watches over itself: ours, or a site's that declares our contract.
@@ -127,12 +128,11 @@ impl Record {
         &self.identity.lease_id
     }
 
-    /// `slurm/job/<id>[;cluster]`, or the attempt's nonce before an id is known.
-    pub fn cloud_id(&self) -> String {
+    pub fn cloud_id(&self) -> CloudId {
         match (&self.cloud_id, &self.job) {
             (Some(fixed), _) => fixed.clone(),
-            (None, Some(job)) => format!("slurm/job/{job}"),
-            (None, None) => format!("slurm/attempt/{}", self.attempt.nonce),
+            (None, Some(job)) => CloudId::Job(job.clone()),
+            (None, None) => CloudId::Attempt(self.attempt.nonce.clone()),
         }
     }
 

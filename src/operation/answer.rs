@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::allocation::View;
 use crate::lease::Identity;
+use crate::lease::cloud_id::CloudId;
 use crate::lease::record::Record;
 use crate::operation::status::{LeaseState, Status};
 use crate::protocol::{Lease, Ssh};
@@ -18,7 +19,7 @@ pub fn lease(record: &Record, view: &View, status: &Status, ssh: Option<Ssh>) ->
         lease_id: record.lease_id().to_string(),
         slug: record.identity.slug.clone(),
         name: record.identity.name.clone(),
-        cloud_id: record.cloud_id(),
+        cloud_id: record.cloud_id().to_string(),
         status: status.slurm_state.clone(),
         server_type: record.server_type.clone(),
         labels: labels(record, view.row(), status),
@@ -33,7 +34,7 @@ pub fn damaged(identity: &Identity, why: &str) -> Lease {
         lease_id: identity.lease_id.to_string(),
         slug: identity.slug.clone(),
         name: identity.name.clone(),
-        cloud_id: format!("slurm/lost/{}", identity.lease_id),
+        cloud_id: CloudId::Lost(identity.lease_id.clone()).to_string(),
         status: "DAMAGED".into(),
         server_type: String::new(),
         labels: labels.into_iter().map(|(name, value)| (name.to_owned(), safe(&value))).collect(),

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::failure::{Failure, Kind};
+use crate::lease::cloud_id::CloudId;
 use crate::lease::record::Record;
 use crate::lease::store::{LeaseDir, Loaded, Store};
 use crate::lease::{Identity, LeaseId};
@@ -30,12 +31,10 @@ impl FoundLease {
         }
     }
 
-    pub fn cloud_id(&self) -> String {
+    pub fn cloud_id(&self) -> CloudId {
         match &self.loaded {
             Loaded::Whole(record) => record.cloud_id(),
-            Loaded::Damaged { identity, .. } | Loaded::Newer { identity } => {
-                format!("slurm/lost/{}", identity.lease_id)
-            }
+            Loaded::Damaged { identity, .. } | Loaded::Newer { identity } => CloudId::Lost(identity.lease_id.clone()),
         }
     }
 }
@@ -66,7 +65,7 @@ pub fn find(store: &Store, word: &str) -> Result<Option<FoundLease>> {
         let identity = found.identity();
         let job = found.record().and_then(|record| record.job.as_ref());
         let job = job.is_some_and(|job| job.to_string() == word || job.id.to_string() == word);
-        if identity.slug == word || identity.name == word || found.cloud_id() == word || job {
+        if identity.slug == word || identity.name == word || found.cloud_id().to_string() == word || job {
             hits.push(found);
         }
     }
@@ -118,7 +117,7 @@ impl<'a> IdentityCheck<'a> {
     /// Refuses when the lease is another than the caller means; nothing was touched then.
     pub fn check(&self, found: &FoundLease) -> Result<(), Failure> {
         let identity = found.identity();
-        let cloud_id = found.cloud_id();
+        let cloud_id = found.cloud_id().to_string();
         // The cloud id that a lease was handed out with is lost with its record.
         let asked = if found.record().is_some() { self.cloud_id } else { "" };
         let pairs = [

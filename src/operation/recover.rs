@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::config::login_host::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::host::Host;
+use crate::lease::cloud_id::CloudId;
 use crate::lease::record::{Attempt, CommentWord, Denials, Origin, Phase, Record, comment};
 use crate::lease::store::Store;
 use crate::lease::{Identity, Nonce};
@@ -117,7 +118,7 @@ pub fn recover(
         clusters: clusters.clone(),
         job: job.map(|(row, _)| row.job.clone()),
         submitted: job.and_then(|(row, _)| row.submitted),
-        cloud_id: Some(format!("slurm/lost/{}", identity.lease_id)),
+        cloud_id: Some(CloudId::Lost(identity.lease_id.clone())),
         server_type: "slurm".into(),
         shared_dir,
         contract: false,

@@ -13,6 +13,7 @@ use crate::allocation;
 use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
 use crate::host::Host;
+use crate::lease::cloud_id::CloudId;
 use crate::lease::record::Phase;
 use crate::lease::required_lease_id;
 use crate::lease::store::{Loaded, Locked, Store};
@@ -65,9 +66,9 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 /// The cloud id that the caller holds the lease by. Before a job id is known we answer the attempt's; a lease listed
 /// then and released now is the same lease, whatever its cloud id has become.
 fn cloud_id<'a>(sent: &'a str, found: &FoundLease) -> &'a str {
-    match found.record() {
-        Some(record) if sent == format!("slurm/attempt/{}", record.attempt.nonce) => "",
-        _ if sent.starts_with("slurm/lost/") => "",
+    match (CloudId::parse(sent), found.record()) {
+        (Some(CloudId::Attempt(nonce)), Some(record)) if nonce == record.attempt.nonce => "",
+        (Some(CloudId::Lost(_)), _) => "",
         _ => sent,
     }
 }

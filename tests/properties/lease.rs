@@ -4,6 +4,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
+use slurm_sandbox::lease::cloud_id::CloudId;
 use slurm_sandbox::lease::format;
 use slurm_sandbox::lease::record::{Attempt, Denials, Ended, Ownership, Phase, PinnedEndpoint, Record, comment};
 use slurm_sandbox::lease::{Identity, LeaseId, Nonce, client_name};
@@ -63,7 +64,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 clusters: words.0,
                 job,
                 submitted: times.1,
-                cloud_id: words.1,
+                cloud_id: Some(CloudId::Attempt(Nonce::parse(&nonce).unwrap())),
                 server_type: words.2,
                 shared_dir: words.3.into(),
                 contract,
