@@ -12,22 +12,22 @@
 //! - [`host`] runs commands, here or on a login host; [`config`] is what a site may say; [`protocol`] is the wire.
 //! - [`clock`], [`progress`], [`failure`], [`files`] and [`text`] are used by all.
 //!
-//! Modules are public for the tests and fuzz targets of this repository; nothing here is an interface for other programs.
+//! A module is public only where the program, its tests or its fuzz targets need it; nothing here is an interface for other programs.
 
 pub mod allocation;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod dispatch;
-pub mod doctor;
+mod dispatch;
+mod doctor;
 pub mod failure;
-pub mod files;
+mod files;
 pub mod host;
 pub mod lease;
 pub mod operation;
-pub mod progress;
+mod progress;
 pub mod protocol;
 pub mod shared_dir;
 pub mod slurm;
 pub mod ssh;
-pub mod text;
+mod text;

@@ -7,7 +7,7 @@ pub mod keys;
 pub mod login_host;
 pub mod proxy;
 pub mod resources;
-pub mod time_limit;
+pub(crate) mod time_limit;
 pub mod value;
 
 use std::path::PathBuf;

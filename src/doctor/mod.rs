@@ -1,6 +1,6 @@
 //! doctor: whether this site is fit for leases, told in under nine seconds even when everything hangs.
 //!
-//! It submits nothing. Every check runs by itself in a thread ([`run`]) and tells what it saw and what to do; a
+//! It submits nothing. Every check runs by itself in a thread ([`mod@run`]) and tells what it saw and what to do; a
 //! check that rests on another's answer says so, and one trouble is told once: when no controller answers, what could
 //! not be asked is no trouble of its own. One file a subject; each has its decisions as functions of what was seen.
 //!

@@ -3,9 +3,9 @@
 //! A call opens at most one session on a login host and keeps it to its end (see [`remote`]). That the login host could
 //! not be reached, or was lost in the middle, is never an answer: callers are told so and change nothing.
 
-pub mod caller;
+pub(crate) mod caller;
 pub mod command;
-pub mod remote;
+pub(crate) mod remote;
 
 use std::cell::Cell;
 use std::fmt;

@@ -1,13 +1,13 @@
 //! Leases: their identities, their records, and where both lie. This module never runs a command.
 
-pub mod acquirer;
+pub(crate) mod acquirer;
 pub mod cloud_id;
 mod dir;
 pub mod format;
-pub mod instance;
+pub(crate) mod instance;
 pub mod lifecycle;
 pub mod record;
-pub mod store;
+pub(crate) mod store;
 
 use std::fmt;
 

@@ -2,13 +2,13 @@
 //!
 //! Three outcomes, never two: *yes*, *no*, and *could not ask*; only the first two may change anything.
 
-pub mod cache;
+pub(crate) mod cache;
 pub mod job;
-pub mod partition;
-pub mod ping;
-pub mod refusal;
+pub(crate) mod partition;
+pub(crate) mod ping;
+pub(crate) mod refusal;
 pub mod sacct;
 pub mod sbatch;
-pub mod scancel;
-pub mod scontrol;
+pub(crate) mod scancel;
+pub(crate) mod scontrol;
 pub mod squeue;

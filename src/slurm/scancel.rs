@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::job::JobId;
 use crate::host::{Command, Host};
 
 /// scancel gives up on a hung controller after 10 s, on an unplugged one after 20 s.
@@ -21,9 +20,4 @@ pub fn cancel(host: &Host, cluster: Option<&str>, ids: &[u64], deadline: Duratio
         Ok(output) => Err(format!("scancel failed: {}", output.said())),
         Err(error) => Err(format!("scancel could not be started: {error}")),
     }
-}
-
-/// Asks for the end of one job.
-pub fn cancel_one(host: &Host, job: &JobId, deadline: Duration) -> Result<(), String> {
-    cancel(host, job.cluster.as_deref(), &[job.id], deadline)
 }

@@ -351,17 +351,31 @@ advance() {
   done
 }
 
-# Ends what this state directory started, and nothing else: every process carries the path of its settings.
+# Ends what this state directory started, and nothing else: every process carries the path of its settings, or is a
+# child of one that does. An sshd has an environment of its own, and may stand still when its job is ended.
 down() {
-  local files=() f pid tries mine=()
+  local files=() f pid tries mine=() line ppid changed
+  local -A parent=() ours=()
   for ((tries = 0; tries < 50; tries++)); do
     mapfile -t files < <(grep -lzsxF -e "SLURM_CONF=$CONF" /proc/[0-9]*/environ 2>/dev/null)
-    mine=()
+    parent=() ours=()
     for f in "${files[@]}"; do
       pid=${f#/proc/} pid=${pid%/environ}
-      is_started_by_us "$pid" && mine+=("$pid")
+      is_started_by_us "$pid" && ours[$pid]=1
     done
-    ((${#mine[@]})) || break
+    ((${#ours[@]})) || break
+    for f in /proc/[0-9]*/stat; do
+      { read -r line; } 2>/dev/null <"$f" || continue
+      read -r _ ppid _ <<<"${line##*) }"
+      pid=${f#/proc/} pid=${pid%/stat} parent[$pid]=$ppid
+    done
+    for ((changed = 1; changed; )); do
+      changed=0
+      for pid in "${!parent[@]}"; do
+        [[ ! ${ours[$pid]:-} && ${ours[${parent[$pid]}]:-} && $pid != "$$" && $pid != "$BASHPID" ]] && ours[$pid]=1 changed=1
+      done
+    done
+    mine=("${!ours[@]}")
     kill -KILL "${mine[@]}" 2>/dev/null
     sleep 0.02
   done
