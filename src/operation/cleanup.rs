@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::failure;
 use crate::host::Host;
 use crate::lease::LeaseId;
-use crate::lease::record::Phase;
+use crate::lease::record::{Ended, Phase, Record};
 use crate::lease::store::{Loaded, Locked, Store};
 use crate::operation::context::Options;
 use crate::progress::progress;
@@ -54,12 +54,12 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         if !store.instance().owns(record.instance.as_deref()) {
             continue;
         }
-        let reason = match (&learned.ended, learned.phase) {
-            (Some(ended), _) => format!("its job ended ({})", format!("{} {}", ended.state, ended.why()).trim_end()),
-            (None, Phase::Prepared) if epoch() - record.created > PREPARED_SECONDS => {
-                "nothing was ever submitted for it".to_owned()
+        let reason = match due(&learned, epoch()) {
+            Some(Due::Ended(ended)) => {
+                format!("its job ended ({})", format!("{} {}", ended.state, ended.why()).trim_end())
             }
-            _ => continue,
+            Some(Due::NeverSubmitted) => "nothing was ever submitted for it".to_owned(),
+            None => continue,
         };
         match if request.dry_run { Ok(true) } else { remove(&store, found) } {
             Ok(true) => lines.push(format!("{verb} {}: {reason}", record.shown())),
@@ -75,6 +75,21 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     }
     lines.iter().for_each(|line| progress(line));
     Ok(Answer { message: Some(lines.join("; ")), ..Answer::default() })
+}
+
+/// Why a lease is removed without being asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Due<'a> {
+    Ended(&'a Ended),
+    NeverSubmitted,
+}
+
+fn due(record: &Record, now: i64) -> Option<Due<'_>> {
+    match (&record.ended, record.phase) {
+        (Some(ended), _) => Some(Due::Ended(ended)),
+        (None, Phase::Prepared) => (now - record.created > PREPARED_SECONDS).then_some(Due::NeverSubmitted),
+        _ => None,
+    }
 }
 
 /// Removes what releases and runners had to leave: in the shared dirs of all leases, and in the work root of the request's own
@@ -117,5 +132,36 @@ fn remove(store: &Store, found: &Entry) -> Result<bool> {
             settle::finish(store, guard, &record).map(|()| true)
         }
         _ => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::just_made(Phase::Prepared, 0, false)]
+    #[case::about_to_be_submitted(Phase::Prepared, PREPARED_SECONDS, false)]
+    #[case::forgotten(Phase::Prepared, PREPARED_SECONDS + 1, true)]
+    #[case::made_in_the_future(Phase::Prepared, -PREPARED_SECONDS, false)]
+    #[case::submission_unknown(Phase::Submitting, 1_000_000, false)]
+    #[case::long_in_the_queue(Phase::Queued, 1_000_000, false)]
+    #[case::in_use(Phase::Answered, 1_000_000, false)]
+    #[case::release_under_way(Phase::Releasing, 1_000_000, false)]
+    fn a_lease_without_an_end_goes_only_if_nothing_was_submitted(
+        #[case] phase: Phase,
+        #[case] age: i64,
+        #[case] goes: bool,
+    ) {
+        let record = Record { phase, ..crate::lease::record::tests::record() };
+        assert_eq!(due(&record, record.created + age), goes.then_some(Due::NeverSubmitted));
+    }
+
+    #[rstest]
+    fn a_lease_whose_job_has_ended_goes(#[values(Phase::Queued, Phase::Answered, Phase::Releasing)] phase: Phase) {
+        let ended = Ended { state: "TIMEOUT".into(), reason: "None".into(), exit: None, runner: None, at: 2000 };
+        let record = Record { phase, ended: Some(ended.clone()), ..crate::lease::record::tests::record() };
+        assert_eq!(due(&record, record.created), Some(Due::Ended(&ended)));
     }
 }

@@ -51,35 +51,45 @@ pub fn run(options: &Options, word: &str) -> Result<()> {
             return Err(Failure::new(Kind::Storage, what).remedy(remedy).cause(why).into());
         }
     };
-    if let Some(ended) = &record.ended {
-        return Err(failure_of_end("connecting to", record, ended, &SharedDir::of(record)).into());
-    }
-    if record.phase == Phase::Releasing {
-        let what = format!("connecting to {}: it is being released", record.shown());
-        return Err(Failure::new(Kind::Releasing, what).remedy("acquire a new lease").into());
-    }
-    let (Some(endpoint), Some(job)) = (&record.endpoint, &record.job) else {
-        let what = format!("connecting to {}: its sshd is not up yet", record.shown());
-        return Err(Failure::new(Kind::EndpointUnusable, what).remedy("wait for acquire, or run resolve").into());
-    };
-    let command = match &record.route {
-        Some(Route::Login { hops }) => forward(record, hops, &format!("{}:{}", endpoint.host, endpoint.port))?,
-        Some(Route::Stdio) => session(record, job, endpoint)?,
-        None => {
-            let what = format!(
-                "connecting to {}: it needs no proxy, its sshd is at {}:{}",
-                record.shown(),
-                endpoint.host,
-                endpoint.port
-            );
-            return Err(Failure::new(Kind::BadConfig, what).remedy("connect directly, or set sshMode").into());
+    let entrance = entrance(record)?;
+    let command = match entrance.route {
+        Route::Login { hops } => {
+            forward(record, hops, &format!("{}:{}", entrance.endpoint.host, entrance.endpoint.port))?
         }
+        Route::Stdio => session(record, entrance.job, entrance.endpoint)?,
     };
     let output = command.relay()?;
     if output.success() || sshd_has_ended(&output) || client_is_gone() {
         return Ok(());
     }
     Err(reason(record, &output).into())
+}
+
+/// What a session through us needs to know of a lease.
+struct Entrance<'a> {
+    route: &'a Route,
+    endpoint: &'a PinnedEndpoint,
+    job: &'a JobId,
+}
+
+fn entrance(record: &Record) -> Result<Entrance<'_>, Failure> {
+    if let Some(ended) = &record.ended {
+        return Err(failure_of_end("connecting to", record, ended, &SharedDir::of(record)));
+    }
+    if record.phase == Phase::Releasing {
+        let what = format!("connecting to {}: it is being released", record.shown());
+        return Err(Failure::new(Kind::Releasing, what).remedy("acquire a new lease"));
+    }
+    let (Some(endpoint), Some(job)) = (&record.endpoint, &record.job) else {
+        let what = format!("connecting to {}: its sshd is not up yet", record.shown());
+        return Err(Failure::new(Kind::EndpointUnusable, what).remedy("wait for acquire, or run resolve"));
+    };
+    let Some(route) = &record.route else {
+        let (host, port) = (&endpoint.host, endpoint.port);
+        let what = format!("connecting to {}: it needs no proxy, its sshd is at {host}:{port}", record.shown());
+        return Err(Failure::new(Kind::BadConfig, what).remedy("connect directly, or set sshMode"));
+    };
+    Ok(Entrance { route, endpoint, job })
 }
 
 /// ssh that forwards to `address` from the last of the hosts.
@@ -198,4 +208,60 @@ fn reason(record: &Record, output: &Output) -> Failure {
     )
     .remedy("see `slurm-sandbox doctor` and `slurm-sandbox logs`")
     .cause(output.said())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::record::{self, Ended};
+    use rstest::rstest;
+
+    fn record() -> Record {
+        Record {
+            phase: Phase::Answered,
+            endpoint: Some(PinnedEndpoint { host: "n1".into(), port: 2222 }),
+            route: Some(Route::Stdio),
+            ..record::tests::record()
+        }
+    }
+
+    #[test]
+    fn a_lease_with_a_route_is_entered() {
+        let record = record();
+        let entrance = entrance(&record).unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!((entrance.endpoint.port, entrance.job.id), (2222, 7));
+    }
+
+    #[rstest]
+    #[case::released(|record: &mut Record| record.phase = Phase::Releasing, Kind::Releasing)]
+    #[case::not_started(|record: &mut Record| record.endpoint = None, Kind::EndpointUnusable)]
+    #[case::not_submitted(|record: &mut Record| record.job = None, Kind::EndpointUnusable)]
+    #[case::reached_directly(|record: &mut Record| record.route = None, Kind::BadConfig)]
+    #[case::ended(
+        |record: &mut Record| {
+            let ended = Ended { state: "FAILED".into(), reason: "None".into(), exit: None, runner: None, at: 0 };
+            record.ended = Some(ended);
+        },
+        Kind::JobEnded
+    )]
+    fn nothing_else_is(#[case] change: fn(&mut Record), #[case] expected: Kind) {
+        let mut record = record();
+        change(&mut record);
+        let failure = entrance(&record).err().expect("a refusal");
+        assert_eq!(failure.kind, expected);
+        assert!(failure.to_string().contains("cbx_4b38f35d4e31"), "{failure}");
+    }
+
+    /// Each hop is the proxy command of the one after it; what is for the inner ssh to expand is not expanded by the outer.
+    #[test]
+    fn a_chain_of_hosts_is_one_command() {
+        let hops = ["gate".to_owned(), "login".to_owned()];
+        let live = |_: &LoginHost| -> Result<PathBuf> { unreachable!("no connection is asked for") };
+        let command = way(None, &live, &hops, "n1:2222", FOR_EVER).unwrap().expect("a command");
+        let words = command.argv();
+        assert_eq!(words[words.len() - 3..], ["-W", "n1:2222", "login"]);
+        let proxy = words.iter().find_map(|word| word.strip_prefix("-oProxyCommand=")).expect("a proxy");
+        assert!(proxy.contains("%h:%p") && proxy.contains("gate"), "{proxy}");
+        assert!(way(None, &live, &[], "n1:2222", FOR_EVER).unwrap().is_none());
+    }
 }

@@ -14,7 +14,7 @@ use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
 use crate::host::Host;
 use crate::lease::cloud_id::CloudId;
-use crate::lease::record::Phase;
+use crate::lease::record::{Phase, Record};
 use crate::lease::required_lease_id;
 use crate::lease::store::{Loaded, Locked, Store};
 use crate::operation::context::Options;
@@ -47,7 +47,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         IdentityCheck {
             slug: &sent.slug,
             name: &sent.name,
-            cloud_id: cloud_id(&sent.cloud_id, &found),
+            cloud_id: demanded(&sent.cloud_id, found.record()),
             ..IdentityCheck::default()
         }
         .check(&found)?;
@@ -63,10 +63,10 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     Ok(Answer { message: Some(message), ..Answer::default() })
 }
 
-/// The cloud id that the caller holds the lease by. Before a job id is known we answer the attempt's; a lease listed
+/// The cloud id that a lease must have for the caller to mean it; empty demands none. Before a job id is known we answer the attempt's; a lease listed
 /// then and released now is the same lease, whatever its cloud id has become.
-fn cloud_id<'a>(sent: &'a str, found: &FoundLease) -> &'a str {
-    match (CloudId::parse(sent), found.record()) {
+fn demanded<'a>(sent: &'a str, record: Option<&Record>) -> &'a str {
+    match (CloudId::parse(sent), record) {
         (Some(CloudId::Attempt(nonce)), Some(record)) if nonce == record.attempt.nonce => "",
         (Some(CloudId::Lost(_)), _) => "",
         _ => sent,
@@ -128,4 +128,28 @@ pub fn release(
         progress(&format!("the permit of {} could not be removed: {why}", record.shown()));
     }
     settle::end(store, guard, record, &revoked, deadline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::record::tests::record;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::its_job("slurm/job/7", "slurm/job/7")]
+    #[case::another_job("slurm/job/8", "slurm/job/8")]
+    #[case::listed_before_its_job_was_known("slurm/attempt/00112233445566ff", "")]
+    #[case::another_attempt("slurm/attempt/ffeeddccbbaa9988", "slurm/attempt/ffeeddccbbaa9988")]
+    #[case::listed_while_its_record_was_damaged("slurm/lost/cbx_4b38f35d4e31", "")]
+    #[case::not_ours("i-0123", "i-0123")]
+    #[case::none("", "")]
+    fn what_the_caller_holds_a_lease_by(#[case] sent: &str, #[case] expected: &str) {
+        assert_eq!(demanded(sent, Some(&record())), expected);
+    }
+
+    #[test]
+    fn a_damaged_lease_is_not_taken_for_an_attempt() {
+        assert_eq!(demanded("slurm/attempt/00112233445566ff", None), "slurm/attempt/00112233445566ff");
+    }
 }

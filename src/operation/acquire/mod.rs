@@ -2,6 +2,7 @@
 //!
 //! The client kills us with our whole process group whenever it likes and sends no release after it (docs/facts/client.md, "Cancellation"), so every act is on record before it is done, and a call begins by finding out what the last one did.
 
+mod roll_back;
 mod submit;
 
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::config::proxy::Connection;
 use crate::failure::{self, Failure, Kind};
 use crate::files::{Dir, Lock};
 use crate::host::{Caller, Host, User};
-use crate::lease::acquirer::{self, Held};
+use crate::lease::acquirer;
 use crate::lease::record::{Attempt, Denials, Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Locked, Store};
 use crate::lease::{Identity, LeaseId, Nonce};
@@ -27,7 +28,6 @@ use crate::operation::context::{Options, runner, shared_dir, user};
 use crate::operation::lookup::{FoundLease, IdentityCheck, load};
 use crate::progress::hint;
 use crate::protocol::{Answer, Request};
-use crate::shared_dir::SharedDir;
 use crate::ssh::lease::{link_key, make_key};
 
 /// Between two looks at the caller while another call holds the lease's lock.
@@ -291,55 +291,5 @@ impl Acquire<'_> {
 
     fn recovery(&self) -> Recovery {
         Recovery::configured(Some(&self.settings))
-    }
-
-    /// Takes back what a failed acquire has made. What stays is what was handed out before, what `keep` may still
-    /// use, and what belongs to somebody else.
-    fn roll_back(&self, dir: &LeaseDir, held: &mut Held, error: anyhow::Error) -> anyhow::Error {
-        let mut failure = failure::of(&error);
-        let Loaded::Whole(record) = dir.load() else {
-            return error;
-        };
-        let kept = self.keep
-            && record.phase != Phase::Prepared
-            && matches!(failure.kind, Kind::TimedOut | Kind::EndpointUnusable | Kind::SubmitUnknown);
-        let untouchable =
-            matches!(failure.kind, Kind::IdentityMismatch | Kind::Busy | Kind::Releasing | Kind::NotFound);
-        if kept {
-            // A job that starts later is wanted, so idle time bounds it, not the grace of one that nobody came for. One
-            // whose endpoint is of no use has run already.
-            if matches!(failure.kind, Kind::TimedOut | Kind::SubmitUnknown) {
-                SharedDir::of(&record).mark("kept", epoch()).ok();
-            }
-            dir.note(epoch(), "kept", &failure.to_string());
-            failure = failure.remedy(format!(
-                "{} is kept; acquire or resolve it again to use it, release it to end it",
-                record.shown()
-            ));
-            return failure.into();
-        }
-        if record.phase == Phase::Answered || untouchable || !dir.may_write() {
-            return error;
-        }
-        let Some(_alone) = held.alone(dir) else {
-            let left =
-                format!("{} is left to another acquire that waits for it; to end it, release it", record.shown());
-            return failure.remedy(left).into();
-        };
-        // Where nothing can be locked nothing is known to be ours alone: another call may wait for this very job.
-        if let Err(problem) = dir.lock(Duration::ZERO) {
-            return if problem.kind == failure.kind { error } else { failure.and_then(&problem).into() };
-        }
-        let found = match load(&self.store, &dir.id) {
-            Ok(Some(found)) => found,
-            _ => return error,
-        };
-        match release::release(&self.store, &found, &self.recovery(), Instant::now() + release::BOUND, "rolled back") {
-            Ok(_) if failure.kind == Kind::JobEnded => {
-                failure.remedy("nothing of it is left; mend what its output tells, then acquire again").into()
-            }
-            Ok(_) => failure.into(),
-            Err(problem) => failure.and_then(&failure::of(&problem)).into(),
-        }
     }
 }
