@@ -17,25 +17,27 @@ mod ssh_error;
 mod tcp_probe;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 use serde_json::{Map, Value};
 
 use self::check::{
-    controller, filesystem, login_host, partition, proxy_config, proxy_host, remote_dirs, runner, slurm, ssh_keys,
-    storage, submission,
+    client_ssh, controller, filesystem, job, login_host, node_names, partition, proxy_config, proxy_host, remote_dirs,
+    runner, slurm, ssh_keys, storage, submission,
 };
 use self::finding::{Category, Finding};
 use self::run::{Clock, Job, LIMIT, Silence, run_all};
 use self::sessions::Place;
 use crate::allocation::Runner;
 use crate::config::proxy::{Connection, Route};
-use crate::config::{self, Settings};
+use crate::config::{self, EndpointHost, Settings};
 use crate::failure::{Failure, Kind};
 use crate::host::{Host, User};
+use crate::lease::store::Store;
 use crate::operation::context::{Options, shared_dir};
 use crate::protocol::{Answer, Check, CheckStatus, Request};
+use crate::slurm::partition::Record;
 
 /// Carries out a doctor: a message when nothing is red, an error that names all that is when something is.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
@@ -67,6 +69,7 @@ struct Site {
     config: Map<String, Value>,
     settings: Settings,
     place: Place,
+    partitions: OnceLock<Result<Vec<Record>, String>>,
 }
 
 impl Site {
@@ -81,6 +84,18 @@ impl Site {
     /// Where the shared dir is on the host where Slurm's commands run.
     fn shared_dir(&self, user: &User) -> PathBuf {
         shared_dir(&self.settings, &self.options.state_dir, user)
+    }
+
+    /// The partitions of the first cluster, asked by whoever comes first.
+    fn partitions(&self, clock: Clock) -> &Result<Vec<Record>, String> {
+        let cluster = self.clusters().into_iter().next().flatten();
+        self.partitions.get_or_init(|| partition::records(&self.place, clock, cluster.as_deref()))
+    }
+
+    /// A node that a lease's job may run on, as Slurm names it.
+    fn example_node(&self, clock: Clock) -> Option<String> {
+        let records = self.partitions(clock).as_ref().ok()?;
+        partition::example_node(records, &partition::Asked::of(&self.settings))
     }
 
     fn is_stdio(&self) -> bool {
@@ -101,7 +116,7 @@ fn findings(options: &Options, request: &Request) -> Vec<Finding> {
     let mut findings = vec![config_finding];
     if let Ok(settings) = config::parse(&config) {
         let place = Place::of(settings.submit.as_ref());
-        let site = Arc::new(Site { options: options.clone(), config, settings, place });
+        let site = Arc::new(Site { options: options.clone(), config, settings, place, partitions: OnceLock::new() });
         findings.extend(run_all(jobs(&site), clock, LIMIT));
         if site.settings.submit.is_none() && site.shared_dir(&NOBODY).starts_with(&options.state_dir) {
             settle_nested(&mut findings);
@@ -174,7 +189,13 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     add("partition", Warning(BY_HAND), slurm, |site, clock| {
         let asked = partition::Asked::of(&site.settings);
         let groups = site.place.groups(clock);
-        each_cluster(site, |cluster| partition::check(&site.place, clock, cluster, &asked, &groups))
+        let first = site.clusters().into_iter().next().flatten();
+        each_cluster(site, |cluster| {
+            if cluster == first.as_deref() {
+                return partition::check(site.partitions(clock), &asked, &groups);
+            }
+            partition::check(&partition::records(&site.place, clock, cluster), &asked, &groups)
+        })
     });
     add("test submission", Warning(BY_HAND), slurm, |site, clock| match site.runner(clock) {
         Ok(runner) => submission::check(&site.place, clock, &site.settings, &runner.script),
@@ -202,7 +223,31 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
                 .unwrap_or_else(|said| vec![Finding::warning("work root", said, "run doctor again").not_asked()]),
         }
     });
+    add(job::LINES, Warning(BY_HAND), there, |site, clock| job::lines(&site.place, clock, &site.settings));
+    add(job::SSHD, Warning(DISK), local, job_sshd);
+    add(job::LIMITS, Warning(DISK), local, |site, clock| {
+        let state = &site.options.state_dir;
+        where_it_answers(job::LIMITS, &[state], clock, || {
+            let leases = Store::open(state).and_then(|store| store.ids());
+            // Why they cannot be counted is told by the check of the state dir.
+            job::limits(&site.settings, &leases.unwrap_or_default())
+        })
+    });
     add("ssh client", Warning(DISK), local, |_, clock| ssh_keys::ssh(clock));
+    add(
+        client_ssh::NAME,
+        Warning("`ssh -G node` hangs: its configuration runs a command, or its name service hangs"),
+        local,
+        |site, clock| {
+            let node = site.example_node(clock);
+            let host = match (&site.settings.endpoint_host, site.is_stdio()) {
+                (EndpointHost::Template(template), false) => node.map(|node| template.replace("{node}", &node)),
+                _ => node,
+            };
+            let own_key = site.settings.ssh_private_key.is_some();
+            client_ssh::check(clock, site.settings.ssh_user.as_deref(), host.as_deref(), own_key)
+        },
+    );
     add(
         "ssh-keygen",
         Warning("the host makes keys slowly, or its temporary directory hangs: try `ssh-keygen -t ed25519`"),
@@ -214,19 +259,49 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     add("endpoint", Warning("the host's user database hangs: try `id`"), there, |site, clock| {
         let ours = site.runner(clock).is_ok_and(|runner| runner.keeps_contract());
         match site.place.user(clock) {
-            Ok(user) => proxy_config::endpoint(&site.settings, user.name.as_deref(), ours, || {
-                sessions::is_node(&site.place, clock)
-            }),
+            Ok(user) => endpoint(site, clock, &user, ours),
             Err(said) => vec![Finding::warning("endpoint", said, "run doctor again").not_asked()],
         }
     });
     if !matches!(site.settings.connection, Connection::Connect(_)) {
         add(proxy_host::LOGIN, Red("try to log in to it by hand"), local, |site, clock| {
-            proxy_host::check(clock, &site.settings)
+            let own = site.config.get("proxyCommand").is_some_and(|value| !value.is_null() && *value != "");
+            proxy_host::check(clock, &site.settings, own)
         });
     }
     add("client config", Warning(""), local, |_, _| proxy_config::client());
     jobs
+}
+
+/// What decides where clients are sent, and what the names of nodes mean for it.
+fn endpoint(site: &Site, clock: Clock, user: &User, ours: bool) -> Vec<Finding> {
+    let is_node = || sessions::is_node(&site.place, clock);
+    let mut findings = proxy_config::endpoint(&site.settings, user.name.as_deref(), ours, is_node);
+    // In a session of a step nothing listens, and srun knows nodes by Slurm's own names.
+    if !site.is_stdio()
+        && let Some(node) = site.example_node(clock)
+    {
+        let further = node_names::check(&site.place, clock, &site.settings, &node, ours);
+        if !further.is_empty() {
+            findings.retain(|finding| !finding.is(CheckStatus::Ok));
+        }
+        findings.extend(further);
+    }
+    findings
+}
+
+/// The knobs of a site's environment for the runner's sshd. With a login host they are that account's.
+fn job_sshd(site: &Site, clock: Clock) -> Vec<Finding> {
+    if matches!(site.place, Place::Remote(_)) {
+        return vec![Finding::ok(job::SSHD, "as the account's environment on the login host says")];
+    }
+    if !site.runner(clock).is_ok_and(|runner| runner.keeps_contract()) {
+        return vec![Finding::ok(job::SSHD, "the runner's own business")];
+    }
+    let value = |name: &str| std::env::var(name).ok();
+    let (sshd, port) = (value("CBX_SSHD"), value("CBX_SSH_PORT"));
+    let is_program = |path: &str| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok();
+    job::sshd(sshd.as_deref(), port.as_deref(), is_program, nix::unistd::geteuid().is_root())
 }
 
 /// Acquire refuses the same in the same words.
@@ -315,6 +390,14 @@ fn settle(findings: &mut [Finding]) {
             findings.iter_mut().filter(|finding| finding.failed),
             "not asked: the login host cannot be used",
         );
+    }
+    // Whoever answers squeue is a controller.
+    let listed = |finding: &&Finding| finding.check.name == "job listing";
+    if findings.iter().filter(listed).count() > 0 && findings.iter().filter(listed).all(|finding| !finding.failed) {
+        findings
+            .iter_mut()
+            .filter(|finding| finding.check.name == controller::CONTROLLER)
+            .for_each(controller::but_lives);
     }
     let listing = findings.iter().find(|finding| finding.check.name == "job listing" && finding.failed);
     let said = listing.map(|finding| finding.check.seen.clone()).unwrap_or_default();
@@ -408,6 +491,19 @@ mod tests {
             ["login host", "state dir"]
         );
         assert!(findings[1..4].iter().all(|finding| finding.check.seen.starts_with("not asked: the login host")));
+    }
+
+    #[test]
+    fn a_controller_that_answers_squeue_is_not_red() {
+        let mut findings = vec![
+            Finding::red(controller::CONTROLLER, Category::Timeout, "scontrol ping has no answer after 7 s", "try")
+                .not_asked(),
+            Finding::ok("job listing", "3 job(s)"),
+            Finding::warning("slurm settings", "no answer", "try").not_asked(),
+        ];
+        settle(&mut findings);
+        assert!(findings[0].is(CheckStatus::Warning) && findings[0].check.seen.contains("squeue is answered"));
+        assert_eq!(findings[2].check.seen, "no answer");
     }
 
     #[test]

@@ -51,6 +51,7 @@ place() {
     there=${there:-/}
   done
   tell nearest "$there"
+  [[ ! -d $there ]] || tell directory yes
   if [[ -w $there ]]; then tell writable yes; else tell writable no; fi
   file_system "$there"
 }

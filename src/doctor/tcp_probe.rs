@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::config::login_host::LoginHost;
 use crate::doctor::finding::cut;
 use crate::host::remote::command_line::ssh;
+use crate::ssh::effective::Effective;
 
 /// How far one got.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,7 @@ impl Probe {
         let look = move || {
             let note = |step: Reached| *seen.lock().unwrap_or_else(PoisonError::into_inner) = step;
             let resolved = ssh(&target, Duration::from_secs(2)).args(["-G", "--", &target.destination()]).run();
-            let Some((host, port)) = resolved.ok().and_then(|output| address(&output.stdout_text())) else {
+            let Some((host, port)) = resolved.ok().and_then(|output| address(&Effective::of(&output))) else {
                 return note(Reached::Proxied);
             };
             note(Reached::Resolving(host.clone()));
@@ -68,14 +69,12 @@ impl Probe {
     }
 }
 
-/// Where ssh would connect, from `ssh -G`; `None` when it goes through a proxy.
-fn address(text: &str) -> Option<(String, u16)> {
-    let get = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
-    let proxied = |key: &str| get(key).is_some_and(|value| value != "none");
-    if proxied("proxycommand") || proxied("proxyjump") {
+/// Where ssh would connect; `None` when it goes through a proxy.
+fn address(effective: &Effective) -> Option<(String, u16)> {
+    if effective.is_proxied() {
         return None;
     }
-    Some((get("hostname")?.to_owned(), get("port")?.parse().ok()?))
+    Some((effective.hostname()?.to_owned(), effective.get("port")?.parse().ok()?))
 }
 
 fn banner(stream: &TcpStream) -> Option<String> {
@@ -106,7 +105,7 @@ mod tests {
     #[case("hostname login\nport 22\nproxycommand none\n", Some(("login", 22)))]
     #[case("", None)]
     fn addresses(#[case] text: &str, #[case] expected: Option<(&str, u16)>) {
-        assert_eq!(address(text), expected.map(|(host, port)| (host.to_owned(), port)));
+        assert_eq!(address(&Effective::parse(text)), expected.map(|(host, port)| (host.to_owned(), port)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Everything is done with the user's own OpenSSH, so that the site's crypto policy and the user's configuration
 //! hold for us as for the client. The proof uses the very key and known_hosts that the client gets.
 
+use std::collections::BTreeSet;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,8 +12,10 @@ use anyhow::Result;
 
 use crate::failure::{Failure, Kind};
 use crate::files::Dir;
+use crate::host::remote::command_line::{SESSION, UNDISTRACTED};
 use crate::host::{Command, End};
 use crate::protocol::Ssh;
+use crate::ssh::effective::{self, Effective};
 
 /// Key types in the order of preference; a FIPS site refuses the first (docs/facts/openssh.md, "Key types").
 pub const KEY_TYPES: &[(&str, &str)] = &[("ed25519", "256"), ("ecdsa", "256"), ("rsa", "3072")];
@@ -64,21 +67,31 @@ pub fn link_key(dir: &Dir, key: &Path) -> Result<String> {
     Ok(NAME.to_owned())
 }
 
-/// The known_hosts text that pins an endpoint. Clients before 8.5 check the address as well, so it is pinned too
-/// where the name resolves here.
-pub fn known_hosts(host: &str, port: u16, keys: &[String], direct: bool) -> String {
+/// What `ssh -G` takes; a name service that hangs must not hold the lease's pin.
+const EFFECTIVE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What the client's ssh makes of this host.
+pub fn effective(user: Option<&str>, host: &str, port: u16) -> Effective {
+    let destination = user.map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));
+    let output = effective::lenient_command(&destination, port, EFFECTIVE_DEADLINE).run();
+    output.map(|output| Effective::of(&output)).unwrap_or_default()
+}
+
+/// The known_hosts text that pins an endpoint, under every name that the client's ssh may look up: the one it is given, the one that its
+/// configuration puts in the place of it, and an alias for host keys. Clients before 8.5 check the address as well, so it is
+/// pinned too where the name resolves here.
+pub fn known_hosts(host: &str, port: u16, keys: &[String], direct: bool, client: &Effective) -> String {
     let name = |host: &str| {
         if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") }
     };
-    let mut names = vec![name(host)];
-    if direct && let Ok(addresses) = (host, port).to_socket_addrs() {
-        for address in addresses {
-            let text = name(&address.ip().to_string());
-            if !names.contains(&text) {
-                names.push(text);
-            }
-        }
+    let hosts = [Some(host), client.hostname()];
+    let mut names: Vec<String> = hosts.iter().flatten().map(|host| name(host)).chain(client.alias()).collect();
+    if direct {
+        let addresses = hosts.iter().flatten().filter_map(|host| (*host, port).to_socket_addrs().ok()).flatten();
+        names.extend(addresses.map(|address| name(&address.ip().to_string())));
     }
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
     keys.iter().map(|key| format!("{} {key}\n", names.join(","))).collect()
 }
 
@@ -89,9 +102,61 @@ pub enum Probe {
     Ready,
     /// Logged in; the ready check was not green.
     NotReady(String),
-    /// No login.
-    Unreachable(String),
+    /// No login, and what ssh said.
+    Unreachable(Obstacle, String),
 }
+
+/// What keeps ssh from a login, as far as its words tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// ssh does not even try: its configuration, or what that names.
+    Configuration,
+    /// It does not take the host key.
+    HostKey,
+    /// sshd does not take the key.
+    Key,
+    /// The way there.
+    Network,
+}
+
+/// Words of ssh, the first that fit.
+const OBSTACLES: &[(&[&str], Obstacle)] = &[
+    (
+        &[
+            "configuration option",
+            "Bad owner or permissions",
+            "terminating,",
+            "Cannot execute command-line and remote command",
+            "keyword ",
+            "Could not request local forwarding",
+            "no argument after keyword",
+        ],
+        Obstacle::Configuration,
+    ),
+    (&["host key", "Host key", "HOST IDENTIFICATION"], Obstacle::HostKey),
+    (&["Permission denied", "Too many authentication failures", "No more authentication methods"], Obstacle::Key),
+];
+
+fn obstacle(said: &str) -> Obstacle {
+    let known = OBSTACLES.iter().find(|(texts, _)| texts.iter().any(|text| said.contains(text)));
+    known.map_or(Obstacle::Network, |(_, obstacle)| *obstacle)
+}
+
+/// What a user's configuration can take away from a login with the lease's own key and host key, and what it can add to the
+/// check of the host key. Types that the user's list leaves out are added to ssh's own (docs/facts/openssh.md, "A user's configuration").
+const OWN_KEYS: &[&str] = &[
+    "-oPubkeyAuthentication=yes",
+    "-oPubkeyAcceptedKeyTypes=+ssh-ed25519",
+    "-oHostKeyAlgorithms=+ssh-ed25519",
+    "-oIdentitiesOnly=yes",
+    "-oAddKeysToAgent=no",
+    "-oPreferredAuthentications=publickey",
+    "-oGlobalKnownHostsFile=/dev/null",
+    "-oKnownHostsCommand=none",
+    "-oRevokedHostKeys=none",
+    "-oVerifyHostKeyDNS=no",
+    "-oUpdateHostKeys=no",
+];
 
 /// The ssh command line for a lease, up to and without the remote command.
 pub fn command(ssh: &Ssh, deadline: Duration, strict: &str) -> Command {
@@ -102,20 +167,16 @@ pub fn command(ssh: &Ssh, deadline: Duration, strict: &str) -> Command {
         .arg("-i")
         .arg(key)
         .args(["-p", ssh.port.as_str()])
+        .args(UNDISTRACTED)
+        .args(OWN_KEYS)
         .args([
+            SESSION,
             "-oBatchMode=yes",
-            "-oIdentitiesOnly=yes",
-            "-oForwardAgent=no",
-            "-oForwardX11=no",
             "-oConnectTimeout=10",
             "-oServerAliveInterval=15",
             "-oServerAliveCountMax=2",
-            "-oPreferredAuthentications=publickey",
-            "-oGlobalKnownHostsFile=/dev/null",
-            "-oUpdateHostKeys=no",
             "-oControlMaster=no",
             "-oControlPath=none",
-            "-oPermitLocalCommand=no",
             "-oLogLevel=ERROR",
         ])
         .arg(format!("-oStrictHostKeyChecking={strict}"))
@@ -130,14 +191,15 @@ pub fn command(ssh: &Ssh, deadline: Duration, strict: &str) -> Command {
 /// what it meets.
 pub fn probe(ssh: &Ssh, pinned: bool) -> Probe {
     let strict = if pinned { "yes" } else { "accept-new" };
-    let command = command(ssh, PROBE_DEADLINE, strict).arg(&ssh.ready_check);
+    let command = command(ssh, PROBE_DEADLINE, strict).arg("-T").arg(&ssh.ready_check);
     match command.run() {
-        Err(error) => Probe::Unreachable(format!("ssh could not be started: {error}")),
+        Err(error) => Probe::Unreachable(Obstacle::Configuration, format!("ssh could not be started: {error}")),
         Ok(output) => match output.end {
             End::Exit(0) => Probe::Ready,
             // ssh's own failures; a ready check that exits 255 is told by what it printed.
             End::Exit(255) | End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput | End::ConnectionLost => {
-                Probe::Unreachable(output.said())
+                let said = output.said();
+                Probe::Unreachable(obstacle(&said), said)
             }
             End::Exit(_) => Probe::NotReady(output.said()),
         },
@@ -147,6 +209,7 @@ pub fn probe(ssh: &Ssh, pinned: bool) -> Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
 
     #[test]
     fn a_made_key_is_private_and_named_by_its_type() {
@@ -161,11 +224,43 @@ mod tests {
         assert!(link_key(&dir, Path::new("/nonexistent/key")).is_err());
     }
 
-    #[test]
-    fn pins_name_port_and_address() {
+    #[rstest]
+    #[case("n1", 4022, "", "[n1]:4022")]
+    #[case("n1", 22, "", "n1")]
+    #[case("n1", 4022, "hostname n1\n", "[n1]:4022")]
+    #[case("n1", 4022, "hostname n1.cluster\n", "[n1]:4022,[n1.cluster]:4022")]
+    #[case("n1", 4022, "hostname n1\nhostkeyalias Nodes\n", "[n1]:4022,nodes")]
+    #[case("n1", 4022, "hostname n1,*\nhostkeyalias *\n", "[n1]:4022")]
+    fn pins_every_name_that_ssh_looks_up(
+        #[case] host: &str,
+        #[case] port: u16,
+        #[case] told: &str,
+        #[case] names: &str,
+    ) {
         let keys = ["ssh-ed25519 AAAA".to_owned()];
-        assert_eq!(known_hosts("n1", 4022, &keys, false), "[n1]:4022 ssh-ed25519 AAAA\n");
-        assert_eq!(known_hosts("n1", 22, &keys, false), "n1 ssh-ed25519 AAAA\n");
-        assert_eq!(known_hosts("127.0.0.1", 4022, &keys, true), "[127.0.0.1]:4022 ssh-ed25519 AAAA\n");
+        let text = known_hosts(host, port, &keys, false, &Effective::parse(told));
+        assert_eq!(text, format!("{names} ssh-ed25519 AAAA\n"));
+    }
+
+    #[test]
+    fn pins_the_address_of_a_host_that_is_reached_directly() {
+        let keys = ["ssh-ed25519 AAAA".to_owned()];
+        let pinned = |told: &str| known_hosts("127.0.0.1", 4022, &keys, true, &Effective::parse(told));
+        assert_eq!(pinned(""), "[127.0.0.1]:4022 ssh-ed25519 AAAA\n");
+        assert_eq!(pinned("hostname 127.0.0.2\n"), "[127.0.0.1]:4022,[127.0.0.2]:4022 ssh-ed25519 AAAA\n");
+    }
+
+    #[rstest]
+    #[case("/h/.ssh/config: line 1: Bad configuration option: usekeychain", Obstacle::Configuration)]
+    #[case("/h/.ssh/config: terminating, 1 bad configuration options", Obstacle::Configuration)]
+    #[case("Bad owner or permissions on /h/.ssh/config", Obstacle::Configuration)]
+    #[case("Cannot execute command-line and remote command.", Obstacle::Configuration)]
+    #[case("No ED25519 host key is known for [n1]:4022 and you have requested strict checking.", Obstacle::HostKey)]
+    #[case("Unable to negotiate with 192.0.2.1 port 4022: no matching host key type found.", Obstacle::HostKey)]
+    #[case("alice@n1: Permission denied (publickey).", Obstacle::Key)]
+    #[case("ssh: connect to host n1 port 4022: Connection refused", Obstacle::Network)]
+    #[case("exit 255", Obstacle::Network)]
+    fn words_of_ssh(#[case] said: &str, #[case] expected: Obstacle) {
+        assert_eq!(obstacle(said), expected);
     }
 }

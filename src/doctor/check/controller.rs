@@ -9,6 +9,7 @@ use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::{Place, RemoteHost};
 use crate::host::{Command, End, Output};
+use crate::protocol::CheckStatus;
 use crate::slurm::{ping, scontrol};
 
 /// Whether a cluster's controller answers.
@@ -115,6 +116,16 @@ pub fn with_evidence(controller: &mut Finding, listing: &str, munge: Option<&str
     }
 }
 
+/// A controller that squeue was answered by, whatever ping came to: leases are made and ended.
+pub fn but_lives(controller: &mut Finding) {
+    if controller.is(CheckStatus::Red) {
+        controller.check.status = CheckStatus::Warning;
+        controller.check.seen += "; yet squeue is answered, so a controller lives";
+        controller.check.remedy =
+            "run `scontrol ping` by hand: a wrapper, or one of several controllers, hangs".to_owned();
+    }
+}
+
 /// Name of the check of this host's munge.
 pub const MUNGE: &str = "munge";
 
@@ -180,7 +191,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::protocol::CheckStatus::{self, Ok as Green, Red, Warning};
+    use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
 
     fn output(end: End, stdout: &str, stderr: &str) -> Output {
         Output { end, stdout: stdout.into(), stderr: stderr.into(), took: Duration::from_millis(30) }

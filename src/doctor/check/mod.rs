@@ -1,8 +1,11 @@
 //! What doctor checks, one file a subject. Each has its decisions as functions of what was seen.
 
+pub mod client_ssh;
 pub mod controller;
 pub mod filesystem;
+pub mod job;
 pub mod login_host;
+pub mod node_names;
 pub mod partition;
 pub mod proxy_config;
 pub mod proxy_host;

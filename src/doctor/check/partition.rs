@@ -9,7 +9,7 @@ use crate::doctor::finding::{Category, Finding};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::Place;
 use crate::doctor::sessions::answer;
-use crate::slurm::partition::{Record, get, parse};
+use crate::slurm::partition::{Record, first_node, get, parse};
 use crate::slurm::scontrol;
 
 const PARTITION: &str = "partition";
@@ -24,6 +24,7 @@ pub struct Asked {
     /// The fewest nodes it can do with.
     nodes: Option<u64>,
     time: Option<String>,
+    nodelist: Option<String>,
     /// Whether the runner ends a lease that nobody uses.
     idle_ends: bool,
 }
@@ -44,24 +45,41 @@ impl Asked {
             qos: option("qos"),
             nodes: option("nodes").and_then(|text| text.split('-').next()?.parse().ok()),
             time: option("time"),
+            nodelist: option("nodelist"),
             idle_ends: settings.idle_timeout > 0,
         }
     }
 }
 
-/// Looks at the partitions that a job may go to.
-pub fn check(place: &Place, clock: Clock, cluster: Option<&str>, asked: &Asked, groups: &[String]) -> Vec<Finding> {
+/// What a cluster's partitions allow.
+pub fn records(place: &Place, clock: Clock, cluster: Option<&str>) -> Result<Vec<Record>, String> {
     // --all: partitions that are hidden from this user are named too.
-    match answer(place, clock, || {
-        scontrol::command(clock.left(), cluster).args(["--all", "--oneliner", "show", "partition"])
-    }) {
-        Ok(output) => classify(&parse(&output.stdout_text()), asked, groups),
+    let command = || scontrol::command(clock.left(), cluster).args(["--all", "--oneliner", "show", "partition"]);
+    answer(place, clock, command).map(|output| parse(&output.stdout_text()))
+}
+
+/// Looks at the partitions that a job may go to.
+pub fn check(records: &Result<Vec<Record>, String>, asked: &Asked, groups: &[String]) -> Vec<Finding> {
+    match records {
+        Ok(records) => classify(records, asked, groups),
         Err(said) => {
             let remedy =
                 "run `scontrol show partition` by hand; without it doctor cannot tell whether the partition fits";
             vec![Finding::warning(PARTITION, format!("scontrol show partition: {said}"), remedy).not_asked()]
         }
     }
+}
+
+/// A node that a job may run on, to look at what its name means: of those that are asked for by name, else of the partition.
+pub fn example_node(records: &[Record], asked: &Asked) -> Option<String> {
+    if let Some(list) = &asked.nodelist {
+        return first_node(list);
+    }
+    let wanted = |record: &&Record| match asked.partitions.first() {
+        Some(name) => get(record, "PartitionName") == name,
+        None => get(record, "Default") == "YES",
+    };
+    first_node(get(records.iter().find(wanted)?, "Nodes"))
 }
 
 fn classify(records: &[Record], asked: &Asked, groups: &[String]) -> Vec<Finding> {
@@ -73,7 +91,10 @@ fn classify(records: &[Record], asked: &Asked, groups: &[String]) -> Vec<Finding
             Some(record) => wanted.push(record),
             None => {
                 let seen = format!("none is asked for and the cluster has no default; it has {}", all());
-                return vec![Finding::red(PARTITION, Category::Config, seen, "set partition in external.config")];
+                // A plugin of the site may choose one.
+                let remedy =
+                    "set partition in external.config; where a plugin of the site chooses one, nothing is to be done";
+                return vec![Finding::warning(PARTITION, seen, remedy)];
             }
         }
     }
@@ -213,10 +234,21 @@ mod tests {
         assert!(findings.iter().any(|finding| finding.check.seen.contains(text)), "{findings:#?}");
     }
 
+    #[rstest]
+    #[case(json!({}), Some("n01"))]
+    #[case(json!({"partition": "short"}), Some("m3"))]
+    #[case(json!({"partition": "short", "nodelist": "x[7-9]"}), Some("x7"))]
+    #[case(json!({"partition": "nosuch"}), None)]
+    fn example_nodes(#[case] value: Value, #[case] expected: Option<&str>) {
+        let records =
+            parse("PartitionName=batch Default=YES Nodes=n[01-04]\nPartitionName=short Default=NO Nodes=m3,m4\n");
+        assert_eq!(example_node(&records, &asked(&value)).as_deref(), expected);
+    }
+
     #[test]
     fn a_cluster_without_a_default_needs_one_named() {
         let text = SITE.replace("Default=YES ", "Default=NO ");
         let findings = classify(&parse(&text), &asked(&json!({})), &[]);
-        assert!(findings[0].is(Red) && findings[0].check.seen.contains("no default"));
+        assert!(findings[0].is(Warning) && findings[0].check.seen.contains("no default"));
     }
 }

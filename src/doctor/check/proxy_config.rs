@@ -12,7 +12,7 @@ use crate::config::{EndpointHost, Settings};
 use crate::doctor::finding::{Category, Finding};
 
 const CONNECTION: &str = "connection";
-const ENDPOINT: &str = "endpoint";
+pub const ENDPOINT: &str = "endpoint";
 
 /// Looks at `sshMode`, `loginHost`, `loginUser` and `proxyCommand` together.
 pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
@@ -70,6 +70,13 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
         }
     }
     let example = settings.connection.proxy_command(&example(settings));
+    if let Some(program) = example.as_deref().and_then(program)
+        && crate::host::on_path(program).is_none()
+    {
+        let seen = format!("proxyCommand runs {program}, which is not found in $PATH of this host");
+        let remedy = "install it, name its whole path in proxyCommand, or put it on the PATH of whatever starts this program and the client";
+        findings.push(Finding::red(CONNECTION, Category::Tool, seen, remedy));
+    }
     findings.push(match (&settings.connection, example) {
         (Connection::Connect(Route::Stdio), _) => {
             Finding::ok(CONNECTION, "stdio: each session is a step of the job, nothing listens and no port is reached")
@@ -88,6 +95,20 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
         }
     });
     findings
+}
+
+/// Words that a shell knows without a program.
+const SHELL_WORDS: &[&str] = &[
+    ".", ":", "[", "[[", "alias", "case", "cd", "eval", "export", "false", "for", "if", "printf", "read", "set",
+    "source", "test", "trap", "true", "ulimit", "umask", "until", "while", "{",
+];
+
+/// The program that a proxy command starts, where its first command is a plain one: ssh has the user's shell `exec` it.
+fn program(command: &str) -> Option<&str> {
+    let assigns = |word: &str| word.split_once('=').is_some_and(|(name, _)| crate::config::value::is_word(name, "_"));
+    let word = command.split_whitespace().find(|word| !matches!(*word, "exec" | "command") && !assigns(word))?;
+    let word = word.trim_end_matches(';');
+    (crate::config::value::is_word(word, "._/+-") && !SHELL_WORDS.contains(&word)).then_some(word)
 }
 
 /// Values of a lease that does not exist, to show what a template becomes.
@@ -194,15 +215,37 @@ mod tests {
     }
 
     #[rstest]
+    #[case("nc NODE 4022", Some("nc"))]
+    #[case("/opt/jump -x %h", Some("/opt/jump"))]
+    #[case("exec nc %h", Some("nc"))]
+    #[case("LC_ALL=C SSH_AUTH_SOCK=/x ssh -W %h:%p login", Some("ssh"))]
+    #[case("cd /tmp && nc %h %p", None)]
+    #[case("\"/opt/my jump\" %h", None)]
+    #[case("$HOME/bin/jump %h", None)]
+    #[case("~/bin/jump %h", None)]
+    #[case("(nc %h %p)", None)]
+    #[case("", None)]
+    fn programs(#[case] command: &str, #[case] expected: Option<&str>) {
+        assert_eq!(program(command), expected);
+    }
+
+    #[test]
+    fn a_proxy_program_that_is_missing_is_red() {
+        let value = json!({"proxyCommand": "nc-not-here {host} {port}"});
+        let findings = check(value.as_object().unwrap(), &settings(&value));
+        assert!(findings[0].is(Red) && findings[0].check.seen.contains("runs nc-not-here"), "{findings:?}");
+    }
+
+    #[rstest]
     #[case(json!({}), &[])]
     #[case(json!({"sshMode": "proxy-through-login", "loginHost": "login", "loginUser": "bob"}), &[])]
     #[case(json!({"loginHost": "login"}), &["loginHost is set, but the connection is direct"])]
     #[case(json!({"loginHost": "login", "loginUser": ""}), &["loginHost is set, but the connection is direct"])]
     #[case(json!({"loginUser": "bob"}), &["loginUser is set without loginHost"])]
-    #[case(json!({"proxyCommand": "jump %h %p", "loginHost": "login"}), &["no {loginHost}"])]
-    #[case(json!({"proxyCommand": "jump %h %p", "sshMode": "direct"}), &["sshMode is direct"])]
-    #[case(json!({"proxyCommand": "jump {jobId} {port}"}), &["names no node"])]
-    #[case(json!({"proxyCommand": "jump {host}"}), &["names no port"])]
+    #[case(json!({"proxyCommand": "ssh %h %p", "loginHost": "login"}), &["no {loginHost}"])]
+    #[case(json!({"proxyCommand": "ssh %h %p", "sshMode": "direct"}), &["sshMode is direct"])]
+    #[case(json!({"proxyCommand": "ssh {jobId} {port}"}), &["names no node"])]
+    #[case(json!({"proxyCommand": "ssh {host}"}), &["names no port"])]
     #[case(json!({"submitHost": "login"}), &[])]
     #[case(json!({"submitHost": "login", "sshMode": "stdio", "loginHost": "gw"}), &["goes through srun"])]
     #[case(json!({"proxyCommand": "ssh -W %h:%p {loginUser}@{loginHost}", "loginHost": "login", "loginUser": "bob"}), &[])]

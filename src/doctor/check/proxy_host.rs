@@ -6,12 +6,30 @@ use crate::config::proxy::Connection;
 use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::ssh_error::{Way, is_prohibited, meaning};
+use crate::host::remote::command_line::{SESSION, UNDISTRACTED};
 use crate::host::{Command, End, Output};
+use crate::protocol::CheckStatus;
 
 pub const LOGIN: &str = "proxy host";
 
-/// Logs in to the login host, then asks it for a connection to itself.
-pub fn check(clock: Clock, settings: &Settings) -> Vec<Finding> {
+/// Logs in to the login host, then asks it for a connection to itself. A proxy command of the site's `own` may reach that host in another
+/// way, with other options or another program, so that what fails here may still work there.
+pub fn check(clock: Clock, settings: &Settings, own: bool) -> Vec<Finding> {
+    let mut findings = try_login(clock, settings);
+    if own {
+        findings.iter_mut().for_each(soften);
+    }
+    findings
+}
+
+fn soften(finding: &mut Finding) {
+    if finding.is(CheckStatus::Red) {
+        finding.check.status = CheckStatus::Warning;
+        finding.check.seen += "; proxyCommand is the site's own and may reach it otherwise";
+    }
+}
+
+fn try_login(clock: Clock, settings: &Settings) -> Vec<Finding> {
     let (host, user) = match &settings.connection {
         Connection::Proxy { template, login_host, login_user } if template.contains("{loginHost}") => {
             (login_host, login_user)
@@ -21,8 +39,10 @@ pub fn check(clock: Clock, settings: &Settings) -> Vec<Finding> {
     };
     let target = if user.is_empty() { host.clone() } else { format!("{user}@{host}") };
     // As the proxy command does, with the user's own ssh configuration and agent.
-    let ssh =
-        || Command::new("ssh", clock.left()).pass("SSH_AUTH_SOCK").args(["-oBatchMode=yes", "-oConnectTimeout=5"]);
+    let ssh = || {
+        let command = Command::new("ssh", clock.left()).pass("SSH_AUTH_SOCK").args(UNDISTRACTED);
+        command.args([SESSION, "-oBatchMode=yes", "-oConnectTimeout=5"])
+    };
     let output = match ssh().args([target.as_str(), "true"]).run() {
         Ok(output) => output,
         // That it is missing is the finding of another check.
@@ -85,7 +105,7 @@ fn judge_login(target: &str, output: &Output) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::CheckStatus::{self, Ok as Green, Red, Warning};
+    use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
     use rstest::rstest;
 
     #[rstest]
@@ -140,5 +160,16 @@ mod tests {
         let finding = judge_login("bob@login", &output);
         assert_eq!((finding.check.status, finding.category), (status, category), "{finding:?}");
         assert!(finding.check.remedy.contains(remedy), "{finding:?}");
+    }
+
+    #[test]
+    fn a_way_of_the_sites_own_is_no_reason_for_red() {
+        let mut finding =
+            Finding::red(LOGIN, Category::Network, "Could not resolve hostname login", "correct loginHost");
+        soften(&mut finding);
+        assert!(finding.is(Warning) && finding.check.seen.contains("the site's own"), "{finding:?}");
+        let mut good = Finding::ok(LOGIN, "login lets us in");
+        soften(&mut good);
+        assert_eq!(good.check.seen, "login lets us in");
     }
 }

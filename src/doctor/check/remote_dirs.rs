@@ -74,7 +74,9 @@ pub fn work_root(there: &RemoteHost, path: &Path, clock: Clock) -> Result<Vec<Fi
     let facts = there.with(clock, |login| ask(login, clock, &["place", &path.to_string_lossy()]))??;
     let nearest = Path::new(facts.get("nearest").unwrap_or("/"));
     let system = facts.get("file-system").and_then(FileSystem::parse);
-    Ok(vec![runner::judge_work_root(path, nearest, system.as_ref(), facts.get("writable") == Some("yes"))])
+    let is = |key: &str| facts.get(key) == Some("yes");
+    let nearest = runner::Nearest { path: nearest, is_dir: is("directory"), writable: is("writable") };
+    Ok(vec![runner::judge_work_root(path, nearest, system.as_ref())])
 }
 
 #[cfg(test)]

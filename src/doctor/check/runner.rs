@@ -78,24 +78,49 @@ fn contract(runner: &Runner) -> Finding {
 /// Where the work directories of leases are made, as far as it shows from this host.
 pub fn work_root(path: &Path) -> Vec<Finding> {
     let there = nearest_existing(path);
-    let writable = nix::unistd::access(&there, nix::unistd::AccessFlags::W_OK).is_ok();
-    vec![judge_work_root(path, &there, FileSystem::of(&there).ok().as_ref(), writable)]
+    let nearest = Nearest {
+        path: &there,
+        is_dir: there.is_dir(),
+        writable: nix::unistd::access(&there, nix::unistd::AccessFlags::W_OK).is_ok(),
+    };
+    vec![judge_work_root(path, nearest, FileSystem::of(&there).ok().as_ref())]
 }
 
-/// `there` is the nearest directory above that exists where we look from.
-pub fn judge_work_root(path: &Path, there: &Path, system: Option<&FileSystem>, writable: bool) -> Finding {
+/// The nearest path above, or the path itself, that exists where we look from.
+#[derive(Debug, Clone, Copy)]
+pub struct Nearest<'a> {
+    pub path: &'a Path,
+    pub is_dir: bool,
+    pub writable: bool,
+}
+
+pub fn judge_work_root(path: &Path, nearest: Nearest<'_>, system: Option<&FileSystem>) -> Finding {
     const NAME: &str = "work root";
+    const REMEDY: &str = "set runnerWorkRoot to a directory that you can make and write to on the nodes";
     let shown = path.display();
+    let there = nearest.path.display();
     let advice = format!("{shown}; set the client's external.workRoot to it, so that its files go with the lease");
+    if ["/proc", "/sys"].iter().any(|kernel| path.starts_with(kernel)) {
+        let seen = format!("{shown}: it is the kernel's, and no directory can be made there on any node");
+        return Finding::red(NAME, Category::Config, seen, REMEDY);
+    }
+    if !nearest.is_dir {
+        let seen = format!("{shown}: {there} is a file and no directory; unless nodes differ, the job fails");
+        return Finding::warning(NAME, seen, REMEDY);
+    }
     let Some(system) = system else {
         return Finding::ok(NAME, format!("{advice}; it cannot be looked at from here"));
     };
-    let elsewhere = there == Path::new("/") || there.components().count() <= 2;
-    match (system.reach, writable) {
+    let elsewhere = nearest.path == Path::new("/") || nearest.path.components().count() <= 2;
+    match (system.reach, nearest.writable) {
         (Reach::Network, false) if !elsewhere => {
-            let seen = format!("{shown}: {} is on {} and you cannot write to it", there.display(), system.name);
-            Finding::warning(NAME, seen, "set runnerWorkRoot to a directory that you can write to on the nodes")
+            Finding::warning(NAME, format!("{shown}: {there} is on {} and you cannot write to it", system.name), REMEDY)
         }
+        (_, false) if nearest.path == path => Finding::warning(
+            NAME,
+            format!("{shown}: you cannot write to it here, unless it is another on nodes"),
+            REMEDY,
+        ),
         (_, false) => Finding::ok(
             NAME,
             format!("{advice}; it does not exist here and has to be one that you can make on the nodes"),
@@ -131,5 +156,30 @@ mod tests {
         let findings = check(Clock::start(), &Ok(runner(script)));
         assert!(findings[0].is(status) && findings[0].check.seen.contains(text), "{findings:?}");
         assert!(findings[1].is(Warning));
+    }
+
+    #[rstest]
+    #[case("/home/a/w", "/home/a", true, true, "nfs", Reach::Network, Green)]
+    #[case("/home/a/w", "/home/a", true, false, "nfs", Reach::Network, Warning)]
+    #[case("/scratch/a/w", "/", true, false, "ext4", Reach::Local, Green)]
+    #[case("/opt/w", "/opt/w", true, false, "ext4", Reach::Local, Warning)]
+    #[case("/etc/passwd/x", "/etc/passwd", false, true, "ext4", Reach::Local, Warning)]
+    #[case("/proc/x", "/proc", true, true, "unknown kind 0x9fa0", Reach::Unclear, Red)]
+    #[case("/sys/x", "/sys", true, true, "unknown kind 0x62656572", Reach::Unclear, Red)]
+    fn work_roots(
+        #[case] path: &str,
+        #[case] nearest: &str,
+        #[case] is_dir: bool,
+        #[case] writable: bool,
+        #[case] name: &str,
+        #[case] reach: Reach,
+        #[case] status: crate::protocol::CheckStatus,
+    ) {
+        let space = crate::doctor::check::filesystem::Space { free_bytes: 1 << 40, inodes: 0, free_inodes: 0 };
+        let system = FileSystem { name: name.into(), reach, device: 1, space };
+        let nearest = Nearest { path: Path::new(nearest), is_dir, writable };
+        let finding = judge_work_root(Path::new(path), nearest, Some(&system));
+        assert!(finding.is(status), "{finding:?}");
+        assert_eq!(finding.check.remedy.contains("runnerWorkRoot"), status != Green);
     }
 }

@@ -17,7 +17,7 @@ use openssh::Session;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use super::command_line::ssh;
+use super::command_line::{SESSION, ssh};
 use super::error::LoginError;
 use super::shell::Shell;
 use super::socket;
@@ -69,7 +69,7 @@ enum Problem {
 
 /// ssh that uses the live master at `path`, and that alone unless the master goes away.
 pub fn through(target: &LoginHost, path: &Path, deadline: Duration) -> Command {
-    let command = ssh(target, deadline).args(["-oControlMaster=no", "-oLogLevel=ERROR"]).arg("-S").arg(path);
+    let command = ssh(target, deadline).args([SESSION, "-oControlMaster=no", "-oLogLevel=ERROR"]).arg("-S").arg(path);
     if target.require_existing_master { command.arg("-oProxyCommand=false") } else { command }
 }
 

@@ -18,12 +18,25 @@ use crate::progress::progress;
 use crate::protocol::Ssh;
 use crate::shared_dir::SharedDir;
 use crate::shared_dir::endpoint_file;
-use crate::ssh::lease::{Probe, known_hosts, probe};
+use crate::ssh::lease::{Obstacle, Probe, effective, known_hosts, probe};
 use crate::ssh::target;
 
 /// How long an endpoint that was published may refuse its first login, or its ready check be red, before the wait is
 /// given up: the job runs, so more waiting costs the user's allocation.
 const ENDPOINT_PATIENCE: Duration = Duration::from_secs(60);
+
+fn remedy_of(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::Configuration => "ssh itself fails here: correct ~/.ssh/config, `ssh -G` says the same",
+        Obstacle::HostKey => {
+            "ssh does not take the host key that the runner published: see HostName, HostKeyAlias and HostKeyAlgorithms in ~/.ssh/config"
+        }
+        Obstacle::Key => {
+            "sshd does not take the key: see sshUser, sshPrivateKey and PubkeyAcceptedAlgorithms in ~/.ssh/config"
+        }
+        Obstacle::Network => "check that this machine reaches the node, or set sshMode, loginHost or endpointHost",
+    }
+}
 
 impl Wait<'_> {
     /// Fixes host, port and host keys, once.
@@ -46,12 +59,14 @@ impl Wait<'_> {
             _ => endpoint_file::host(&self.settings.endpoint_host, node, &published),
         };
         let host = host.map_err(refuse)?;
+        let user = self.settings.ssh_user.as_deref().or(record.user.as_deref());
+        let client = effective(user, &host, published.port);
         let guard = self.lock()?;
         let mut record = self.record()?;
         if record.endpoint.is_none() {
             guard.must_be_ours(&record)?;
             let direct = self.settings.connection == Connection::Direct && record.route.is_none();
-            guard.write_known_hosts(&known_hosts(&host, published.port, &published.host_keys, direct))?;
+            guard.write_known_hosts(&known_hosts(&host, published.port, &published.host_keys, direct, &client))?;
             record.endpoint = Some(PinnedEndpoint { host, port: published.port });
             guard.save(&record)?;
         }
@@ -75,11 +90,7 @@ impl Wait<'_> {
         drop(turn);
         let (what, remedy, said) = match proof {
             Probe::Ready => return self.hand_out(record, view, ssh).map(Some),
-            Probe::Unreachable(said) => (
-                "no login on its sshd succeeds",
-                "check that this machine reaches the node, or set sshMode, loginHost or endpointHost",
-                said,
-            ),
+            Probe::Unreachable(obstacle, said) => ("no login on its sshd succeeds", remedy_of(obstacle), said),
             Probe::NotReady(said) => (
                 "the ready check fails on the node",
                 "install what it misses, load it in preamble, or set readyCheck",
