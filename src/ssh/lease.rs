@@ -234,18 +234,18 @@ mod tests {
     fn pins_every_name_that_ssh_looks_up(
         #[case] host: &str,
         #[case] port: u16,
-        #[case] told: &str,
+        #[case] facts: &str,
         #[case] names: &str,
     ) {
         let keys = ["ssh-ed25519 AAAA".to_owned()];
-        let text = known_hosts(host, port, &keys, false, &Effective::parse(told));
+        let text = known_hosts(host, port, &keys, false, &Effective::parse(facts));
         assert_eq!(text, format!("{names} ssh-ed25519 AAAA\n"));
     }
 
     #[test]
     fn pins_the_address_of_a_host_that_is_reached_directly() {
         let keys = ["ssh-ed25519 AAAA".to_owned()];
-        let pinned = |told: &str| known_hosts("127.0.0.1", 4022, &keys, true, &Effective::parse(told));
+        let pinned = |facts: &str| known_hosts("127.0.0.1", 4022, &keys, true, &Effective::parse(facts));
         assert_eq!(pinned(""), "[127.0.0.1]:4022 ssh-ed25519 AAAA\n");
         assert_eq!(pinned("hostname 127.0.0.2\n"), "[127.0.0.1]:4022,[127.0.0.2]:4022 ssh-ed25519 AAAA\n");
     }

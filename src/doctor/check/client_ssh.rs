@@ -16,7 +16,7 @@ pub fn check(clock: Clock, user: Option<&str>, node: Option<&str>, own_key: bool
     let host = node.unwrap_or("node");
     let destination = user.map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));
     match effective::command(&destination, PORT, clock.left()).run() {
-        Ok(output) if output.success() => judge(&Effective::of(&output), host, own_key),
+        Ok(output) if output.success() => classify(&Effective::of(&output), host, own_key),
         Ok(output) => {
             let lenient = effective::lenient_command(&destination, PORT, clock.left()).run();
             vec![refused(&output, lenient.is_ok_and(|output| output.success()))]
@@ -86,7 +86,7 @@ const TROUBLES: &[Trouble] = &[
 const FORWARDS: &[(&str, &str)] =
     &[("localforward", "LocalForward"), ("remoteforward", "RemoteForward"), ("dynamicforward", "DynamicForward")];
 
-fn judge(effective: &Effective, host: &str, own_key: bool) -> Vec<Finding> {
+fn classify(effective: &Effective, host: &str, own_key: bool) -> Vec<Finding> {
     let warn = |key: &str, value: &str, what: &str, good: &str| {
         let seen = format!("{key} is {} for {host}: {what}", cut(value, 120));
         let remedy =
@@ -148,9 +148,9 @@ mod tests {
     #[case("pubkeyacceptedkeytypes rsa-sha2-512\n", &["PubkeyAcceptedAlgorithms is rsa"])]
     #[case("exitonforwardfailure yes\n", &["ExitOnForwardFailure is yes, beside LocalForward 8080"])]
     #[case("hostname n1.cluster\nhostkeyalias nodes\n", &[])]
-    fn lines_that_keep_the_client_from_its_work(#[case] told: &str, #[case] expected: &[&str]) {
+    fn lines_that_keep_the_client_from_its_work(#[case] text: &str, #[case] expected: &[&str]) {
         // The first line of a keyword counts.
-        let findings = judge(&Effective::parse(&format!("{told}{PLAIN}")), "n1", false);
+        let findings = classify(&Effective::parse(&format!("{text}{PLAIN}")), "n1", false);
         let found: Vec<_> = findings.iter().filter(|finding| finding.is(Warning)).map(|f| &f.check.seen).collect();
         assert_eq!(found.len(), expected.len(), "{findings:?}");
         assert!(found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected)), "{found:?}");
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn what_becomes_of_a_name_is_told() {
         let text = format!("hostname n1.cluster\nhostkeyalias nodes\n{PLAIN}");
-        let findings = judge(&Effective::parse(&text), "n1", false);
+        let findings = classify(&Effective::parse(&text), "n1", false);
         assert!(
             findings[0].is(Green)
                 && findings[0].check.seen.ends_with("n1 becomes n1.cluster; host keys of n1 are looked up as nodes")

@@ -44,7 +44,7 @@ pub fn lines(place: &Place, clock: Clock, settings: &Settings) -> Vec<Finding> {
     }
 }
 
-/// What was told of the lines, and what can be told from themselves.
+/// What bash said of the lines, and what they themselves say.
 fn judge_lines(settings: &Settings, facts: &RemoteFacts, host: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let red = |seen: String, remedy: &str| {

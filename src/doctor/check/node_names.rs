@@ -135,9 +135,9 @@ mod tests {
     #[case("127.0.0.1", &["192.0.2.11"], false)]
     #[case("192.0.2.77", &["192.0.2.11"], true)]
     #[case("192.0.2.77", &[], true)]
-    fn bind_addresses(#[case] address: &str, #[case] known_to: &[&str], #[case] told: bool) {
+    fn bind_addresses(#[case] address: &str, #[case] known_to: &[&str], #[case] warned: bool) {
         let finding = judge_bind_address(address.parse().unwrap(), "n1", &known(known_to, None), "this host");
-        assert_eq!(finding.is_some(), told, "{finding:?}");
+        assert_eq!(finding.is_some(), warned, "{finding:?}");
         assert!(finding.is_none_or(|finding| finding.is(Warning) && finding.check.seen.starts_with("bindAddress is ")));
     }
 
