@@ -256,13 +256,18 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     );
     add("ssh key", Red(DISK), local, |site, clock| ssh_keys::configured(clock, &site.settings));
     add("connection", Warning(""), local, |site, _| proxy_config::check(&site.config, &site.settings));
-    add("endpoint", Warning("the host's user database hangs: try `id`"), there, |site, clock| {
-        let ours = site.runner(clock).is_ok_and(|runner| runner.keeps_contract());
-        match site.place.user(clock) {
-            Ok(user) => endpoint(site, clock, &user, ours),
-            Err(said) => vec![Finding::warning("endpoint", said, "run doctor again").not_asked()],
-        }
-    });
+    add(
+        "endpoint",
+        Warning("the host's user database or name service hangs: try `id`, and `getent hosts` with a node's name"),
+        there,
+        |site, clock| {
+            let ours = site.runner(clock).is_ok_and(|runner| runner.keeps_contract());
+            match site.place.user(clock) {
+                Ok(user) => endpoint(site, clock, &user, ours),
+                Err(said) => vec![Finding::warning("endpoint", said, "run doctor again").not_asked()],
+            }
+        },
+    );
     if !matches!(site.settings.connection, Connection::Connect(_)) {
         add(proxy_host::LOGIN, Red("try to log in to it by hand"), local, |site, clock| {
             let own = site.config.get("proxyCommand").is_some_and(|value| !value.is_null() && *value != "");

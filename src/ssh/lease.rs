@@ -70,10 +70,10 @@ pub fn link_key(dir: &Dir, key: &Path) -> Result<String> {
 /// What `ssh -G` takes; a name service that hangs must not hold the lease's pin.
 const EFFECTIVE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What the client's ssh makes of this host.
-pub fn effective(user: Option<&str>, host: &str, port: u16) -> Effective {
+/// What the client's ssh makes of this host, as far as it says so in time.
+pub fn effective(user: Option<&str>, host: &str, port: u16, most: Duration) -> Effective {
     let destination = user.map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));
-    let output = effective::lenient_command(&destination, port, EFFECTIVE_DEADLINE).run();
+    let output = effective::lenient_command(&destination, port, most.min(EFFECTIVE_DEADLINE)).run();
     output.map(|output| Effective::of(&output)).unwrap_or_default()
 }
 

@@ -3,7 +3,7 @@
 
 use crate::doctor::finding::{Category, Finding, cut, tail};
 use crate::doctor::run::Clock;
-use crate::host::Output;
+use crate::host::{End, Output};
 use crate::ssh::effective::{self, Effective};
 
 pub const NAME: &str = "ssh configuration";
@@ -17,6 +17,10 @@ pub fn check(clock: Clock, user: Option<&str>, node: Option<&str>, own_key: bool
     let destination = user.map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));
     match effective::command(&destination, PORT, clock.left()).run() {
         Ok(output) if output.success() => classify(&Effective::of(&output), host, own_key),
+        Ok(output) if output.end == End::DeadlinePassed => {
+            let remedy = "`ssh -G node` hangs: its configuration runs a command, or its name service hangs";
+            vec![Finding::warning(NAME, format!("ssh -G {host}: {}", output.said()), remedy).not_asked()]
+        }
         Ok(output) => {
             let lenient = effective::lenient_command(&destination, PORT, clock.left()).run();
             vec![refused(&output, lenient.is_ok_and(|output| output.success()))]
@@ -128,7 +132,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::host::End;
     use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
     use rstest::rstest;
 

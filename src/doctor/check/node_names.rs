@@ -39,7 +39,7 @@ pub fn check(place: &Place, clock: Clock, settings: &Settings, node: &str, ours:
     let mut findings = Vec::new();
     if let (EndpointHost::Template(template), Connection::Direct) = (&settings.endpoint_host, &settings.connection) {
         let host = template.replace("{node}", node);
-        let client = effective(settings.ssh_user.as_deref(), &host, 22);
+        let client = effective(settings.ssh_user.as_deref(), &host, 22, clock.left());
         let name = client.hostname().unwrap_or(&host);
         if !client.is_proxied()
             && let Err(error) = (name, 22).to_socket_addrs()

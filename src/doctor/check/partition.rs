@@ -3,6 +3,8 @@
 //! sbatch accepts a time limit that the partition never grants, and a partition that is down: such a job waits for
 //! ever (docs/facts/slurm.md, "Accepted and never run"). The partition's own record is what tells before anything is submitted.
 
+use std::time::Duration;
+
 use crate::config::Settings;
 use crate::config::time_limit::minutes;
 use crate::doctor::finding::{Category, Finding};
@@ -51,10 +53,20 @@ impl Asked {
     }
 }
 
+/// Other checks need a node's name from it, and some time after that.
+const RECORDS_DEADLINE: Duration = Duration::from_secs(5);
+
 /// What a cluster's partitions allow.
 pub fn records(place: &Place, clock: Clock, cluster: Option<&str>) -> Result<Vec<Record>, String> {
     // --all: partitions that are hidden from this user are named too.
-    let command = || scontrol::command(clock.left(), cluster).args(["--all", "--oneliner", "show", "partition"]);
+    let command = || {
+        scontrol::command(clock.left().min(RECORDS_DEADLINE), cluster).args([
+            "--all",
+            "--oneliner",
+            "show",
+            "partition",
+        ])
+    };
     answer(place, clock, command).map(|output| parse(&output.stdout_text()))
 }
 

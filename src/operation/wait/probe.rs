@@ -60,7 +60,7 @@ impl Wait<'_> {
         };
         let host = host.map_err(refuse)?;
         let user = self.settings.ssh_user.as_deref().or(record.user.as_deref());
-        let client = effective(user, &host, published.port);
+        let client = effective(user, &host, published.port, self.deadline.saturating_duration_since(Instant::now()));
         let guard = self.lock()?;
         let mut record = self.record()?;
         if record.endpoint.is_none() {
