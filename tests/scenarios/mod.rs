@@ -7,6 +7,7 @@
 //!   outside meets.
 
 pub mod campus;
+pub mod client_ssh;
 pub mod clusters;
 pub mod connection;
 pub mod damage;

@@ -1,0 +1,82 @@
+//! doctor and acquire agree: what acquire fails with is named before, and what works is not red.
+
+use serde_json::{Value, json};
+
+use crate::scenarios::site::{Setup, Site};
+use crate::scenarios::wire::Reply;
+
+fn site() -> Site {
+    Site::fake(Setup::default())
+}
+
+fn examined(site: &Site, config: &Value, env: &[(&str, &str)]) -> Reply {
+    let request = site.request("doctor", json!({"config": config}));
+    let call =
+        env.iter().fold(crate::scenarios::site::Call::request(&request), |call, (name, value)| call.env(name, value));
+    Reply::read(&site.run(call))
+}
+
+/// Setups in which no lease can work on any node, and what the red line names.
+#[test]
+fn what_can_never_work_is_red() {
+    let site = site();
+    let setups: [(Value, &[(&str, &str)], &str); 5] = [
+        (json!({"preamble": "if [ 1"}), &[], "preamble: bash -n says"),
+        (json!({"readyCheck": "false"}), &[], "readyCheck is `false`"),
+        (json!({"proxyCommand": "nc-not-here {host} {port}"}), &[], "nc-not-here"),
+        (json!({"runnerWorkRoot": "/proc/x"}), &[], "work root"),
+        (json!({}), &[("CBX_SSH_PORT", "abc")], "CBX_SSH_PORT is abc"),
+    ];
+    for (config, env, text) in setups {
+        examined(&site, &config, env).refused("doctor-red").says(&[text]);
+    }
+}
+
+/// Setups that a node may yet make good, and the key or variable that the warning names.
+#[test]
+fn what_a_node_may_make_good_is_a_warning() {
+    let site = site();
+    let setups: [(Value, &[(&str, &str)], &str); 9] = [
+        (
+            json!({"preamble": ["set -e", "source /nonexistent/modules.sh"]}),
+            &[],
+            "preamble sources /nonexistent/modules.sh",
+        ),
+        (json!({"preamble": "exit 0"}), &[], "preamble calls exit"),
+        (json!({"launcher": "apptainer-not-here exec x"}), &[], "launcher begins with apptainer-not-here"),
+        (json!({"bindAddress": "192.0.2.77"}), &[], "bindAddress is 192.0.2.77"),
+        (json!({"endpointHost": "{node}.nowhere.invalid"}), &[], "localhost.nowhere.invalid"),
+        (json!({"endpointHost": "runner:*.example.org"}), &[], "endpointHost is runner:*.example.org"),
+        (json!({"runnerWorkRoot": "/etc/passwd/x"}), &[], "/etc/passwd is a file"),
+        (json!({"takenGraceSeconds": 1}), &[], "takenGraceSeconds is 1"),
+        (json!({}), &[("CBX_SSHD", "/nonexistent/sshd")], "CBX_SSHD is /nonexistent/sshd"),
+    ];
+    for (config, env, text) in setups {
+        let doctor = examined(&site, &config, env);
+        let message = doctor.ok()["message"].as_str().expect("a message").to_owned();
+        assert!(message.contains(text), "{config}: {message}");
+    }
+}
+
+/// A proxy command of the site's own need not log in to loginHost as we would.
+#[test]
+fn a_way_of_the_sites_own_is_not_red() {
+    let site = site();
+    let proxy = "bash -c \"exec 3<>/dev/tcp/{host}/{port}; cat <&3 & cat >&3\" {loginHost}";
+    let config = json!({"proxyCommand": proxy, "loginHost": "nosuchhost.invalid"});
+    let lease = site.lease("own-way");
+    site.acquired(&lease, config.clone());
+    let doctor = examined(&site, &config, &[]);
+    assert!(doctor.ok()["message"].as_str().expect("a message").contains("proxy host"), "{}", doctor.value);
+    site.release_cleanly(&lease);
+}
+
+/// scontrol that hangs beside a controller that answers squeue.
+#[test]
+fn a_ping_that_hangs_beside_a_live_controller_is_not_red() {
+    let site = site();
+    site.shell("fake-slurm set scontrol hang 12").ok();
+    let doctor = examined(&site, &json!({}), &[]);
+    assert!(doctor.ok()["message"].as_str().expect("a message").contains("squeue is answered"), "{}", doctor.value);
+    site.shell("fake-slurm clear scontrol").ok();
+}
