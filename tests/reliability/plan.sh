@@ -10,7 +10,7 @@ faults_of() {
 
 # Tasks that mostly wait, for Slurm or for us.
 plan_waiting() {
-  local operation event fault
+  local operation event fault when
   faults_of acquire sbatch slurm_fault "${FAULTS_SBATCH[@]}"
   for operation in acquire release resolve list cleanup; do faults_of "$operation" squeue slurm_fault "${FAULTS_SQUEUE[@]}"; done
   faults_of release scancel slurm_fault "${FAULTS_SCANCEL[@]}"
@@ -27,6 +27,20 @@ plan_waiting() {
   faults_of acquire sbatch output_fault "${FAULTS_OUTPUT[@]}"
   for operation in acquire release resolve list cleanup; do faults_of "$operation" squeue output_fault "${FAULTS_OUTPUT[@]}"; done
   faults_of release scancel output_fault "${FAULTS_OUTPUT[@]}"
+  for fault in "${BAD_DAYS[@]}" numbers bystander; do printf 'bad_day %s\n' "$fault"; done
+  for operation in acquire release resolve list touch cleanup; do
+    for when in '' 50 300; do printf 'hung %s %s\n' "$operation" "$when"; done
+  done
+  for operation in parent reader full closed; do printf 'caller_dies %s\n' "$operation"; done
+  for operation in list cleanup acquire; do printf 'acquire_dies %s\n' "$operation"; done
+  printf '%s\n' 'two_patiences 2 25' 'two_patiences 6 20' 'race 5 2' 'race 6 1' 'race 8 3'
+  for operation in list cleanup resolve touch; do printf 'overtaken %s\n' "$operation"; done
+  for fault in -7200 7200; do printf 'behind %s\n' "$fault"; done
+  for fault in 60 -60 100000; do printf 'set_between %s\n' "$fault"; done
+  for operation in list cleanup release touch; do printf 'twins %s %s\n' own "$operation" shared "$operation"; done
+  for fault in truncated empty no-record; do
+    for operation in list cleanup forget another release away; do printf 'damaged_far %s %s\n' "$fault" "$operation"; done
+  done
   for fault in squeue sbatch scancel slurm zone gone bash; do printf 'surroundings %s\n' "$fault"; done
 }
 
@@ -47,6 +61,10 @@ plan_rest() {
   for fault in "${REPLACED[@]}"; do
     for when in before after; do printf 'replaced %s %s\n' "$fault" "$when"; done
   done
+  for fault in "${FORGED_ROWS[@]}"; do
+    for operation in list resolve cleanup release; do printf 'forged_job %s %s\n' "$fault" "$operation"; done
+  done
+  for fault in list cleanup touch resolve acquire later releasing adopt; do printf 'copied %s\n' "$fault"; done
   printf '%s\n' root_replaced secrets
   for fault in "${DAMAGES[@]}"; do printf 'damaged %s in-use\ndamaged %s queued\n' "$fault" "$fault"; done
   for fault in mode file dangling later strange leases-link; do printf 'unusable %s\n' "$fault"; done
