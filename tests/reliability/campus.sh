@@ -57,8 +57,8 @@ permit_of() {
 }
 
 lease_files() {
-  local path
-  for path in "$SEEN/leases/$1" "$W/campus${SHARED:-$STATE/shared}/$1" "$W/campus${SHARED:-$STATE/shared}"/.gone-"$1"* "$SEEN"/trash/*"$1"* \
+  local path shared=$W/campus${SHARED:-$STATE/shared}
+  for path in "$SEEN/leases/$1" "$shared/$1" "$shared"/.gone-"$1"* "$SEEN"/trash/*"$1"* \
     "$ALICE/crabbox-slurm-work/$1" "$ALICE"/crabbox-slurm-work/."$1"*; do
     [[ ! $KILLED_AT_ONCE || $path != "$ALICE"/crabbox* ]] || continue
     [[ ! -e $path && ! -L $path ]] || printf '%s\n' "$path"
@@ -90,3 +90,11 @@ at_rest() {
 # What the fake does with knobs is done to real daemons here.
 svc() { campus svc "$@" >/dev/null || die "campus svc $* failed"; }
 clear_faults() { :; }
+
+# A file system of the client's host, for all that runs there.
+hung_place() { printf /home/alice/hung; }
+hang() {
+  if [[ ${2:-} ]]; then campus fs login slow "$1" "$2"; else campus fs login hang "$1"; fi || die "campus fs $* failed"
+}
+heal() { campus fs login heal "$1" || die "campus fs heal $1 failed"; }
+need_shim() { :; }

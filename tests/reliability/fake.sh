@@ -61,8 +61,8 @@ permit_of() {
 
 # lease_files LEASE: whatever is left of it: record, key, shared files, work directory, trash.
 lease_files() {
-  local path
-  for path in "$STATE/leases/$1" "${SHARED:-$STATE/shared}/$1" "${SHARED:-$STATE/shared}"/.gone-"$1"* "$STATE"/trash/*"$1"* \
+  local path shared=${SHARED:-$STATE/shared}
+  for path in "$STATE/leases/$1" "$shared/$1" "$shared"/.gone-"$1"* "$STATE"/trash/*"$1"* \
     "$HOME/crabbox-slurm-work/$1" "$HOME"/crabbox-slurm-work/."$1"*; do
     # A job that a dead node took with it cannot remove its work directory any more.
     [[ ! $KILLED_AT_ONCE || $path != "$HOME"/* ]] || continue
@@ -86,7 +86,7 @@ no_processes() { [[ ! $(processes) ]]; }
 at_rest() {
   local id said rows cancelled
   wait_for 20 no_processes || bad left "processes of jobs that have ended: $(ps -o pid=,args= -p "$(processes | xargs | tr ' ' ,)" | tr '\n' ' ')"
-  rows=$(fake-slurm jobs) cancelled=$(fake-slurm calls scancel --list | cut -f 6-)
+  rows=$(fake-slurm jobs) cancelled=$(fake-slurm calls scancel --list | cut -f 6- | grep -v -e --clusters=)
   for id in $BYSTANDERS; do
     grep -q "^$id|RUNNING|" <<<"$rows" || bad wrong "job $id of somebody else was touched: $(grep "^$id|" <<<"$rows")"
     said=$(grep -w -- "$id" <<<"$cancelled") && bad wrong "somebody else's job $id was cancelled: $said"

@@ -20,12 +20,22 @@ under_shim() {
 # What each may take, in seconds, while the file system never answers: a release must be heard by its client.
 declare -A HUNG_BOUND=([release]=30 [list]=45 [resolve]=30 [touch]=30 [cleanup]=60 [acquire]=45)
 
-# hung shared|work OPERATION [MS]: the shared dir of a lease in use, or the whole work root, hangs (or takes MS a call).
+# Where the shared dir lies, how it is made to hang or slow, how it answers again: of the fake; campus.sh has the other way.
+hung_place() { printf '%s/hung' "$W"; }
+hang() {
+  need_shim
+  SHIMMED=(SHIM_PATH="$1")
+  [[ ! ${2:-} ]] || SHIMMED+=(SHIM_WAIT="$2")
+}
+heal() { SHIMMED=(); }
+
+# hung OPERATION [MS]: the shared dir of a lease in use hangs, or takes MS a call.
 hung() {
-  local operation=$1 before other place=$W/hung job
+  local operation=$1 before other place job=''
   row 2.3 'a file system that hangs' 'the shared dir never answers, or takes 50 or 300 ms a call, during acquire, release, resolve, list, touch, cleanup, beside a lease elsewhere; it answers again; then the same, release'
   begin hung "$@"
-  need_shim
+  place=$(hung_place)
+  on_client "mkdir -p -m 700 $place"
   new_lease
   other=$LEASE
   must_lease "$other" || return
@@ -36,10 +46,8 @@ hung() {
     must_lease "$LEASE" ",\"sharedDir\":\"$place\"" || return
     job=${CLOUD_ID#slurm/job/}
   fi
-  SHIMMED=(SHIM_PATH="$place")
-  [[ ! ${2:-} ]] || SHIMMED+=(SHIM_WAIT="$2")
+  hang "$place" "${2:-}"
   call "$operation" "$LEASE" ",\"acquireTimeoutSeconds\":20,\"resolveWaitSeconds\":3,\"sharedDir\":\"$place\""
-  SHIMMED=()
   ((MS <= 1000 * HUNG_BOUND[$operation])) || bad answer "$operation took $MS ms while the shared dir hangs"
   case $operation in
     acquire) [[ ! $CLOUD_ID ]] || one_job "$LEASE" ;;
@@ -51,14 +59,15 @@ hung() {
       ;;
     list) [[ $OUT == *"\"leaseId\":\"$LEASE\""* && $OUT == *"\"leaseId\":\"$other\""* ]] || bad lost "list beside a shared dir that hangs: $OUT" ;;
   esac
+  heal "$place"
   if [[ $operation == acquire ]]; then
     still_known "$LEASE"
     must_lease "$LEASE" ",\"sharedDir\":\"$place\""
   elif [[ $operation != release ]]; then
     must_resolve "$LEASE" "slurm/job/$job"
   fi
-  # What was too slow to remove lies aside, until a cleanup that knows the place.
   release_all "$LEASE"
+  # What was too slow to remove lies aside, until a cleanup that knows the place.
   call cleanup "$LEASE" ",\"sharedDir\":\"$place\""
   nothing_left "$LEASE"
   SHARED=''

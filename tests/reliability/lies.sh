@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034,SC2153 # the files of this directory share their variables
+# shellcheck shell=bash disable=SC2001,SC2016,SC2034,SC2153 # the files of this directory share their variables; what is quoted is for others
 # What Slurm prints is partly written by the owner of a job, and so by code in a lease: its name, comment and directory.
 
 FORGED_ROWS=(row neighbour end marks query cluster controls empty long renamed)
