@@ -19,8 +19,7 @@ caller_dies() {
       bash -c '{ sleep 2; kill -KILL $$; } >/dev/null 2>&1 </dev/null & "$@"; exit' caller "$BIN" --state-dir "$STATE" \
         <"$W/request" >/dev/null 2>&1
       ;;
-    # shellcheck disable=SC2216 # it reads nothing on purpose
-    reader) run_binary <"$W/request" 2>/dev/null | sleep 2 ;;
+    reader) run_binary <"$W/request" 2>/dev/null | { sleep 2; } ;;
     # These get their job.
     full) request acquire "$LEASE" | run_binary 2>/dev/null >/dev/full ;;
     closed) request acquire "$LEASE" | run_binary 2>/dev/null >&- ;;

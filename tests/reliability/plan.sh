@@ -135,6 +135,7 @@ plan_campus() {
   for calls in 'row list' 'neighbour release' 'end list' 'marks cleanup' 'controls list' 'renamed release'; do printf 'forged_job %s\n' "$calls"; done
   printf '%s\n' 'twins own list' 'twins own cleanup' 'twins shared release' 'copied list' 'copied cleanup' 'copied later' 'copied releasing' 'copied adopt'
   for operation in acquire release resolve list touch cleanup; do printf 'hung %s\nhung %s 100\n' "$operation" "$operation"; done
+  for operation in list cleanup resolve release; do printf 'federated %s\n' "$operation"; done
   printf '%s\n' 'requeued' 'suspended' 'preempted scavkill' 'preempted scavenge' 'stubborn' 'read_only' 'daemon_of_node kill' \
-    'daemon_of_node freeze' wall_time federated 'node_off' 'purged' 'unaccounted'
+    'daemon_of_node freeze' wall_time 'node_off' 'purged' 'unaccounted'
 }
