@@ -27,8 +27,12 @@ campus_fs() {
   name=/run/slowfs.${dir//\//=}
   # shellcheck disable=SC2016
   in_host "$host" bash -c 'printf "%s\n" "$2" >"$1.new" && mv "$1.new" "$1"' told "$name" "$told" || die "$host cannot be told"
+  if [ "$verb" = heal ]; then
+    # What waits goes on, with the files that it has open; it ends when the last of them is closed.
+    ! slowfs_at "$host" "$dir" || in_host "$host" umount -n -l "$dir" || die "slowfs on $host cannot be taken away from $dir"
+    return
+  fi
   slowfs_at "$host" "$dir" && return
-  [ "$verb" != heal ] || return 0
   make_slowfs
   # It shows what is there; what already runs below it stays as it is. Nobody may wait before it is mounted.
   cp "$SLOWFS" "/proc/$PID/root/run/slowfs" || die "$host takes no files"
