@@ -35,7 +35,8 @@ campus_fs() {
   slowfs_at "$host" "$dir" && return
   make_slowfs
   # It shows what is there; what already runs below it stays as it is. Nobody may wait before it is mounted.
-  cp "$SLOWFS" "/proc/$PID/root/run/slowfs" || die "$host takes no files"
+  # One that runs cannot be written over.
+  { cp "$SLOWFS" "/proc/$PID/root/run/slowfs.$$" && mv -f "/proc/$PID/root/run/slowfs.$$" "/proc/$PID/root/run/slowfs"; } || die "$host takes no files"
   in_host "$host" setsid -f /run/slowfs "$dir" "$name" </dev/null >>"$ROOT/hosts/$host/log/slowfs.log" 2>&1
   for ((i = 0; i < 500; i++)); do slowfs_at "$host" "$dir" && return; sleep 0.02; done
   tail -n 3 "$ROOT/hosts/$host/log/slowfs.log" >&2
