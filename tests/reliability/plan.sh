@@ -116,7 +116,8 @@ plan_fast() {
     'killed_release fsync 1 300 4' 'killed_release ?unlinkat 2 300 9' 'killed_settling list renameat 1 300 2' \
     'killed_beside resolve openat 20 300 30' 'killed_beside touch renameat 1 300 1' \
     'killed_by_command acquire sbatch after-group' 'killed_by_command release scancel before-group' \
-    'error_at acquire write 1 300 6' 'error_at acquire fsync 8 12 4' 'error_at acquire flock 2 2 1' 'error_at release renameat 1 300 2'
+    'error_at acquire write 1 300 6' 'error_at acquire fsync 8 12 4' 'error_at acquire flock 2 2 1' 'error_at release renameat 1 300 2' \
+    'forged_job row release' 'twins own list' 'copied list' 'race 5 2' 'hung resolve'
 }
 
 plan_campus() {
