@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use crate::scenarios::site::{Setup, Site};
 use crate::scenarios::wire::Reply;
 
+/// A configuration, variables of the caller, and what doctor says of them.
+type Examined<'a> = (Value, &'a [(&'a str, &'a str)], &'a str);
+
 fn site() -> Site {
     Site::fake(Setup::default())
 }
@@ -20,7 +23,7 @@ fn examined(site: &Site, config: &Value, env: &[(&str, &str)]) -> Reply {
 #[test]
 fn what_can_never_work_is_red() {
     let site = site();
-    let setups: [(Value, &[(&str, &str)], &str); 5] = [
+    let setups: [Examined; 5] = [
         (json!({"preamble": "if [ 1"}), &[], "preamble: bash -n says"),
         (json!({"readyCheck": "false"}), &[], "readyCheck is `false`"),
         (json!({"proxyCommand": "nc-not-here {host} {port}"}), &[], "nc-not-here"),
@@ -36,7 +39,7 @@ fn what_can_never_work_is_red() {
 #[test]
 fn what_a_node_may_make_good_is_a_warning() {
     let site = site();
-    let setups: [(Value, &[(&str, &str)], &str); 9] = [
+    let setups: [Examined; 9] = [
         (
             json!({"preamble": ["set -e", "source /nonexistent/modules.sh"]}),
             &[],
