@@ -66,7 +66,7 @@ const TROUBLES: &[Trouble] = &[
     ),
     (
         "hostkeyalgorithms",
-        |value| !value.split(',').any(|name| name == "ssh-ed25519"),
+        |value| leaves_out(value, "ssh-ed25519"),
         "HostKeyAlgorithms",
         "leases have a host key of type ssh-ed25519, where the node makes such keys",
         "+ssh-ed25519",
@@ -87,6 +87,11 @@ const TROUBLES: &[Trouble] = &[
     ),
 ];
 
+/// Whether a list of algorithms is without one; an old ssh prints additions to its own list as they stand in the file.
+fn leaves_out(list: &str, algorithm: &str) -> bool {
+    !list.starts_with(['+', '^']) && !list.split(',').any(|name| name == algorithm)
+}
+
 const FORWARDS: &[(&str, &str)] =
     &[("localforward", "LocalForward"), ("remoteforward", "RemoteForward"), ("dynamicforward", "DynamicForward")];
 
@@ -105,7 +110,7 @@ fn classify(effective: &Effective, host: &str, own_key: bool) -> Vec<Finding> {
     }
     // The old name of the keyword, before 8.5.
     let accepted = effective.get("pubkeyacceptedalgorithms").or_else(|| effective.get("pubkeyacceptedkeytypes"));
-    if let Some(value) = accepted.filter(|value| !own_key && !value.split(',').any(|name| name == "ssh-ed25519")) {
+    if let Some(value) = accepted.filter(|value| !own_key && leaves_out(value, "ssh-ed25519")) {
         let what = "leases are entered with a key of type ssh-ed25519, where this host makes such keys";
         findings.push(warn("PubkeyAcceptedAlgorithms", value, what, "+ssh-ed25519"));
     }
@@ -149,6 +154,8 @@ mod tests {
     #[case("hostkeyalgorithms ecdsa-sha2-nistp256,rsa-sha2-512\n", &["HostKeyAlgorithms is ecdsa"])]
     #[case("knownhostscommand /bin/false\n", &["KnownHostsCommand is /bin/false"])]
     #[case("pubkeyacceptedkeytypes rsa-sha2-512\n", &["PubkeyAcceptedAlgorithms is rsa"])]
+    #[case("pubkeyacceptedkeytypes +ssh-rsa\n", &[])]
+    #[case("hostkeyalgorithms ^rsa-sha2-512\n", &[])]
     #[case("exitonforwardfailure yes\n", &["ExitOnForwardFailure is yes, beside LocalForward 8080"])]
     #[case("hostname n1.cluster\nhostkeyalias nodes\n", &[])]
     fn lines_that_keep_the_client_from_its_work(#[case] text: &str, #[case] expected: &[&str]) {
