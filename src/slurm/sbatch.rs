@@ -86,12 +86,13 @@ pub enum Outcome {
 }
 
 /// Reads sbatch's answer. With `--parsable` it is one line, `id` or `id;cluster`; wrappers and hooks may say more around
-/// it. Where a second line could be meant, the job is found by its name and nonce instead.
+/// it. Where a second line could be meant, or the line has no end, since what is cut off an id leaves another job's, the job
+/// is found by its name and nonce instead.
 pub fn outcome(output: &Output) -> Outcome {
     let said = output.said();
     let unknown = |said| Outcome::Unknown { said, plugin: false };
     let stdout = output.stdout_text();
-    let mut candidates = stdout.lines().filter(|line| could_be_id(line));
+    let mut candidates = stdout.split_inclusive('\n').filter(|line| could_be_id(line));
     match (output.end, candidates.next(), candidates.next()) {
         (End::Exit(0), Some(line), None) => parse_id(line).map_or_else(|| unknown(said), Outcome::Submitted),
         (End::Exit(0), ..) | (End::Exit(_), Some(_), _) => unknown(said),
@@ -115,9 +116,10 @@ fn could_be_id(line: &str) -> bool {
 }
 
 fn parse_id(line: &str) -> Option<JobId> {
-    let (id, cluster) = match line.trim_end_matches('\r').split_once(';') {
+    let line = line.strip_suffix('\n')?.trim_end_matches('\r');
+    let (id, cluster) = match line.split_once(';') {
         Some((id, cluster)) => (id, Some(cluster)),
-        None => (line.trim_end_matches('\r'), None),
+        None => (line, None),
     };
     let digits = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
     let id = digits.then(|| id.parse().ok()).flatten().filter(|id| *id > 0)?;
@@ -168,6 +170,9 @@ mod tests {
     #[case(End::Exit(0), "", "", "unknown")]
     #[case(End::Exit(0), "Submitted batch job 13\n", "", "unknown")]
     #[case(End::Exit(0), "0\n", "", "unknown")]
+    #[case(End::Exit(0), "12", "", "unknown")]
+    #[case(End::Exit(0), "12;anne", "", "unknown")]
+    #[case(End::Exit(0), "Welcome\n12", "", "unknown")]
     #[case(End::Exit(0), "12;$(x)\n", "", "unknown")]
     #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: Invalid qos specification", "refused")]
     #[case(
