@@ -78,20 +78,28 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     Ok(Answer { message: Some(lines.join("; ")), ..Answer::default() })
 }
 
-/// Removes what releases and runners had to leave: in the shared dirs of all leases, and in the work root of the request's own
-/// configuration. What is left, and why.
+/// Removes what releases and runners had to leave: in the shared dirs of all leases, and in the shared dir and the work root of
+/// the request's own configuration, which may have no lease any more. What is left, and why.
 fn sweep(store: &Store, inventory: &Inventory, settings: Option<&Settings>) -> Vec<String> {
+    let settings = settings.map(|settings| {
+        let user = Host::of(settings.submit.as_ref()).user().ok();
+        let mut settings = settings.clone();
+        settings.at_home(user.as_ref().and_then(|user| user.home.as_deref()));
+        (settings, user)
+    });
+    let configured = settings.iter().filter_map(|(settings, user)| {
+        let root = crate::operation::context::shared_dir(settings, store.path(), user.as_ref()?);
+        Some((settings.submit.clone(), root))
+    });
     let records = || inventory.leases.iter().filter_map(Entry::record);
     let shared = records().map(|record| (record.submit.clone(), record.shared_dir.clone()));
-    let roots: BTreeSet<_> = shared.chain([(None, store.path().join("shared"))]).collect();
+    let roots: BTreeSet<_> = shared.chain(configured).chain([(None, store.path().join("shared"))]).collect();
     let mut lines: Vec<String> = roots
         .into_iter()
         .filter_map(|(submit, root)| left(&root, shared_dir::sweep(&Host::of(submit.as_ref()), &root, SWEEPING)))
         .collect();
-    if let Some(settings) = settings {
+    if let Some((settings, _)) = &settings {
         let host = Host::of(settings.submit.as_ref());
-        let mut settings = settings.clone();
-        settings.at_home(host.user().ok().and_then(|user| user.home).as_deref());
         // The runner of a lease that is known removes its own.
         let known = |id: &LeaseId| inventory.leases.iter().any(|lease| lease.id == *id);
         lines.extend(left(

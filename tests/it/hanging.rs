@@ -126,6 +126,23 @@ fn a_slow_removal_holds_nobody_and_is_finished_later() {
     site.release_cleanly(&other);
 }
 
+/// The last lease of a shared dir is gone, so only the configuration names the place any more.
+#[test]
+fn a_cleanup_finishes_a_removal_where_no_lease_is_left() {
+    let site = Site::fake(Setup::default());
+    let Some(shim) = site.shim("slow", SLOW) else { return };
+    let lease = site.lease("last");
+    let shared = format!("{}/elsewhere", site.root);
+    site.acquired(&lease, json!({"sharedDir": shared}));
+    site.shell(&format!("cd {shared}/{}/*/ && mkdir many && cd many && seq 30000 | xargs touch", lease.id)).ok();
+    site.with_shim(&shim, "release", json!({"lease": lease.desired()})).ok();
+    assert!(site.row(&lease).is_none());
+    let asides = || site.shell(&format!("ls -A {shared} | grep gone || :")).stdout;
+    assert_ne!(asides(), "");
+    site.ask("cleanup", json!({"config": {"sharedDir": shared}})).ok();
+    assert_eq!(asides(), "");
+}
+
 #[test]
 fn a_deep_tree_goes_with_its_lease() {
     let site = Site::fake(Setup::default());
