@@ -28,6 +28,7 @@ fn login_shells_that_talk() {
 mod campus {
     crate::shared!(@ crate::scenarios::site::Site::campus, crate::scenarios::campus::skipped,
         truth: two_hosts_with_one_home a_job_that_an_operator_requeues a_federation;
+        hanging: a_shared_dir_that_hangs a_shared_dir_that_is_slow;
     );
 }
 
@@ -40,6 +41,7 @@ mod laptop {
             a_login_host_that_refuses_connections an_sbatch_whose_answer_is_lost a_key_that_is_refused
             a_connection_that_only_the_user_may_open a_master_killed_under_calls;
         strangers: a_place_for_sockets_that_is_taken a_name_that_leads_to_another_account;
+        hanging: a_shared_dir_that_hangs a_shared_dir_that_is_slow;
         routes: every_way_from_a_laptop a_login_host_reached_from_itself sessions_of_their_own ways_that_lead_nowhere;
         startup: files_that_interfere files_that_take_their_time;
     );

@@ -14,6 +14,7 @@ pub mod endings;
 pub mod environment;
 pub mod fake;
 pub mod frozen;
+pub mod hanging;
 pub mod hostile;
 pub mod identity;
 pub mod laptop;
