@@ -40,6 +40,10 @@ run_binary() {
   timeout -s KILL "${CALL_LIMIT:-100}" "$CAMPUS" --root "$W/campus" exec login alice "exec $BIN --state-dir $STATE"
 }
 
+cli() { on login alice "exec timeout -s KILL ${CALL_LIMIT:-100} $BIN --state-dir $STATE $*"; }
+on_client() { on login alice "$1"; }
+state_by_id() { on ctl root "squeue -h -t all -j $1 -o %T" 2>/dev/null; }
+
 # Slurm is asked on its own host, with the whole listing; while it cannot answer, nothing is known.
 live_jobs() {
   on ctl root "squeue -h -t all -n cbx-${1#cbx_} -o '%i|%T|%k'" 2>/dev/null \
@@ -48,23 +52,24 @@ live_jobs() {
 
 permit_of() {
   local nonce=''
-  [[ ! -f $SEEN/shared/$1/permit ]] || read -r nonce <"$SEEN/shared/$1/permit"
+  [[ ! -f $W/campus${SHARED:-$STATE/shared}/$1/permit ]] || read -r nonce <"$W/campus${SHARED:-$STATE/shared}/$1/permit"
   printf '%s' "$nonce"
 }
 
 lease_files() {
-  local path
-  for path in "$SEEN/leases/$1" "$SEEN/shared/$1" "$SEEN"/shared/.gone-"$1"* "$SEEN"/trash/*"$1"* \
+  local path shared=$W/campus${SHARED:-$STATE/shared}
+  for path in "$SEEN/leases/$1" "$shared/$1" "$shared"/.gone-"$1"* "$SEEN"/trash/*"$1"* \
     "$ALICE/crabbox-slurm-work/$1" "$ALICE"/crabbox-slurm-work/."$1"*; do
     [[ ! $KILLED_AT_ONCE || $path != "$ALICE"/crabbox* ]] || continue
     [[ ! -e $path && ! -L $path ]] || printf '%s\n' "$path"
   done
 }
 
+# In place: the file stays alice's.
 age_record() {
-  local sent
-  sent=$(sed -n 's/^ *"sent": \([0-9]*\).*/\1/p' "$SEEN/leases/$1/record.json" 2>/dev/null)
-  [[ ! $sent ]] || on login alice "sed -i 's/\"sent\": $sent/\"sent\": $((sent - 1000))/' $STATE/leases/$1/record.json"
+  local uptime
+  uptime=$(sed -n 's/^ *"uptime": \(-\{0,1\}[0-9]*\).*/\1/p' "$SEEN/leases/$1/record.json" 2>/dev/null)
+  [[ ! $uptime ]] || on login alice "sed -i 's/\"uptime\": $uptime/\"uptime\": $((uptime - 1000))/' $STATE/leases/$1/record.json"
 }
 
 # processes: alice's on the nodes, but for those of the bystanders.
@@ -85,3 +90,11 @@ at_rest() {
 # What the fake does with knobs is done to real daemons here.
 svc() { campus svc "$@" >/dev/null || die "campus svc $* failed"; }
 clear_faults() { :; }
+
+# A file system of the client's host, for all that runs there.
+hung_place() { printf /home/alice/hung; }
+hang() {
+  if [[ ${2:-} ]]; then campus fs login slow "$1" "$2"; else campus fs login hang "$1"; fi || die "campus fs $* failed"
+}
+heal() { campus fs login heal "$1" || die "campus fs heal $1 failed"; }
+need_shim() { :; }

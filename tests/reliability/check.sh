@@ -130,20 +130,23 @@ release_once() {
 }
 
 # end_lease LEASE: whatever was done to it, it can be released, and then nothing is left.
-end_lease() {
+end_lease() { release_all "$1" && nothing_left "$1"; }
+
+# release_all LEASE: until there is nothing more to release.
+release_all() {
   local lease=$1 try
   for ((try = 1; ; try++)); do
     ! release_once "$lease" || break
     if ((try == 4)); then
       bad stuck "not releasable: $ERROR"
-      return
+      return 1
     fi
     [[ $CODE == releasing || $CODE == busy ]] || bad stuck "release fails: $ERROR"
     [[ ! $(live_jobs "$lease") ]] || still_known "$lease"
     # A submission that nobody answered is kept for a quarter of an hour; that time passes here.
     [[ $ERROR != *'may still appear'* ]] || age_record "$lease"
   done
-  nothing_left "$lease"
+  return 0
 }
 
 # nothing_left LEASE

@@ -25,7 +25,7 @@ damaged() {
     not-an-object) printf '[]' >"$dir/record.json" ;;
     other-lease) sed "s/$LEASE/cbx_ffffffffffff/" "$W/record" >"$dir/record.json" ;;
     future-fields) sed '2i "future": {"a": [1, 2]},' "$W/record" >"$dir/record.json" ;;
-    future-format) sed 's/"format": 1/"format": 2/' "$W/record" >"$dir/record.json" ;;
+    future-format) sed 's/"format": 1/"format": 99/' "$W/record" >"$dir/record.json" ;;
     no-record) rm "$dir/record.json" ;;
     no-identity) rm "$dir/identity.json" ;;
     neither) rm "$dir/identity.json" "$dir/record.json" ;;
@@ -53,13 +53,60 @@ damaged() {
       call release "$LEASE"
       [[ $MESSAGE || $ERROR == *newer* ]] || bad answer "release of a later version's lease: $OUT"
       [[ ! $MESSAGE ]] || honest "$LEASE"
-      # The job has lost its permit and ends itself.
-      wait_for 60 no_jobs "$LEASE" || bad leaked "the job of a later version's lease lives on"
+      [[ $(live_jobs "$LEASE") ]] || bad wrong "the job of a later version's lease was ended: $OUT"
       cp "$W/record" "$dir/record.json"
       ;;
     wrong-uid) cp "$W/record" "$dir/record.json" ;;
   esac
   end_lease "$LEASE"
+}
+
+# damaged_far KIND CALL: a lease on another cluster, with a shared dir of its own, which only identity.json tells then.
+damaged_far() {
+  local dir job call=$2
+  row 7.6 'damaged records of leases elsewhere' \
+    'on another cluster, with a shared dir of its own: record truncated, empty, missing; list, cleanup, forget, release as another lease, release without configuration, away cluster; then release'
+  begin damaged_far "$@"
+  fake-slurm conf Clusters=annex || die 'the fake takes no second cluster'
+  CLUSTER=annex SHARED=$W/far
+  new_lease
+  if must_lease "$LEASE" ",\"clusters\":\"annex\",\"sharedDir\":\"$SHARED\""; then
+    dir=$STATE/leases/$LEASE
+    job=$(live_jobs "$LEASE" | head -n 1 | cut -d '|' -f 1)
+    case $1 in
+      truncated) truncate -s 200 "$dir/record.json" ;;
+      empty) : >"$dir/record.json" ;;
+      no-record) rm "$dir/record.json" ;;
+    esac
+    case $call in
+      forget)
+        if cli forget "$LEASE" --because test >"$W/out" 2>&1; then
+          [[ ! $(live_jobs "$LEASE") ]] || bad lies "a damaged lease is forgotten while its job runs: $(<"$W/out")"
+        fi
+        [[ $(state_by_id "$job") == RUNNING ]] || bad wrong 'forget has ended a job'
+        ;;
+      another)
+        call release "$LEASE" '' ",\"expected\":{\"leaseId\":\"$LEASE\",\"slug\":\"other\",\"cloudId\":\"slurm/job/999\"}"
+        [[ $CODE == identity-mismatch ]] || bad wrong "release of another lease by the name of this one: $OUT"
+        ;;
+      away)
+        set_fault all db-down
+        call release "$LEASE"
+        [[ ! $MESSAGE ]] || honest "$LEASE"
+        clear_faults
+        ;;
+      list | cleanup) call "$call" "$LEASE" ;;
+    esac
+    if [[ $call != @(release|away) ]]; then
+      [[ $(state_by_id "$job") == RUNNING ]] || bad wrong "$call has ended the job of a lease with a damaged record"
+      [[ $(permit_of "$LEASE") ]] || bad wrong "$call has taken the permit away"
+    fi
+    still_known "$LEASE"
+    end_lease "$LEASE"
+    [[ $(state_by_id "$job") != RUNNING ]] || bad leaked "job $job on the other cluster lives on"
+  fi
+  CLUSTER='' SHARED=''
+  fake-slurm conf Clusters=
 }
 
 # unusable KIND: the whole state dir.

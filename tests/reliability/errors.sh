@@ -53,7 +53,7 @@ error_once() {
   local hit
   hit=$(grep -m 1 INJECTED "$W/strace")
   # An answer that cannot be written is not a state of the lease; nothing else may suffer.
-  if [[ $hit != "write(1,"* && $(tail -n 1 "$W/strace") != "write(1,"*INJECTED* ]]; then
+  if ! grep -q '^write(1,.*INJECTED' "$W/strace"; then
     read_answer "$operation"
     if [[ $ERROR && $hit ]]; then told "$operation"; fi
     if [[ $operation == release && $MESSAGE == *'its job has ended'* ]]; then honest "$LEASE"; fi

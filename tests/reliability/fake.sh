@@ -32,25 +32,37 @@ end_site() {
 # in_group COMMAND...: in a process group of its own, which is this process's number.
 in_group() { exec setsid "$@"; }
 
-run_binary() { timeout -s KILL "${CALL_LIMIT:-100}" "$BIN" --state-dir "$STATE"; }
+run_binary() { under_shim timeout -s KILL "${CALL_LIMIT:-100}" "$BIN" --state-dir "$STATE"; }
+
+# cli WORD...: a sub-command that people type.
+cli() { timeout -s KILL "${CALL_LIMIT:-100}" "$BIN" --state-dir "$STATE" "$@"; }
+
+# on_client COMMAND: a shell string, as the user, where the program runs.
+on_client() { bash -c "$1"; }
+
+# SHARED names the shared dir of a lease that has one outside of the state dir; CLUSTER the cluster that it runs on.
+SHARED='' CLUSTER=''
+
+# state_by_id ID: a job's state whatever it is called now; empty when it is not known any more.
+state_by_id() { fake-slurm ${CLUSTER:+-M "$CLUSTER"} jobs | awk -F '|' -v id="$1" '$1 == id { print $2 }'; }
 
 # live_jobs LEASE: `id|state|comment` of each job that has not ended, as the controller knows it, whatever knobs are set.
 live_jobs() {
-  fake-slurm jobs | awk -F '|' -v name="cbx-${1#cbx_}" -v user="$ME" '
+  fake-slurm ${CLUSTER:+-M "$CLUSTER"} jobs | awk -F '|' -v name="cbx-${1#cbx_}" -v user="$ME" '
     $5 == name && $4 == user && $2 ~ /^(PENDING|CONFIGURING|RUNNING|SUSPENDED|COMPLETING|REQUEUED|REQUEUE_HOLD|STOPPED)$/ { print $1 "|" $2 "|" $6 }'
 }
 
 # permit_of LEASE: the nonce that may run.
 permit_of() {
   local nonce=''
-  [[ ! -f $STATE/shared/$1/permit ]] || read -r nonce <"$STATE/shared/$1/permit"
+  [[ ! -f ${SHARED:-$STATE/shared}/$1/permit ]] || read -r nonce <"${SHARED:-$STATE/shared}/$1/permit"
   printf '%s' "$nonce"
 }
 
 # lease_files LEASE: whatever is left of it: record, key, shared files, work directory, trash.
 lease_files() {
-  local path
-  for path in "$STATE/leases/$1" "$STATE/shared/$1" "$STATE"/shared/.gone-"$1"* "$STATE"/trash/*"$1"* \
+  local path shared=${SHARED:-$STATE/shared}
+  for path in "$STATE/leases/$1" "$shared/$1" "$shared"/.gone-"$1"* "$STATE"/trash/*"$1"* \
     "$HOME/crabbox-slurm-work/$1" "$HOME"/crabbox-slurm-work/."$1"*; do
     # A job that a dead node took with it cannot remove its work directory any more.
     [[ ! $KILLED_AT_ONCE || $path != "$HOME"/* ]] || continue
@@ -58,11 +70,12 @@ lease_files() {
   done
 }
 
-# age_record LEASE: lets a quarter of an hour pass for a submission without an answer.
-age_record() {
-  local sent
-  sent=$(sed -n 's/^ *"sent": \([0-9]*\).*/\1/p' "$STATE/leases/$1/record.json" 2>/dev/null)
-  [[ ! $sent ]] || sed -i "s/\"sent\": $sent/\"sent\": $((sent - 1000))/" "$STATE/leases/$1/record.json"
+# age_record LEASE: lets a quarter of an hour pass for a submission without an answer. It is counted by the time since the boot.
+age_record() { age_submission "$STATE/leases/$1/record.json"; }
+age_submission() {
+  local uptime
+  uptime=$(sed -n 's/^ *"uptime": \(-\{0,1\}[0-9]*\).*/\1/p' "$1" 2>/dev/null)
+  [[ ! $uptime ]] || sed -i "s/\"uptime\": $uptime/\"uptime\": $((uptime - 1000))/" "$1"
 }
 
 # processes: those of jobs of this worker's leases.
@@ -73,7 +86,7 @@ no_processes() { [[ ! $(processes) ]]; }
 at_rest() {
   local id said rows cancelled
   wait_for 20 no_processes || bad left "processes of jobs that have ended: $(ps -o pid=,args= -p "$(processes | xargs | tr ' ' ,)" | tr '\n' ' ')"
-  rows=$(fake-slurm jobs) cancelled=$(fake-slurm calls scancel --list | cut -f 6-)
+  rows=$(fake-slurm jobs) cancelled=$(fake-slurm calls scancel --list | cut -f 6- | grep -v -e --clusters=)
   for id in $BYSTANDERS; do
     grep -q "^$id|RUNNING|" <<<"$rows" || bad wrong "job $id of somebody else was touched: $(grep "^$id|" <<<"$rows")"
     said=$(grep -w -- "$id" <<<"$cancelled") && bad wrong "somebody else's job $id was cancelled: $said"

@@ -18,6 +18,40 @@ slurm_fault() {
   under_fault "$operation" "${@:2}"
 }
 
+# What sbatch says on a bad day, as `exit` has it: known refusals, known not-sent, and words that nobody knows.
+BAD_DAYS=('fatal:~--mem,~--mem-per-cpu,~and~--mem-per-gpu~are~mutually~exclusive.' 'fatal:~Unable~to~process~configuration~file'
+  'error:~Batch~job~submission~failed:~Slurm~controller~in~standby~mode' 'error:~Batch~job~submission~failed:~Slurm~backup~controller~in~standby~mode'
+  'error:~Batch~job~submission~failed:~Unexpected~message~received' 'error:~RPC~rate~limit~exceeded' 'error:~Batch~job~submission~failed:~Zero~Bytes'
+  'error:~Slurm~temporarily~unable~to~accept~job,~sleeping~and~retrying' 'error:~something~that~nobody~has~read~before'
+  'error:~Munge~encode~failed:~Failed~to~access~"/run/munge/munge.socket.2":~No~such~file~or~directory'
+  'error:~Batch~job~submission~failed:~Protocol~authentication~error' 'error:~cli_filter~plugin~terminated~with~error')
+
+# bad_day TEXT|numbers: for one submission, and for as long as the acquire lasts.
+bad_day() {
+  local times
+  row 3.17 'Slurm: sbatch on a bad day' 'fatal texts, rate limit, standby controller, munge and plugins that fail, unknown words, once and all along; two numbers, of jobs and of none; then acquire, release'
+  for times in once always; do
+    begin bad_day "$@"
+    new_lease
+    case $1 in
+      numbers) set_fault sbatch banner-after "${2:-5000}" ;;
+      bystander) set_fault sbatch banner-after "${BYSTANDERS%%[[:space:]]*}" ;;
+      *) set_fault sbatch exit "1:sbatch: ${1//\~/ }" ;;
+    esac
+    if [[ $times == once && $1 != @(numbers|bystander) ]]; then
+      fake-slurm clear sbatch
+      set_fault sbatch exit "1:sbatch: ${1//\~/ }" --times 1
+    fi
+    call acquire "$LEASE" ',"acquireTimeoutSeconds":25'
+    [[ ! $CLOUD_ID ]] || one_job "$LEASE"
+    # A number beside the id hides nothing: the job is there and runs.
+    [[ $1 != @(numbers|bystander) || $CLOUD_ID ]] || bad stuck "a number beside the id: $OUT"
+    clear_faults
+    after_failed_acquire
+    end_lease "$LEASE"
+  done
+}
+
 row_of() {
   case $1 in
     sbatch) echo 11 ;; squeue) echo 12 ;; scancel) echo 13 ;; sacct) echo 14 ;; all) echo 15 ;; *) echo 16 ;;

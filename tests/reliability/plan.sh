@@ -10,7 +10,7 @@ faults_of() {
 
 # Tasks that mostly wait, for Slurm or for us.
 plan_waiting() {
-  local operation event fault
+  local operation event fault when
   faults_of acquire sbatch slurm_fault "${FAULTS_SBATCH[@]}"
   for operation in acquire release resolve list cleanup; do faults_of "$operation" squeue slurm_fault "${FAULTS_SQUEUE[@]}"; done
   faults_of release scancel slurm_fault "${FAULTS_SCANCEL[@]}"
@@ -27,6 +27,20 @@ plan_waiting() {
   faults_of acquire sbatch output_fault "${FAULTS_OUTPUT[@]}"
   for operation in acquire release resolve list cleanup; do faults_of "$operation" squeue output_fault "${FAULTS_OUTPUT[@]}"; done
   faults_of release scancel output_fault "${FAULTS_OUTPUT[@]}"
+  for fault in "${BAD_DAYS[@]}" numbers bystander; do printf 'bad_day %s\n' "$fault"; done
+  for operation in acquire release resolve list touch cleanup; do
+    for when in '' 50 300; do printf 'hung %s %s\n' "$operation" "$when"; done
+  done
+  for operation in parent reader full closed; do printf 'caller_dies %s\n' "$operation"; done
+  for operation in list cleanup acquire; do printf 'acquire_dies %s\n' "$operation"; done
+  printf '%s\n' 'two_patiences 2 25' 'two_patiences 6 20' 'race 5 2' 'race 6 1' 'race 8 3'
+  for operation in list cleanup resolve touch; do printf 'overtaken %s\n' "$operation"; done
+  for fault in -7200 7200; do printf 'behind %s\n' "$fault"; done
+  for fault in 60 -60 100000; do printf 'set_between %s\n' "$fault"; done
+  for operation in list cleanup release touch; do printf 'twins %s %s\n' own "$operation" shared "$operation"; done
+  for fault in truncated empty no-record; do
+    for operation in list cleanup forget another release away; do printf 'damaged_far %s %s\n' "$fault" "$operation"; done
+  done
   for fault in squeue sbatch scancel slurm zone gone bash; do printf 'surroundings %s\n' "$fault"; done
 }
 
@@ -47,6 +61,10 @@ plan_rest() {
   for fault in "${REPLACED[@]}"; do
     for when in before after; do printf 'replaced %s %s\n' "$fault" "$when"; done
   done
+  for fault in "${FORGED_ROWS[@]}"; do
+    for operation in list resolve cleanup release; do printf 'forged_job %s %s\n' "$fault" "$operation"; done
+  done
+  for fault in list cleanup touch resolve acquire later releasing adopt; do printf 'copied %s\n' "$fault"; done
   printf '%s\n' root_replaced secrets
   for fault in "${DAMAGES[@]}"; do printf 'damaged %s in-use\ndamaged %s queued\n' "$fault" "$fault"; done
   for fault in mode file dangling later strange leases-link; do printf 'unusable %s\n' "$fault"; done
@@ -98,7 +116,8 @@ plan_fast() {
     'killed_release fsync 1 300 4' 'killed_release ?unlinkat 2 300 9' 'killed_settling list renameat 1 300 2' \
     'killed_beside resolve openat 20 300 30' 'killed_beside touch renameat 1 300 1' \
     'killed_by_command acquire sbatch after-group' 'killed_by_command release scancel before-group' \
-    'error_at acquire write 1 300 6' 'error_at acquire fsync 8 12 4' 'error_at acquire flock 2 2 1' 'error_at release renameat 1 300 2'
+    'error_at acquire write 1 300 6' 'error_at acquire fsync 8 12 4' 'error_at acquire flock 2 2 1' 'error_at release renameat 1 300 2' \
+    'forged_job row release' 'twins own list' 'copied list' 'race 5 2' 'hung resolve'
 }
 
 plan_campus() {
@@ -114,6 +133,10 @@ plan_campus() {
     for operation in acquire release list resolve; do printf 'real_fault %s %s\n' "$calls" "$operation"; done
   done
   for calls in slurmdbd mariadbd; do printf 'real_fault %s life\n' "$calls"; done
+  for calls in 'row list' 'neighbour release' 'end list' 'marks cleanup' 'controls list' 'renamed release'; do printf 'forged_job %s\n' "$calls"; done
+  printf '%s\n' 'twins own list' 'twins own cleanup' 'twins shared release' 'copied list' 'copied cleanup' 'copied later' 'copied releasing' 'copied adopt'
+  for operation in acquire release resolve list touch cleanup; do printf 'hung %s\nhung %s 100\n' "$operation" "$operation"; done
+  for operation in list cleanup resolve release; do printf 'federated %s\n' "$operation"; done
   printf '%s\n' 'requeued' 'suspended' 'preempted scavkill' 'preempted scavenge' 'stubborn' 'read_only' 'daemon_of_node kill' \
     'daemon_of_node freeze' wall_time 'node_off' 'purged' 'unaccounted'
 }

@@ -259,3 +259,50 @@ forget_job() {
   end_lease "$LEASE"
 }
 is_purged() { [[ $(on ctl root "squeue -h -t all -j $(job_of "$1")" 2>&1) == *'Invalid job id'* ]]; }
+
+# federated OPERATION: the job runs on a cluster of the federation, which goes away and comes back.
+federated() {
+  local operation=$1
+  row 3.91 'a federation' 'the job runs on a sibling cluster, whose controller goes away during list, cleanup, resolve, release, twice eleven seconds apart; it comes back; then release'
+  campus down >/dev/null 2>&1
+  campus_up --acct slurmdbd --annex --kill-wait 5
+  on ctl root 'sacctmgr -i add federation fed clusters=campus,annex' >/dev/null 2>&1
+  wait_for 30 federation_is_up || die 'no federation comes up'
+  on ctl root 'scontrol update nodename=n1,n2 state=drain reason=test' || die 'the nodes are not drained'
+  begin federated "$@"
+  new_lease
+  call acquire "$LEASE" ',"acquireTimeoutSeconds":80'
+  [[ $CLOUD_ID ]] || bad stuck "acquire in a federation: $ERROR"
+  runs_there || bad leaked 'the job does not run on the sibling'
+  svc actl stop slurmctld
+  call "$operation" "$LEASE" ',"resolveWaitSeconds":4'
+  # Two looks ten seconds apart would make another job gone.
+  sleep 11
+  call "$operation" "$LEASE" ',"resolveWaitSeconds":4'
+  if [[ $operation == release ]]; then
+    [[ ! $MESSAGE ]] || ! runs_there || bad lies "'$MESSAGE' while the job runs on the sibling"
+  else
+    runs_there || bad lost "$operation has ended the job on a sibling that was away"
+    [[ $operation != resolve || ! $MESSAGE ]] || bad lost "resolve of a job on a sibling that is away: $MESSAGE"
+  fi
+  is_listed "$LEASE" || ! runs_there || bad lost "a job lives and list does not show its lease: $OUT"
+  svc actl start slurmctld
+  wait_for 90 released_there || bad stuck "not releasable after the sibling is back: $ERROR"
+  wait_for 30 nothing_runs_there || bad leaked 'the job on the sibling lives after its release'
+  nothing_left "$LEASE"
+  # The next task finds what the others have.
+  campus down >/dev/null 2>&1
+  make_site
+  wait_for 60 bystanders_run || die 'the jobs of others do not start'
+}
+bystanders_run() {
+  local id
+  for id in $BYSTANDERS; do [[ $(state_by_id "$id") == RUNNING ]] || return; done
+}
+federation_is_up() { on ctl root 'scontrol show federation' 2>/dev/null | grep -q annex; }
+runs_there() { campus pids a1 alice | grep -q "${LEASE#cbx_}"; }
+nothing_runs_there() { ! runs_there; }
+released_there() {
+  call release "$LEASE"
+  [[ $MESSAGE ]]
+}
