@@ -71,7 +71,7 @@ pub fn a_state_dir_that_is_not_ours(open: Open) {
     for (prepare, words) in [
         ("mkdir -m 0777 $D", "mode"),
         ("touch $D", ""),
-        ("ln -s /nonexistent $D", ""),
+        ("ln -s $D.gone $D", ""),
         ("mkdir -m 0700 $D; mkdir -m 0700 $D/leases; echo 99 > $D/format", "newer"),
     ] {
         let dir = site.state_dir();

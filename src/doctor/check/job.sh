@@ -19,4 +19,4 @@ if [[ $launcher ]]; then
 fi
 said=$(bash -n -c "$ready" 2>&1) || tell ready "$said"
 [[ ! $ending ]] || said=$(bash -n -c "$ending" 2>&1) || tell ending "$said"
-tell done yes
+tell 'done' yes
