@@ -251,9 +251,8 @@ pub fn accounted_end(record: &Record, now: i64, deadline: Duration) -> Option<En
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lease::Nonce;
     use crate::lease::record::Phase;
-    use crate::lease::record::tests::{record, row};
+    use crate::lease::record::tests::{given_up, job, left_behind, record, row};
     use crate::slurm::job::State;
     use rstest::rstest;
 
@@ -261,33 +260,16 @@ mod tests {
         Ok(Listing { rows, complete: true })
     }
 
-    fn job(id: u64) -> JobId {
-        JobId { id, cluster: None }
-    }
-
     fn unmarked() -> Row {
         Row { comment: String::new(), directory: "/".into(), ..row() }
     }
 
-    /// A job of an attempt that was given up.
-    fn stray() -> Row {
-        let other = |text: &str| text.replace("00112233445566ff", "ffffffffffffffff");
-        Row {
-            job: job(6),
-            submitted: Some(900),
-            comment: other(&row().comment),
-            directory: other(&row().directory),
-            ..row()
-        }
-    }
-
     #[test]
     fn a_lost_submission_is_found_by_its_nonce_and_strays_are_told_apart() {
-        let given_up = vec![Nonce::parse("ffffffffffffffff").unwrap()];
-        let lost = Record { job: None, submitted: None, phase: Phase::Submitting, given_up, ..record() };
+        let lost = Record { job: None, submitted: None, phase: Phase::Submitting, given_up: given_up(), ..record() };
         let renamed = Row { name: "alice_x".into(), ..row() };
         for ours in [row(), renamed, Row { comment: "the site's".into(), ..row() }] {
-            let view = view(&lost, &listing(vec![stray(), ours]));
+            let view = view(&lost, &listing(vec![left_behind(), ours]));
             assert_eq!(view.row().map(|row| row.job.id), Some(7));
             assert_eq!(view.stale_jobs, [job(6)]);
         }

@@ -262,7 +262,7 @@ pub mod tests {
             given_up: vec![],
             instance: Some("abcd1234".into()),
             clusters: None,
-            job: Some(JobId { id: 7, cluster: None }),
+            job: Some(job(7)),
             submitted: Some(1001),
             cloud_id: None,
             server_type: "batch".into(),
@@ -278,7 +278,7 @@ pub mod tests {
 
     pub fn row() -> Row {
         Row {
-            job: JobId { id: 7, cluster: None },
+            job: job(7),
             state: State::new("RUNNING"),
             reason: "None".into(),
             node: "n1".into(),
@@ -290,6 +290,28 @@ pub mod tests {
             uid: 1001,
             name: "cbx-4b38f35d4e31".into(),
             comment: "cbx:cbx_4b38f35d4e31:00112233445566ff:abcd1234 site text".into(),
+        }
+    }
+
+    pub fn job(id: u64) -> JobId {
+        JobId { id, cluster: None }
+    }
+
+    const NONCE_GIVEN_UP: &str = "ffffffffffffffff";
+
+    pub fn given_up() -> Vec<Nonce> {
+        vec![Nonce::parse(NONCE_GIVEN_UP).unwrap()]
+    }
+
+    /// The job of an attempt that was given up.
+    pub fn left_behind() -> Row {
+        let other = |text: &str| text.replace("00112233445566ff", NONCE_GIVEN_UP);
+        Row {
+            job: job(6),
+            submitted: Some(900),
+            comment: other(&row().comment),
+            directory: other(&row().directory),
+            ..row()
         }
     }
 
@@ -326,12 +348,6 @@ pub mod tests {
         row.directory = "/home/alice".into();
     }
 
-    /// A job of an attempt before.
-    fn left_behind() -> Row {
-        let other = |text: &str| text.replace("00112233445566ff", "ffffffffffffffff");
-        Row { comment: other(&row().comment), directory: other(&row().directory), ..row() }
-    }
-
     #[rstest]
     #[case::of_a_given_up_attempt(|_: &mut Row| {}, true)]
     #[case::renamed_by_a_plugin(|row: &mut Row| row.name = format!("alice_{}", row.name), true)]
@@ -341,7 +357,7 @@ pub mod tests {
     #[case::with_another_name(|row: &mut Row| row.name = "mine".into(), false)]
     #[case::of_another_user(|row: &mut Row| row.uid = 7, false)]
     fn what_was_left_behind(#[case] change: fn(&mut Row), #[case] expected: bool) {
-        let record = Record { given_up: vec![Nonce::parse("ffffffffffffffff").unwrap()], ..record() };
+        let record = Record { given_up: given_up(), ..record() };
         let mut row = left_behind();
         change(&mut row);
         assert_eq!(record.left_behind(&row), expected);

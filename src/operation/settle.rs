@@ -307,8 +307,7 @@ fn never_submitted(record: &Record) -> bool {
 mod tests {
     use super::*;
     use crate::clock::BootTime;
-    use crate::lease::Nonce;
-    use crate::lease::record::tests::{record, row};
+    use crate::lease::record::tests::{given_up, job, left_behind, record, row};
     use crate::slurm::job::{Listing, QueryFailed, Row, State};
     use rstest::rstest;
 
@@ -326,27 +325,8 @@ mod tests {
         Row { state: State::new(word), ..row() }
     }
 
-    fn job(id: u64) -> JobId {
-        JobId { id, cluster: None }
-    }
-
-    fn stray() -> Row {
-        let other = |text: &str| text.replace("00112233445566ff", "ffffffffffffffff");
-        Row {
-            job: job(6),
-            submitted: Some(900),
-            comment: other(&row().comment),
-            directory: other(&row().directory),
-            ..row()
-        }
-    }
-
     fn twice_tried() -> Record {
-        Record {
-            given_up: vec![Nonce::parse("ffffffffffffffff").unwrap()],
-            shared_dir: "/nonexistent".into(),
-            ..record()
-        }
+        Record { given_up: given_up(), shared_dir: "/nonexistent".into(), ..record() }
     }
 
     #[test]
@@ -362,7 +342,7 @@ mod tests {
     #[test]
     fn a_submission_that_is_found_is_adopted() {
         let mut lost = Record { job: None, submitted: None, phase: Phase::Submitting, ..twice_tried() };
-        let view = seen(vec![stray(), row()], &lost);
+        let view = seen(vec![left_behind(), row()], &lost);
         assert!(apply(&mut lost, &view, NOW));
         assert_eq!((lost.job, lost.submitted, lost.phase), (Some(job(7)), Some(1001), Phase::Queued));
     }
@@ -376,8 +356,8 @@ mod tests {
     #[case::completing(vec![in_state("COMPLETING")], Step::Ending)]
     #[case::cancelled(vec![in_state("CANCELLED")], Step::Gone)]
     #[case::denied_once(vec![], Step::Wait(Waiting::SecondDenial))]
-    #[case::stray_left(vec![in_state("CANCELLED"), stray()], Step::Cancel(vec![job(6)]))]
-    #[case::anothers_stray(vec![in_state("CANCELLED"), Row { comment: stray().comment.replace("abcd1234", "00000000"), ..stray() }], Step::Gone)]
+    #[case::stray_left(vec![in_state("CANCELLED"), left_behind()], Step::Cancel(vec![job(6)]))]
+    #[case::anothers_stray(vec![in_state("CANCELLED"), Row { comment: left_behind().comment.replace("abcd1234", "00000000"), ..left_behind() }], Step::Gone)]
     fn steps(#[case] rows: Vec<Row>, #[case] expected: Step) {
         let mut record = twice_tried();
         let view = seen(rows, &record);

@@ -316,13 +316,7 @@ mod tests {
     use rstest::rstest;
 
     fn target() -> LoginHost {
-        LoginHost {
-            host: "login".into(),
-            user: Some("alice".into()),
-            ssh_config: None,
-            control_path: None,
-            require_existing_master: false,
-        }
+        LoginHost { host: "login".into(), user: Some("alice".into()), ..LoginHost::default() }
     }
 
     #[rstest]

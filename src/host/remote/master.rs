@@ -334,13 +334,7 @@ mod tests {
     use super::*;
 
     fn target() -> LoginHost {
-        LoginHost {
-            host: "login.example".into(),
-            user: Some("alice".into()),
-            ssh_config: None,
-            control_path: None,
-            require_existing_master: false,
-        }
+        LoginHost { host: "login.example".into(), user: Some("alice".into()), ..LoginHost::default() }
     }
 
     #[test]
