@@ -33,6 +33,11 @@ impl LoginHost {
             None => self.host.clone(),
         }
     }
+
+    /// Whether no connection beside the named one may be opened.
+    pub fn has_one_connection(&self) -> bool {
+        self.require_existing_master || self.control_path.is_some()
+    }
 }
 
 /// Reads `submitHost` and the keys that belong to it.

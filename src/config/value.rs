@@ -9,6 +9,11 @@ use serde_json::{Map, Value};
 
 use crate::protocol::shown;
 
+/// The value of a key unless it is absent, null or empty.
+pub fn given<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    map.get(key).filter(|value| !value.is_null() && *value != "")
+}
+
 /// The keys not yet read, and the complaints so far.
 #[derive(Debug)]
 pub struct Reader<'a> {
@@ -35,11 +40,7 @@ impl<'a> Reader<'a> {
     /// The value of a key unless it is absent, null or empty.
     pub fn raw(&mut self, key: &'static str) -> Option<&'a Value> {
         self.known.push(key);
-        match self.map.get(key) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) if text.is_empty() => None,
-            other => other,
-        }
+        given(self.map, key)
     }
 
     /// A string or number that `check` accepts.

@@ -32,6 +32,7 @@ use self::run::{Clock, Job, LIMIT, Silence, run_all};
 use self::sessions::Place;
 use crate::allocation::Runner;
 use crate::config::proxy::{Connection, Route};
+use crate::config::value::given;
 use crate::config::{self, EndpointHost, Settings};
 use crate::failure::{Failure, Kind};
 use crate::host::{Host, User};
@@ -70,12 +71,17 @@ struct Site {
     config: Map<String, Value>,
     settings: Settings,
     place: Place,
+    runner: OnceLock<Result<Runner, Failure>>,
     partitions: OnceLock<Result<Vec<Record>, String>>,
 }
 
 impl Site {
-    /// Where the runner is read from can hang, so it is read by whoever needs it.
-    fn runner(&self, clock: Clock) -> Result<Runner, Failure> {
+    /// Where the runner is read from can hang, so it is read by whoever comes first.
+    fn runner(&self, clock: Clock) -> &Result<Runner, Failure> {
+        self.runner.get_or_init(|| self.read_runner(clock))
+    }
+
+    fn read_runner(&self, clock: Clock) -> Result<Runner, Failure> {
         if let Some(path) = self.settings.runner_script.as_deref().or(self.options.runner_script.as_deref()) {
             filesystem::answers(path, clock).map_err(|why| Failure::new(Kind::BadConfig, why).remedy(DISK))?;
         }
@@ -89,8 +95,7 @@ impl Site {
 
     /// The partitions of the first cluster, asked by whoever comes first.
     fn partitions(&self, clock: Clock) -> &Result<Vec<Record>, String> {
-        let cluster = self.clusters().into_iter().next().flatten();
-        self.partitions.get_or_init(|| partition::records(&self.place, clock, cluster.as_deref()))
+        self.partitions.get_or_init(|| partition::records(&self.place, clock, self.first_cluster().as_deref()))
     }
 
     /// A node that a lease's job may run on, as Slurm names it.
@@ -101,6 +106,10 @@ impl Site {
 
     fn is_stdio(&self) -> bool {
         self.settings.connection == Connection::Connect(Route::Stdio)
+    }
+
+    fn first_cluster(&self) -> Option<String> {
+        self.clusters().into_iter().next().flatten()
     }
 
     fn clusters(&self) -> Vec<Option<String>> {
@@ -117,7 +126,14 @@ fn findings(options: &Options, request: &Request) -> Vec<Finding> {
     let mut findings = vec![config_finding];
     if let Ok(settings) = config::parse(&config) {
         let place = Place::of(settings.submit.as_ref());
-        let site = Arc::new(Site { options: options.clone(), config, settings, place, partitions: OnceLock::new() });
+        let site = Arc::new(Site {
+            options: options.clone(),
+            config,
+            settings,
+            place,
+            runner: OnceLock::new(),
+            partitions: OnceLock::new(),
+        });
         findings.extend(run_all(jobs(&site), clock, LIMIT));
         if site.settings.submit.is_none() && site.shared_dir(&NOBODY).starts_with(&options.state_dir) {
             settle::nested(&mut findings);
@@ -174,14 +190,14 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
         });
     }
     add(slurm::COMMANDS, Warning(BY_HAND), slurm, |site, clock| slurm::commands(&site.place, clock, site.is_stdio()));
-    add("slurm version", Warning(BY_HAND), slurm, |site, clock| slurm::version(&site.place, clock));
+    add(slurm::VERSION, Warning(BY_HAND), slurm, |site, clock| slurm::version(&site.place, clock));
     add(controller::CONTROLLER, Red(BY_HAND), slurm, |site, clock| {
         each_cluster(site, |cluster| controller::check(&site.place, clock, cluster))
     });
     add(controller::MUNGE, Warning("have the host's admins look at munged: it hangs"), slurm, |site, clock| {
         controller::munge(&site.place, clock)
     });
-    add("job listing", Warning(BY_HAND), slurm, |site, clock| {
+    add(slurm::LISTING, Warning(BY_HAND), slurm, |site, clock| {
         each_cluster(site, |cluster| slurm::listing(&site.place, clock, cluster))
     });
     add("slurm settings", Warning(BY_HAND), slurm, |site, clock| {
@@ -190,7 +206,7 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     add("partition", Warning(BY_HAND), slurm, |site, clock| {
         let asked = partition::Asked::of(&site.settings);
         let groups = site.place.groups(clock);
-        let first = site.clusters().into_iter().next().flatten();
+        let first = site.first_cluster();
         each_cluster(site, |cluster| {
             if cluster == first.as_deref() {
                 return partition::check(site.partitions(clock), &asked, &groups);
@@ -215,7 +231,7 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
         }
         where_it_answers("private keys", &[state, shared], clock, || storage::private_keys(state, shared))
     });
-    add("runner", Red(DISK), local, |site, clock| runner::check(clock, &site.runner(clock)));
+    add("runner", Red(DISK), local, |site, clock| runner::check(clock, site.runner(clock)));
     add("work root", Warning(DISK), there, |site, clock| {
         let path = &site.settings.work_root;
         match &site.place {
@@ -262,7 +278,7 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
         Warning("the host's user database or name service hangs: try `id`, and `getent hosts` with a node's name"),
         there,
         |site, clock| {
-            let ours = site.runner(clock).is_ok_and(|runner| runner.keeps_contract());
+            let ours = site.runner(clock).as_ref().is_ok_and(Runner::keeps_contract);
             match site.place.user(clock) {
                 Ok(user) => endpoint(site, clock, &user, ours),
                 Err(said) => vec![Finding::warning("endpoint", said, "run doctor again").not_asked()],
@@ -271,8 +287,7 @@ fn jobs(site: &Arc<Site>) -> Vec<Job> {
     );
     if !matches!(site.settings.connection, Connection::Connect(_)) {
         add(proxy_host::LOGIN, Red("try to log in to it by hand"), local, |site, clock| {
-            let own = site.config.get("proxyCommand").is_some_and(|value| !value.is_null() && *value != "");
-            proxy_host::check(clock, &site.settings, own)
+            proxy_host::check(clock, &site.settings, given(&site.config, "proxyCommand").is_some())
         });
     }
     add("client config", Warning(""), local, |_, _| proxy_config::client());
@@ -301,7 +316,7 @@ fn job_sshd(site: &Site, clock: Clock) -> Vec<Finding> {
     if matches!(site.place, Place::Remote(_)) {
         return vec![Finding::ok(job::SSHD, "as the account's environment on the login host says")];
     }
-    if !site.runner(clock).is_ok_and(|runner| runner.keeps_contract()) {
+    if !site.runner(clock).as_ref().is_ok_and(Runner::keeps_contract) {
         return vec![Finding::ok(job::SSHD, "the runner's own business")];
     }
     let value = |name: &str| std::env::var(name).ok();

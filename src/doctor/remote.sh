@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What doctor asks of a login host (see there.rs): facts, or shared PATH, or place PATH. Each answer is lines of a key, a
+# What doctor asks of a login host (see remote.rs): facts, or shared PATH, or place PATH. Each answer is lines of a key, a
 # tab and a value.
 tell() {
   local value=${2//$'\n'/ }

@@ -244,7 +244,7 @@ impl RemoteHost {
             Err(LoginError::Lost(_)) => return Ok(Some(Login::apart(&self.target))),
             opened => opened?,
         };
-        let alone = self.target.require_existing_master || self.target.control_path.is_some();
+        let alone = self.target.has_one_connection();
         match opened {
             // All that the connection takes are in use by others: do as every call does then.
             None if first && !alone => Ok(Some(Login::apart(&self.target))),

@@ -1,6 +1,6 @@
 //! One trouble is told once: what was not asked because of another trouble is none of its own.
 
-use crate::doctor::check::{controller, login_host, storage};
+use crate::doctor::check::{controller, login_host, slurm, storage};
 use crate::doctor::finding::Finding;
 use crate::protocol::CheckStatus;
 
@@ -14,14 +14,14 @@ pub fn all(findings: &mut [Finding]) {
         );
     }
     // Whoever answers squeue is a controller.
-    let listed = |finding: &&Finding| finding.check.name == "job listing";
+    let listed = |finding: &&Finding| finding.check.name == slurm::LISTING;
     if findings.iter().filter(listed).count() > 0 && findings.iter().filter(listed).all(|finding| !finding.failed) {
         findings
             .iter_mut()
             .filter(|finding| finding.check.name == controller::CONTROLLER)
             .for_each(controller::but_lives);
     }
-    let listing = findings.iter().find(|finding| finding.check.name == "job listing" && finding.failed);
+    let listing = findings.iter().find(|finding| finding.check.name == slurm::LISTING && finding.failed);
     let said = listing.map(|finding| finding.check.seen.clone()).unwrap_or_default();
     let munge =
         findings.iter().find(|finding| finding.check.name == controller::MUNGE && finding.is(CheckStatus::Warning));
@@ -33,12 +33,12 @@ pub fn all(findings: &mut [Finding]) {
                 controller::with_evidence(finding, &said, munge.as_deref());
                 cause = cause.or(Some("not asked: no controller answers"));
             }
-            "slurm commands" => cause = Some("not asked: Slurm's commands are not there"),
+            slurm::COMMANDS => cause = Some("not asked: Slurm's commands are not there"),
             _ => {}
         }
     }
     let Some(cause) = cause else { return };
-    let version = |finding: &Finding| finding.check.name == "slurm version";
+    let version = |finding: &Finding| finding.check.name == slurm::VERSION;
     not_asked(findings.iter_mut().filter(|finding| finding.failed && !version(finding)), cause);
 }
 
@@ -71,7 +71,7 @@ mod tests {
         let mut findings = vec![
             Finding::red(controller::CONTROLLER, Category::Network, "ctl is DOWN", "call"),
             Finding::red(
-                "job listing",
+                slurm::LISTING,
                 Category::Provider,
                 "squeue failed: Zero Bytes were transmitted or received",
                 "try",
@@ -93,7 +93,7 @@ mod tests {
             Finding::red(login_host::LOGIN, Category::Auth, "Permission denied", "ssh-add"),
             Finding::red(controller::CONTROLLER, Category::Timeout, "no answer within 8 s", "try").not_asked(),
             Finding::red("shared dir", Category::Timeout, "no answer within 8 s", "try").not_asked(),
-            Finding::warning("slurm version", "no answer", "try").not_asked(),
+            Finding::warning(slurm::VERSION, "no answer", "try").not_asked(),
             Finding::red("state dir", Category::Config, "full", "make room"),
         ];
         all(&mut findings);
@@ -110,7 +110,7 @@ mod tests {
         let mut findings = vec![
             Finding::red(controller::CONTROLLER, Category::Timeout, "scontrol ping has no answer after 7 s", "try")
                 .not_asked(),
-            Finding::ok("job listing", "3 job(s)"),
+            Finding::ok(slurm::LISTING, "3 job(s)"),
             Finding::warning("slurm settings", "no answer", "try").not_asked(),
         ];
         all(&mut findings);
@@ -122,7 +122,7 @@ mod tests {
     fn a_listing_that_fails_beside_a_living_controller_stays_red() {
         let mut findings = vec![
             Finding::ok(controller::CONTROLLER, "up"),
-            Finding::red("job listing", Category::Provider, "squeue failed: x", "try").not_asked(),
+            Finding::red(slurm::LISTING, Category::Provider, "squeue failed: x", "try").not_asked(),
         ];
         all(&mut findings);
         assert!(findings[1].is(CheckStatus::Red));

@@ -78,7 +78,7 @@ const TROUBLES: &[(&[&str], Category, &str)] = &[
     ),
     (&["ssh could not be started"], Category::Tool, "install OpenSSH's client, and put it on PATH"),
     (
-        &["logging in to", "long"],
+        &["logging in to"],
         Category::Timeout,
         "log in by hand with `{ssh}` to see what it waits for: a passphrase, a second factor, a slow directory service",
     ),
@@ -159,6 +159,7 @@ mod tests {
     #[case("/c: line 3: Bad configuration option: hots", Category::Config, "ssh configuration")]
     #[case("unix_listener: path \"/x\" too long for Unix domain socket", Category::Config, "controlPath")]
     #[case("logging in to login took longer than 6 s", Category::Timeout, "second factor")]
+    #[case("the session on longleaf was lost", Category::Auth, "runs no command")]
     #[case(
         "the session on login was lost: the session ended, after saying: This account is currently not available.",
         Category::Auth,

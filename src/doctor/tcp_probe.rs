@@ -30,45 +30,39 @@ pub enum Reached {
 /// A host across the world answers within a second.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 
-#[derive(Debug)]
-pub struct Probe;
-
-impl Probe {
-    /// Starts looking; what is seen is kept up to date by a thread that ends with the process.
-    pub fn start(target: &LoginHost, seen: &Arc<Mutex<Reached>>) {
-        let (target, seen) = (target.clone(), Arc::clone(seen));
-        let look = move || {
-            let note = |step: Reached| *seen.lock().unwrap_or_else(PoisonError::into_inner) = step;
-            let resolved = ssh(&target, Duration::from_secs(2)).args(["-G", "--", &target.destination()]).run();
-            let Some((host, port)) = resolved.ok().and_then(|output| address(&Effective::of(&output))) else {
-                return note(Reached::Proxied);
-            };
-            note(Reached::Resolving(host.clone()));
-            let addresses = match (host.as_str(), port).to_socket_addrs() {
-                Ok(addresses) => addresses,
-                Err(error) => return note(Reached::Failed(format!("{host}: {error}"))),
-            };
-            for address in addresses {
-                note(Reached::Connecting(address.to_string()));
-                match TcpStream::connect_timeout(&address, CONNECT_DEADLINE) {
-                    Ok(stream) => {
-                        note(Reached::Silent(address.to_string()));
-                        if let Some(banner) = banner(&stream) {
-                            note(Reached::Sshd(banner));
-                        }
-                        return;
-                    }
-                    // Silence is what Connecting says already.
-                    Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {}
-                    Err(error) => note(Reached::Failed(format!("{address}: {error}"))),
-                }
-            }
+/// Starts looking; what is seen is kept up to date by a thread that ends with the process.
+pub fn start(target: &LoginHost, seen: &Arc<Mutex<Reached>>) {
+    let (target, seen) = (target.clone(), Arc::clone(seen));
+    let look = move || {
+        let note = |step: Reached| *seen.lock().unwrap_or_else(PoisonError::into_inner) = step;
+        let resolved = ssh(&target, Duration::from_secs(2)).args(["-G", "--", &target.destination()]).run();
+        let Some((host, port)) = resolved.ok().and_then(|output| address(&Effective::of(&output))) else {
+            return note(Reached::Proxied);
         };
-        // Without a thread nothing is seen, which is told as such.
-        let _ = std::thread::Builder::new().name("probe".to_owned()).spawn(look);
-    }
+        note(Reached::Resolving(host.clone()));
+        let addresses = match (host.as_str(), port).to_socket_addrs() {
+            Ok(addresses) => addresses,
+            Err(error) => return note(Reached::Failed(format!("{host}: {error}"))),
+        };
+        for address in addresses {
+            note(Reached::Connecting(address.to_string()));
+            match TcpStream::connect_timeout(&address, CONNECT_DEADLINE) {
+                Ok(stream) => {
+                    note(Reached::Silent(address.to_string()));
+                    if let Some(banner) = banner(&stream) {
+                        note(Reached::Sshd(banner));
+                    }
+                    return;
+                }
+                // Silence is what Connecting says already.
+                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {}
+                Err(error) => note(Reached::Failed(format!("{address}: {error}"))),
+            }
+        }
+    };
+    // Without a thread nothing is seen, which is told as such.
+    let _ = std::thread::Builder::new().name("probe".to_owned()).spawn(look);
 }
-
 /// Where ssh would connect; `None` when it goes through a proxy.
 fn address(effective: &Effective) -> Option<(String, u16)> {
     if effective.is_proxied() {

@@ -28,9 +28,7 @@ pub struct Submission<'a> {
 }
 
 impl Submission<'_> {
-    /// The command line. `--export=ALL` hands on what we constructed; every other form makes the node load the
-    /// user's login environment first (docs/facts/slurm.md, "Export"). The singleton lets one job of a name run at a time, whatever
-    /// happened to our earlier attempts. USR1 comes five minutes before the wall time ends the job.
+    /// The command line.
     pub fn command(&self) -> Command {
         let directory = self.directory.to_string_lossy();
         let mut command = Command::new("sbatch", DEADLINE)
@@ -39,17 +37,24 @@ impl Submission<'_> {
             .arg(format!("--job-name={}", self.job_name))
             .arg(format!("--comment={}", self.comment))
             .arg(format!("--output={directory}/slurm-%j.out"))
-            .arg(format!("--chdir={directory}"))
-            .args(["--no-requeue", "--dependency=singleton", "--signal=B:USR1@300", "--export=ALL"]);
-        if let Some(clusters) = self.clusters {
-            command = command.arg(format!("--clusters={clusters}"));
-        }
-        command = command.args(self.resources).input(self.script.to_vec());
+            .arg(format!("--chdir={directory}"));
+        command = asked(command, self.clusters, self.resources, self.script);
         for (name, value) in self.environment {
             command = command.env(name, value.clone());
         }
         command
     }
+}
+
+/// What every lease's job is asked for with. `--export=ALL` hands on what we constructed; every other form makes the node load the
+/// user's login environment first (docs/facts/slurm.md, "Export"). The singleton lets one job of a name run at a time, whatever
+/// happened to our earlier attempts. USR1 comes five minutes before the wall time ends the job.
+pub fn asked(command: Command, clusters: Option<&str>, resources: &[String], script: &[u8]) -> Command {
+    command
+        .args(["--no-requeue", "--dependency=singleton", "--signal=B:USR1@300", "--export=ALL"])
+        .args(clusters.map(|clusters| format!("--clusters={clusters}")))
+        .args(resources)
+        .input(script.to_vec())
 }
 
 /// What a submission came to.

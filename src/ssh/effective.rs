@@ -9,14 +9,23 @@ use crate::host::{Command, Output};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effective(Vec<(String, String)>);
 
-/// ssh's own command line for the question; `user@host` or a host.
-pub fn command(destination: &str, port: u16, deadline: Duration) -> Command {
-    Command::new("ssh", deadline).args(["-G", "-p", &port.to_string(), "--", destination])
+/// What becomes of an option that this ssh does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    Refused,
+    Ignored,
 }
 
-/// The same where an option that this ssh does not know must not matter.
-pub fn lenient_command(destination: &str, port: u16, deadline: Duration) -> Command {
-    Command::new("ssh", deadline).args(["-oIgnoreUnknown=*", "-G", "-p", &port.to_string(), "--", destination])
+/// ssh's own command line for the question.
+pub fn command(unknown: Unknown, user: Option<&str>, host: &str, port: u16, deadline: Duration) -> Command {
+    let destination = user.map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));
+    Command::new("ssh", deadline).args((unknown == Unknown::Ignored).then_some("-oIgnoreUnknown=*")).args([
+        "-G",
+        "-p",
+        &port.to_string(),
+        "--",
+        &destination,
+    ])
 }
 
 impl Effective {

@@ -15,7 +15,7 @@ use crate::files::Dir;
 use crate::host::remote::command_line::{SESSION, UNDISTRACTED};
 use crate::host::{Command, End};
 use crate::protocol::Ssh;
-use crate::ssh::effective::{self, Effective};
+use crate::ssh::effective::{self, Effective, Unknown};
 
 /// Key types in the order of preference; a FIPS site refuses the first (docs/facts/openssh.md, "Key types").
 pub const KEY_TYPES: &[(&str, &str)] = &[("ed25519", "256"), ("ecdsa", "256"), ("rsa", "3072")];
@@ -72,8 +72,7 @@ const EFFECTIVE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the client's ssh makes of this host, as far as it says so in time.
 pub fn effective(user: Option<&str>, host: &str, port: u16, most: Duration) -> Effective {
-    let destination = user.map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));
-    let output = effective::lenient_command(&destination, port, most.min(EFFECTIVE_DEADLINE)).run();
+    let output = effective::command(Unknown::Ignored, user, host, port, most.min(EFFECTIVE_DEADLINE)).run();
     output.map(|output| Effective::of(&output)).unwrap_or_default()
 }
 

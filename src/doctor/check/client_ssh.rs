@@ -4,7 +4,7 @@
 use crate::doctor::finding::{Category, Finding, cut, tail};
 use crate::doctor::run::Clock;
 use crate::host::{End, Output};
-use crate::ssh::effective::{self, Effective};
+use crate::ssh::effective::{self, Effective, Unknown};
 
 pub const NAME: &str = "ssh configuration";
 
@@ -14,16 +14,15 @@ const PORT: u16 = 4022;
 /// Asks ssh what it makes of a node. `node` is `None` where none is known.
 pub fn check(clock: Clock, user: Option<&str>, node: Option<&str>, own_key: bool) -> Vec<Finding> {
     let host = node.unwrap_or("node");
-    let destination = user.map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));
-    match effective::command(&destination, PORT, clock.left()).run() {
+    let ask = |unknown| effective::command(unknown, user, host, PORT, clock.left()).run();
+    match ask(Unknown::Refused) {
         Ok(output) if output.success() => classify(&Effective::of(&output), host, own_key),
         Ok(output) if output.end == End::DeadlinePassed => {
             let remedy = "`ssh -G node` hangs: its configuration runs a command, or its name service hangs";
             vec![Finding::warning(NAME, format!("ssh -G {host}: {}", output.said()), remedy).not_asked()]
         }
         Ok(output) => {
-            let lenient = effective::lenient_command(&destination, PORT, clock.left()).run();
-            vec![refused(&output, lenient.is_ok_and(|output| output.success()))]
+            vec![refused(&output, ask(Unknown::Ignored).is_ok_and(|output| output.success()))]
         }
         // That it is missing is the finding of another check.
         Err(error) => vec![Finding::warning(NAME, format!("ssh could not be started: {error}"), "")],

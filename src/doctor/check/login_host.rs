@@ -15,7 +15,7 @@ use crate::doctor::finding::{Category, Finding, cut, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::{Greeted, RemoteHost};
 use crate::doctor::ssh_error::{Way, is_prohibited, meaning};
-use crate::doctor::tcp_probe::{Probe, Reached};
+use crate::doctor::tcp_probe::{self, Reached};
 use crate::host::remote::{Login, LoginError, master};
 use crate::host::{End, Output};
 use crate::operation::connect;
@@ -50,7 +50,7 @@ pub fn check(there: &Arc<RemoteHost>, clock: Clock) -> Vec<Finding> {
     let mut greeted = receiver.recv_timeout(LOOK_AFTER.min(clock.left()));
     let seen = Arc::new(Mutex::new(Reached::Nothing));
     if greeted.is_err() {
-        Probe::start(there.target(), &seen);
+        tcp_probe::start(there.target(), &seen);
         greeted = receiver.recv_timeout(clock.left());
     }
     let target = there.target();
@@ -215,7 +215,7 @@ pub fn reuse(there: &RemoteHost, clock: Clock) -> Vec<Finding> {
 }
 
 fn judge_few(target: &LoginHost, most: Option<usize>, shown: &str) -> Finding {
-    let alone = target.require_existing_master || target.control_path.is_some();
+    let alone = target.has_one_connection();
     let count = most.map_or_else(|| "no further sessions".to_owned(), |most| format!("{most} session(s) at once"));
     let effect = if alone { "calls at the same time wait for each other" } else { "further calls log in anew" };
     let seen = format!(
@@ -235,7 +235,7 @@ pub fn version(there: &RemoteHost, clock: Clock) -> Vec<Finding> {
             let version = said.split_whitespace().find(|word| word.starts_with("OpenSSH_"));
             match version.map(|word| word.trim_end_matches(',')) {
                 Some(version) => Finding::ok(NAME, version),
-                None => Finding::ok(NAME, format!("not facts: {}", cut(said, 80))),
+                None => Finding::ok(NAME, format!("its version is not told: {}", cut(said, 80))),
             }
         }
     }]

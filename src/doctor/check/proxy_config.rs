@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::config::proxy::{Connection, Route};
+use crate::config::value::given;
 use crate::config::{EndpointHost, Settings};
 use crate::doctor::finding::{Category, Finding};
 
@@ -16,7 +17,7 @@ pub const ENDPOINT: &str = "endpoint";
 
 /// Looks at `sshMode`, `loginHost`, `loginUser` and `proxyCommand` together.
 pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
-    let set = |key: &str| !matches!(config.get(key), None | Some(Value::Null)) && config[key] != "";
+    let set = |key: &str| given(config, key).is_some();
     let warn = |seen: &str, remedy: &str| Finding::warning(CONNECTION, seen, remedy);
     let mut findings = Vec::new();
     let (template, login_host, login_user) = match &settings.connection {

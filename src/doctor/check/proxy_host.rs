@@ -1,5 +1,5 @@
 //! Whether the login host of a proxy command lets us in and lets a connection through, which every session of the client
-//! needs. The login host that Slurm's commands run on is another check's, see `reach.rs`.
+//! needs. The login host that Slurm's commands run on is another check's, see `login_host.rs`.
 
 use crate::config::Settings;
 use crate::config::proxy::Connection;

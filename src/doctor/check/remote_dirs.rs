@@ -12,9 +12,6 @@ use crate::doctor::run::Clock;
 use crate::doctor::sessions::{Place, RemoteHost, is_node};
 use crate::protocol::CheckStatus;
 
-/// A write with its sync takes some milliseconds there too.
-const SLOW_WRITE: Duration = Duration::from_secs(1);
-
 /// Tries the shared dir as the login host sees it, and judges whether nodes see it too.
 pub fn shared_dir(there: &RemoteHost, place: &Place, path: &Path, clock: Clock) -> Result<Vec<Finding>, String> {
     let shown = path.to_string_lossy();
@@ -60,7 +57,7 @@ fn judge_shared(facts: &RemoteFacts, shown: &str) -> Finding {
         Some((false, what)) => {
             Finding::warning(NAME, format!("{shown} on the login host: only {what}"), "make room before leases fail")
         }
-        None if took > SLOW_WRITE => Finding::warning(
+        None if took > storage::SLOW_WRITE => Finding::warning(
             NAME,
             seen,
             "every step of a lease waits for this file system: set sharedDir to a faster one",

@@ -42,6 +42,8 @@ pub fn commands(place: &Place, clock: Clock, stdio: bool) -> Vec<Finding> {
 }
 
 pub const COMMANDS: &str = "slurm commands";
+pub const VERSION: &str = "slurm version";
+pub const LISTING: &str = "job listing";
 
 fn judge_commands(find: impl Fn(&str) -> Option<String>, path: &str, stdio: bool, remedy: &str) -> Finding {
     let needed = || NEEDED.iter().copied().chain(stdio.then_some("srun"));
@@ -64,7 +66,7 @@ fn judge_commands(find: impl Fn(&str) -> Option<String>, path: &str, stdio: bool
 
 /// Slurm's version, as sbatch tells it.
 pub fn version(place: &Place, clock: Clock) -> Vec<Finding> {
-    const NAME: &str = "slurm version";
+    const NAME: &str = VERSION;
     let command = || Command::new("sbatch", clock.left()).env("LC_ALL", "C").arg("--version");
     let text = match answer(place, clock, command) {
         Ok(output) => output.stdout_text(),
@@ -90,7 +92,7 @@ pub fn version(place: &Place, clock: Clock) -> Vec<Finding> {
 
 /// Whether our jobs can be listed, and whether the list can be trusted.
 pub fn listing(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
-    const NAME: &str = "job listing";
+    const NAME: &str = LISTING;
     let ask = |host: &Host| match host.user() {
         Ok(user) => squeue::list_user(host, Owner { uid: user.uid, name: user.name.as_deref() }, cluster, clock.left()),
         Err(error) => Err(QueryFailed(error.to_string())),

@@ -12,12 +12,13 @@ const SSH: &str = "ssh client";
 const KEYGEN: &str = "ssh-keygen";
 const OWN_KEY: &str = "ssh key";
 
+const INSTALL: &str = "install OpenSSH's client, and put it on the PATH of whatever starts this program";
+
 /// First with `StrictHostKeyChecking=accept-new`, which the client always passes.
 const OLDEST: (u32, u32) = (7, 6);
 
 /// Looks at ssh.
 pub fn ssh(clock: Clock) -> Vec<Finding> {
-    const INSTALL: &str = "install OpenSSH's client, and put it on the PATH of whatever starts this program";
     let Some(path) = on_path("ssh") else {
         return vec![Finding::red(SSH, Category::Tool, "ssh not found in $PATH", INSTALL)];
     };
@@ -51,8 +52,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 /// Makes a key of each type, as crypto policies allow some and not others; they are removed at once.
 pub fn keygen(clock: Clock) -> Vec<Finding> {
     if on_path("ssh-keygen").is_none() {
-        let remedy = "install OpenSSH's client, and put it on the PATH of whatever starts this program";
-        return vec![Finding::red(KEYGEN, Category::Tool, "ssh-keygen not found in $PATH", remedy)];
+        return vec![Finding::red(KEYGEN, Category::Tool, "ssh-keygen not found in $PATH", INSTALL)];
     }
     let temp = match tempfile::Builder::new().prefix("slurm-sandbox-doctor-").tempdir() {
         Ok(temp) => temp,

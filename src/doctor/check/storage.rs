@@ -18,7 +18,7 @@ pub const SHARED_DIR: &str = "shared dir";
 const PRIVATE_KEY: &str = "private keys";
 
 /// A write with its syncs takes some milliseconds; what takes longer makes every step of a lease slow.
-const SLOW_WRITE: Duration = Duration::from_secs(1);
+pub const SLOW_WRITE: Duration = Duration::from_secs(1);
 
 /// Opens the state dir, and tries in it what leases do in it.
 pub fn state_dir(path: &Path) -> Vec<Finding> {
@@ -68,8 +68,7 @@ pub fn shared_dir(place: &Place, path: &Path, clock: Clock) -> Vec<Finding> {
     let Ok(system) = FileSystem::of(path) else {
         return vec![tried];
     };
-    let doubtful = system.reach != Reach::Network;
-    let here_is_a_node = if doubtful { is_node(place, clock) } else { None };
+    let here_is_a_node = if system.is_for_all() { None } else { is_node(place, clock) };
     vec![visibility(tried, path, &system, here_is_a_node, place.name())]
 }
 

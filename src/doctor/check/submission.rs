@@ -8,6 +8,7 @@ use crate::doctor::finding::{Finding, cut, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::Place;
 use crate::host::{Command, End, Output};
+use crate::slurm::sbatch::asked;
 
 const NAME: &str = "test submission";
 
@@ -21,15 +22,9 @@ pub fn check(place: &Place, clock: Clock, settings: &Settings, script: &[u8]) ->
 }
 
 fn command(clock: Clock, settings: &Settings, script: &[u8]) -> Command {
-    // Those of a submission, but for the names and directories of a lease, which there is none of.
-    let mut command = Command::new("sbatch", clock.left())
-        .args(["--test-only", "--job-name=cbx-doctor", "--no-requeue", "--dependency=singleton"])
-        .args(["--signal=B:USR1@300", "--export=ALL"])
-        .env("LC_ALL", "C");
-    if let Some(clusters) = &settings.clusters {
-        command = command.arg(format!("--clusters={clusters}"));
-    }
-    command.args(&settings.resources.options).input(script.to_vec())
+    let command =
+        Command::new("sbatch", clock.left()).args(["--test-only", "--job-name=cbx-doctor"]).env("LC_ALL", "C");
+    asked(command, settings.clusters.as_deref(), &settings.resources.options, script)
 }
 
 /// Texts of an answer that is none.

@@ -79,7 +79,7 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(6);
 /// Opens a session, making the master first where there is none. It takes `most` at the longest.
 pub fn session(target: &LoginHost, most: Duration) -> Result<Shell, LoginError> {
     let first = socket::path(target)?;
-    let alone = target.require_existing_master || target.control_path.is_some();
+    let alone = target.has_one_connection();
     let started = Instant::now();
     let (mut number, mut logins) = (0, 0);
     loop {
