@@ -145,7 +145,7 @@ impl RemoteHost {
     /// The connection, made by whoever comes first.
     pub fn connection(&self, clock: Clock) -> Result<&MasterConnection, LoginError> {
         let make = || {
-            let path = socket::path(&self.target)?;
+            let path = socket::path(&self.target, || socket::key(&self.target))?;
             let started = Instant::now();
             let made = master::ensure_within(&self.target, &path, clock.left().saturating_sub(LAST_WORDS))?;
             Ok(MasterConnection { path, made, took: started.elapsed() })
@@ -155,7 +155,9 @@ impl RemoteHost {
 
     /// Where the connection's socket lies, or is to lie.
     pub fn path(&self) -> String {
-        socket::path(&self.target).map(|path| path.display().to_string()).unwrap_or_default()
+        socket::path(&self.target, || socket::key(&self.target))
+            .map(|path| path.display().to_string())
+            .unwrap_or_default()
     }
 
     /// The connection if there is one by now.

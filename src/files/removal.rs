@@ -34,12 +34,6 @@ pub enum Cleared {
     Stuck(io::Error),
 }
 
-impl Cleared {
-    pub fn is_all(&self) -> bool {
-        matches!(self, Cleared::All)
-    }
-}
-
 impl Dir {
     /// Removes an entry and all below it until the time is up; missing is fine.
     pub fn clear(&self, name: impl AsRef<OsStr>, until: Instant) -> Cleared {
@@ -103,21 +97,31 @@ impl Pass {
     }
 }
 
+/// Removes what lies in a directory; `full` is given the directories in it that are not empty.
+fn remove_entries(
+    dir: &OwnedFd,
+    until: Instant,
+    pass: &mut Pass,
+    mut full: impl FnMut(&OsStr, &mut Pass),
+) -> io::Result<()> {
+    each_entry(dir, |name, kind| {
+        if Instant::now() >= until {
+            pass.time_up = true;
+        } else if !is_perhaps_dir(kind) || !is_dir(dir, name).unwrap_or(true) {
+            pass.take(remove_file(dir, name));
+        } else if unlinkat(dir, name, UnlinkatFlags::RemoveDir).is_ok() {
+            pass.removed += 1;
+        } else {
+            full(name, pass);
+        }
+        !pass.time_up
+    })
+}
+
 /// Removes what lies in the top directory, and the contents of its directories.
 fn level(top: &OwnedFd, mount: &Mount, until: Instant) -> io::Result<Pass> {
     let mut pass = Pass::default();
-    each_entry(top, |name, kind| {
-        if Instant::now() >= until {
-            pass.time_up = true;
-        } else if !is_perhaps_dir(kind) || !is_dir(top, name).unwrap_or(true) {
-            pass.take(remove_file(top, name));
-        } else if unlinkat(top, name, UnlinkatFlags::RemoveDir).is_ok() {
-            pass.removed += 1;
-        } else {
-            empty(top, name, mount, until, &mut pass);
-        }
-        !pass.time_up
-    })?;
+    remove_entries(top, until, &mut pass, |name, pass| empty(top, name, mount, until, pass))?;
     Ok(pass)
 }
 
@@ -131,20 +135,9 @@ fn empty(top: &OwnedFd, name: &OsStr, mount: &Mount, until: Instant, pass: &mut 
     if !Mount::of(&inner).is_ok_and(|found| found == *mount) {
         return pass.take(Err(io::Error::other(format!("{}: another file system is mounted here", name.display()))));
     }
-    let walked = each_entry(&inner, |entry, kind| {
-        if Instant::now() >= until {
-            pass.time_up = true;
-        } else if !is_perhaps_dir(kind) || !is_dir(&inner, entry).unwrap_or(true) {
-            pass.take(remove_file(&inner, entry));
-        } else if unlinkat(&inner, entry, UnlinkatFlags::RemoveDir).is_ok() {
-            pass.removed += 1;
-        } else {
-            match move_up(&inner, entry, top) {
-                Ok(()) => pass.moved += 1,
-                Err(error) => pass.take(Err(error)),
-            }
-        }
-        !pass.time_up
+    let walked = remove_entries(&inner, until, pass, |entry, pass| match move_up(&inner, entry, top) {
+        Ok(()) => pass.moved += 1,
+        Err(error) => pass.take(Err(error)),
     });
     if let Err(error) = walked {
         return pass.take(Err(error));
@@ -277,7 +270,7 @@ mod tests {
         let (temp, dir) = scratch();
         chain(&dir, &"n".repeat(255), 3000);
         let thread = std::thread::Builder::new().stack_size(64 << 10).spawn(move || dir.clear("tree", soon())).unwrap();
-        assert!(thread.join().unwrap().is_all());
+        assert!(matches!(thread.join().unwrap(), Cleared::All));
         assert!(!temp.path().join("tree").exists());
     }
 
@@ -287,7 +280,7 @@ mod tests {
         chain(&dir, "d", 300);
         assert!(matches!(dir.clear("tree", Instant::now()), Cleared::TimeUp));
         let mut tries = 0;
-        while !dir.clear("tree", Instant::now() + Duration::from_millis(2)).is_all() {
+        while !matches!(dir.clear("tree", Instant::now() + Duration::from_millis(2)), Cleared::All) {
             tries += 1;
             assert!(tries < 5000, "it never ends");
         }
@@ -311,10 +304,10 @@ mod tests {
         for closed in ["closed/in/deeper", "closed/in", "closed", "a/b"] {
             std::fs::set_permissions(tree.join(closed), PermissionsExt::from_mode(0o000)).unwrap();
         }
-        assert!(dir.clear("tree", soon()).is_all());
+        assert!(matches!(dir.clear("tree", soon()), Cleared::All));
         assert!(!tree.exists() && outside.join("thesis").exists());
         std::os::unix::fs::symlink(&outside, &tree).unwrap();
-        assert!(dir.clear("tree", soon()).is_all());
+        assert!(matches!(dir.clear("tree", soon()), Cleared::All));
         assert!(!tree.exists() && outside.join("thesis").exists());
         assert!(matches!(dir.clear("..", soon()), Cleared::Stuck(_)));
         assert!(matches!(dir.clear("outside/thesis", soon()), Cleared::Stuck(_)));

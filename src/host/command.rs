@@ -159,18 +159,8 @@ impl Command {
     /// process that was started.
     pub fn launch(&self) -> io::Result<End> {
         let started = Instant::now();
-        let mut child = self.build().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status.signal().map_or(End::Exit(status.code().unwrap_or(-1)), End::Signal));
-            }
-            if started.elapsed() >= self.deadline {
-                child.kill()?;
-                child.wait()?;
-                return Ok(End::DeadlinePassed);
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let child = self.build().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Ok(collect(child, &[], started, self.deadline)?.end)
     }
 
     /// Runs the command between our own standard input and output, its stderr kept for us.
@@ -278,13 +268,13 @@ impl Output {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 
-    /// What the command said and how it ended, for the end of a message.
     /// Tells those who trace (docs/troubleshooting.md) what was run, how long it took, and what it said.
     pub(super) fn trace(&self, place: &str, command: &str) {
         let (took_ms, bytes) = (self.took.as_millis(), self.stdout.len());
         tracing::debug!(place, command, took_ms, bytes, said = self.said(), "ran");
     }
 
+    /// What the command said and how it ended, for the end of a message.
     pub fn said(&self) -> String {
         let how = match self.end {
             End::Exit(code) => format!("exit {code}"),

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::guarded::run;
 use super::{
     ASIDE, AttemptDir, Error, Marked, Notice, OLD_ENOUGH, Permit, Removed, Snapshot, Swept, TREE_FORMAT, aside_name,
     clearing, in_parts, is_leftover, work_entry,
 };
+use crate::clock::epoch;
 use crate::files::{Cleared, Dir};
 use crate::lease::{LeaseId, Nonce};
 use crate::shared_dir::endpoint_file;
@@ -241,10 +242,10 @@ pub fn sweep(root: &Path, time: Duration) -> Result<Swept, Error> {
     let place = root.to_owned();
     let removed = run(root, Duration::ZERO, move || {
         let root = open(&place)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = epoch();
         let old = |name: &String| {
-            let written = root.modified(name).and_then(|at| u64::try_from(at).ok());
-            written.is_some_and(|at| now.saturating_sub(Duration::from_secs(at)) > OLD_ENOUGH)
+            let written = root.modified(name).filter(|at| *at >= 0);
+            written.is_some_and(|at| now.saturating_sub(at) > OLD_ENOUGH.as_secs() as i64)
         };
         for name in root.some_names(MOST_SWEPT, is_leftover)?.iter().filter(|name| old(name)) {
             root.unlink(name).ok();

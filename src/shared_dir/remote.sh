@@ -1,21 +1,12 @@
 # shellcheck shell=bash
 # The shared dir as a login host sees it (see remote.rs): task seconds root lease nonce and more of each task's own.
 # Sandboxed code can put anything into the place of anything here, so directories are entered one by one and only when
-# they are what they seem, and files are read without following a link.
+# they are what they seem, and files are read without following a link. PATH is the session's, of absolute entries alone.
 task=$1 seconds=$2 root=$3 lease=$4 nonce=$5
 shift 5
 umask 077
 shopt -s nullglob dotglob
 away=4 unfinished=3
-
-# Nothing that sandboxed code has put into the working directory may run.
-set -f
-IFS=:
-path=
-for entry in $PATH; do [[ $entry != /* ]] || path+=${path:+:}$entry; done
-unset IFS entry
-set +f
-PATH=${path:-/usr/bin:/bin}
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -116,7 +107,6 @@ grant() {
   (enter "$nonce" && put authorized_keys) && printf '%s\n' "$nonce" | put permit durably && sync -- .
 }
 
-# revoke ASIDE SECONDS
 # of_another NONCE...: the permit is another state dir's: it names an attempt that is none of these, and has a directory.
 of_another() {
   local holder own
@@ -191,7 +181,6 @@ tail_of() {
   dd "if=./$1" bs="$2" count=1 skip="$skip" iflag=nofollow,nonblock,fullblock,skip_bytes status=none
 }
 
-# remove ASIDE SECONDS
 # remove ASIDE SECONDS NONCE...
 remove() {
   local nonce status=0

@@ -2,6 +2,8 @@
 //!
 //! Three outcomes, never two: *yes*, *no*, and *could not ask*; only the first two may change anything.
 
+use crate::host::Command;
+
 pub(crate) mod cache;
 pub mod job;
 pub(crate) mod partition;
@@ -12,3 +14,8 @@ pub mod sbatch;
 pub(crate) mod scancel;
 pub(crate) mod scontrol;
 pub mod squeue;
+
+/// The command for this cluster or these, separated by commas; without one it is Slurm's own choice.
+fn on_clusters(command: Command, clusters: Option<&str>) -> Command {
+    command.args(clusters.map(|clusters| format!("--clusters={clusters}")))
+}

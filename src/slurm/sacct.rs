@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::job::{Class, JobId, State};
+use super::on_clusters;
 use super::squeue::Mark;
 use crate::host::{Command, Host};
 
@@ -25,17 +26,14 @@ pub struct Ended {
 /// The end of this job, if the accounting knows one for its name and submission.
 pub fn ended(host: &Host, job: &JobId, name: &str, submitted: Option<i64>, deadline: Duration) -> Option<Ended> {
     let mark = Mark::random().ok()?;
-    let mut command = Command::new("sacct", deadline.min(DEADLINE))
+    let command = Command::new("sacct", deadline.min(DEADLINE))
         .args(["--allocations", "--noheader", "--parsable2", "--duplicates"])
         .arg(format!("--delimiter={}", mark.as_str()))
         .arg("--format=JobIDRaw,State%40,ExitCode,Submit,JobName%64")
         .arg(format!("--jobs={}", job.id))
         .env("SLURM_TIME_FORMAT", "%s")
         .env("LC_ALL", "C");
-    if let Some(cluster) = &job.cluster {
-        command = command.arg(format!("--clusters={cluster}"));
-    }
-    let output = host.run(&command).ok().filter(|output| output.success())?;
+    let output = host.run(&on_clusters(command, job.cluster.as_deref())).ok().filter(|output| output.success())?;
     parse(&output.stdout_text(), &mark, job.id, name, submitted)
 }
 

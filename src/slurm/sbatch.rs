@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::job::JobId;
+use super::on_clusters;
 use super::refusal::{self, Change, Meaning};
 use crate::host::{Command, End, Output};
 
@@ -50,11 +51,8 @@ impl Submission<'_> {
 /// user's login environment first (docs/facts/slurm.md, "Export"). The singleton lets one job of a name run at a time, whatever
 /// happened to our earlier attempts. USR1 comes five minutes before the wall time ends the job.
 pub fn asked(command: Command, clusters: Option<&str>, resources: &[String], script: &[u8]) -> Command {
-    command
-        .args(["--no-requeue", "--dependency=singleton", "--signal=B:USR1@300", "--export=ALL"])
-        .args(clusters.map(|clusters| format!("--clusters={clusters}")))
-        .args(resources)
-        .input(script.to_vec())
+    let command = command.args(["--no-requeue", "--dependency=singleton", "--signal=B:USR1@300", "--export=ALL"]);
+    on_clusters(command, clusters).args(resources).input(script.to_vec())
 }
 
 /// What a submission came to.

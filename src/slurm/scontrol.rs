@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::job::JobId;
+use super::on_clusters;
 use crate::host::{Command, Host};
 
 /// The code is a detail of a message; a hung controller is not waited for.
@@ -12,11 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A question to scontrol, of one cluster.
 pub fn command(deadline: Duration, cluster: Option<&str>) -> Command {
-    let command = Command::new("scontrol", deadline).env("LC_ALL", "C");
-    match cluster {
-        Some(cluster) => command.arg(format!("--clusters={cluster}")),
-        None => command,
-    }
+    on_clusters(Command::new("scontrol", deadline).env("LC_ALL", "C"), cluster)
 }
 
 /// A job's `ExitCode` as `code:signal`.

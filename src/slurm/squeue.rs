@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::job::{JobId, Listing, QueryFailed, Row, State};
+use super::on_clusters;
 use crate::files::random_hex;
 use crate::host::{Command, End, Host, Output};
 
@@ -86,10 +87,7 @@ fn base(mark: &Mark, cluster: Option<&str>, deadline: Duration) -> Command {
         .arg(format!("--format={}", mark.format()))
         .env("SLURM_TIME_FORMAT", "%s")
         .env("LC_ALL", "C");
-    match cluster {
-        Some(cluster) => command.arg(format!("--clusters={cluster}")),
-        None => command,
-    }
+    on_clusters(command, cluster)
 }
 
 /// What squeue printed when it succeeded.
@@ -147,8 +145,7 @@ fn new_mark() -> Result<Mark, QueryFailed> {
 
 fn run(host: &Host, command: &Command) -> Result<Output, QueryFailed> {
     host.run(command).map_err(|error| {
-        let program = command.shown();
-        let program = program.split(' ').next().unwrap_or_default();
+        let program = command.program();
         QueryFailed(match host {
             Host::Here => format!("{program} could not be started: {error}"),
             Host::Login(_) => format!("{program} was not asked: {error}"),

@@ -21,6 +21,7 @@ use super::command_line::{SESSION, ssh};
 use super::error::LoginError;
 use super::shell::Shell;
 use super::socket;
+use crate::clock::epoch;
 use crate::config::login_host::LoginHost;
 use crate::failure::one_line;
 use crate::files::Dir;
@@ -47,13 +48,13 @@ const FULL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The first pause after a refused login; it doubles with each further one, up to the longest. Sites lock accounts that
 /// are refused often (docs/facts/openssh.md, "One login for many calls").
-const FIRST_PAUSE_SECONDS: u64 = 2;
-const LONGEST_PAUSE_SECONDS: u64 = 300;
+const FIRST_PAUSE_SECONDS: i64 = 2;
+const LONGEST_PAUSE_SECONDS: i64 = 300;
 
 /// What a login that failed leaves behind for the next call.
 #[derive(Debug, Serialize, Deserialize)]
 struct Failed {
-    at: u64,
+    at: i64,
     /// How often the login host has said no; 0: it was not reached.
     refused: u32,
     said: String,
@@ -77,8 +78,8 @@ pub fn through(target: &LoginHost, path: &Path, deadline: Duration) -> Command {
 const OPEN_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Opens a session, making the master first where there is none. It takes `most` at the longest.
-pub fn session(target: &LoginHost, most: Duration) -> Result<Shell, LoginError> {
-    let first = socket::path(target)?;
+pub fn session(target: &LoginHost, key: impl FnOnce() -> String, most: Duration) -> Result<Shell, LoginError> {
+    let first = socket::path(target, key)?;
     let alone = target.has_one_connection();
     let started = Instant::now();
     let (mut number, mut logins) = (0, 0);
@@ -98,8 +99,7 @@ pub fn session(target: &LoginHost, most: Duration) -> Result<Shell, LoginError> 
             }
             Err(Problem::Full(said)) if alone || number + 1 == MOST_MASTERS => {
                 if started.elapsed() >= FULL_PATIENCE.min(most) {
-                    let what = format!("{} takes no more sessions: {said}", target.destination());
-                    return Err(LoginError::Full(what));
+                    return Err(unopened(target, Problem::Full(said)));
                 }
                 std::thread::sleep(Duration::from_millis(200));
             }
@@ -111,7 +111,7 @@ pub fn session(target: &LoginHost, most: Duration) -> Result<Shell, LoginError> 
 
 /// Sees to it that a master lives; where its socket is.
 pub fn ensure(target: &LoginHost) -> Result<PathBuf, LoginError> {
-    let path = socket::path(target)?;
+    let path = socket::path(target, || socket::key(target))?;
     ensure_within(target, &path, START_DEADLINE)?;
     Ok(path)
 }
@@ -265,17 +265,13 @@ impl Failed {
     }
 }
 
-/// Seconds since the epoch.
-fn epoch() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
-fn pause_after(times: u32) -> u64 {
+fn pause_after(times: u32) -> i64 {
     if times == 0 {
         return 0;
     }
-    let doubled = 1u64.checked_shl(times.saturating_sub(1)).unwrap_or(u64::MAX);
-    FIRST_PAUSE_SECONDS.saturating_mul(doubled).min(LONGEST_PAUSE_SECONDS)
+    // Far beyond the longest pause, and no overflow.
+    let doublings = (times - 1).min(16);
+    (FIRST_PAUSE_SECONDS << doublings).min(LONGEST_PAUSE_SECONDS)
 }
 
 /// A host that cannot be reached may be asked again at once; one that has said no may not.
@@ -286,10 +282,9 @@ fn is_refusal(said: &str) -> bool {
 }
 
 fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str, deadline: Duration) -> Result<(), LoginError> {
-    let log = place.path().join(format!("{name}.log"));
-    place
-        .put(&format!("{name}.log"), b"")
-        .map_err(|error| LoginError::NoPlace(format!("making {}: {error}", log.display())))?;
+    let name = format!("{name}.log");
+    let log = place.path().join(&name);
+    place.put(&name, b"").map_err(|error| LoginError::NoPlace(format!("making {}: {error}", log.display())))?;
     // Nobody listens there any more; ssh would refuse to replace it.
     if let (Some(parent), Some(file)) = (path.parent(), path.file_name().and_then(|file| file.to_str())) {
         Dir::open_root(parent).and_then(|dir| dir.unlink(file)).ok();
@@ -298,13 +293,13 @@ fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str, deadline: Dur
         .arg("-E")
         .arg(&log)
         .args(["-fMN", "-oLogLevel=ERROR", "-oServerAliveInterval=10", "-oServerAliveCountMax=3"])
-        .args(["-oClearAllForwardings=yes", &format!("-oControlPersist={IDLE_EXPIRY_SECONDS}")])
+        .arg(format!("-oControlPersist={IDLE_EXPIRY_SECONDS}"))
         .arg(format!("-oControlPath={}", path.display()))
         .args(["--", &target.destination()])
         .launch()
         .map_err(|error| LoginError::Unreachable(format!("ssh could not be started: {error}")))?;
-    let said = place.read(&format!("{name}.log"), 64 * 1024).ok().flatten().unwrap_or_default();
-    place.unlink(&format!("{name}.log")).ok();
+    let said = place.read(&name, 64 * 1024).ok().flatten().unwrap_or_default();
+    place.unlink(&name).ok();
     let to = target.destination();
     match end {
         End::Exit(0) => Ok(()),
@@ -339,13 +334,13 @@ mod tests {
 
     #[test]
     fn pauses_after_refusals_grow_and_end() {
-        assert_eq!([0, 1, 2, 3, 8, 60].map(pause_after), [0, 2, 4, 8, 256, 300]);
+        assert_eq!([0, 1, 2, 3, 8, 60, u32::MAX].map(pause_after), [0, 2, 4, 8, 256, 300, 300]);
     }
 
     #[test]
     fn where_only_the_user_may_log_in_the_command_is_told() {
         let target = LoginHost { require_existing_master: true, ..target() };
-        let said = session(&target, START_DEADLINE).unwrap_err().to_string();
+        let said = session(&target, || socket::key(&target), START_DEADLINE).unwrap_err().to_string();
         assert!(
             said.contains("ssh -fN -o ControlMaster=auto -o ControlPath=") && said.ends_with("alice@login.example"),
             "{said}"

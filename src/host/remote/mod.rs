@@ -167,7 +167,7 @@ impl Login {
 
     /// A new session. Where this call has had one before, it is of the same account: what was learned there holds here.
     fn connect(&self, state: &State) -> Result<Shell, LoginError> {
-        let mut shell = master::session(&self.target, state.left())?;
+        let mut shell = master::session(&self.target, || self.key().to_owned(), state.left())?;
         if let Some(before) = &state.greeting {
             shell.run("", &[], GREETING_DEADLINE, state.left()).map_err(|lost| self.lost(lost))?;
             same_account(before, shell.greeting(), &self.target)?;

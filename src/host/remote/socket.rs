@@ -18,12 +18,12 @@ const LONGEST_PATH: usize = 90;
 /// The name of a socket of ours: the hash, and `-15` at most for a further one.
 const LONGEST_NAME: usize = 16 + 3;
 
-/// Where the connection's socket lies.
-pub fn path(target: &LoginHost) -> Result<PathBuf, LoginError> {
+/// Where the connection's socket lies; `key` is the account's [`key()`], which may have to ask ssh.
+pub fn path(target: &LoginHost, key: impl FnOnce() -> String) -> Result<PathBuf, LoginError> {
     match &target.control_path {
         Some(path) if path.to_string_lossy().contains('%') => expanded(target, path),
         Some(path) => Ok(path.clone()),
-        None => Ok(directory()?.path().join(key(target))),
+        None => Ok(directory()?.path().join(key())),
     }
 }
 
@@ -126,6 +126,10 @@ fn resolved(target: &LoginHost, options: &[String]) -> Result<String, LoginError
 #[expect(clippy::disallowed_methods, reason = "tests play the user and others on the machine")]
 mod tests {
     use super::*;
+
+    fn located(target: &LoginHost) -> Result<PathBuf, LoginError> {
+        path(target, || key(target))
+    }
     use rstest::rstest;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -135,12 +139,12 @@ mod tests {
 
     #[test]
     fn paths_are_stable_short_and_of_one_login_host() {
-        let own = path(&target()).unwrap();
-        assert_eq!(own, path(&target()).unwrap());
+        let own = located(&target()).unwrap();
+        assert_eq!(own, located(&target()).unwrap());
         assert!(own.as_os_str().len() + 3 <= LONGEST_PATH);
-        assert_ne!(own, path(&LoginHost { user: None, ..target() }).unwrap());
+        assert_ne!(own, located(&LoginHost { user: None, ..target() }).unwrap());
         let expanded = LoginHost { control_path: Some("/run/x/%C".into()), ..target() };
-        assert!(!path(&expanded).unwrap().to_string_lossy().contains('%'));
+        assert!(!located(&expanded).unwrap().to_string_lossy().contains('%'));
     }
 
     #[test]
