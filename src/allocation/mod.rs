@@ -6,7 +6,6 @@
 mod submission;
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::host::Host;
@@ -50,14 +49,8 @@ pub fn host(record: &Record) -> Host {
 pub fn owner(record: &Record) -> Owner<'_> {
     // Only a large user id is asked for by name.
     let needed = record.submit.is_none() && i32::try_from(record.uid).is_err();
-    let own = || if needed { own_name() } else { None };
+    let own = || if needed { crate::host::own_name() } else { None };
     Owner { uid: record.uid, name: record.user.as_deref().or_else(own) }
-}
-
-/// The name of this process's user, asked for once: a directory service may be slow.
-fn own_name() -> Option<&'static str> {
-    static NAME: OnceLock<Option<String>> = OnceLock::new();
-    NAME.get_or_init(|| Host::Here.user().ok()?.name).as_deref()
 }
 
 /// Whether Slurm has anything to say about a record: not about one that never asked it for anything. One that has ended
@@ -71,10 +64,7 @@ pub fn concerns_slurm(record: &Record) -> bool {
 pub fn clusters(record: &Record) -> Vec<Option<String>> {
     match (&record.job, &record.clusters) {
         (Some(job), _) => vec![job.cluster.clone()],
-        (None, Some(names)) => {
-            names.split(',').filter(|name| !name.is_empty()).map(|name| Some(name.to_owned())).collect()
-        }
-        (None, None) => vec![None],
+        (None, names) => crate::slurm::each_cluster(names.as_deref()),
     }
 }
 

@@ -10,7 +10,7 @@ pub mod resources;
 pub(crate) mod time_limit;
 pub mod value;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -94,13 +94,17 @@ pub fn parse(config: &Map<String, Value>) -> Result<Settings, Failure> {
 impl Settings {
     /// Puts the home directory on the cluster in the place of `~`; without one, the work root is in `/tmp`.
     pub fn at_home(&mut self, home: Option<&str>) {
-        let expanded = |path: &PathBuf| match (path.to_str().and_then(|text| text.strip_prefix('~')), home) {
-            (None, _) => Some(path.clone()),
-            (Some(rest), Some(home)) => Some(PathBuf::from(format!("{}{rest}", home.trim_end_matches('/')))),
-            (Some(_), None) => None,
-        };
-        self.work_root = expanded(&self.work_root).unwrap_or_else(|| PathBuf::from("/tmp/crabbox-slurm-work"));
-        self.shared_dir = self.shared_dir.as_ref().and_then(expanded);
+        self.work_root = at_home(&self.work_root, home).unwrap_or_else(|| PathBuf::from("/tmp/crabbox-slurm-work"));
+        self.shared_dir = self.shared_dir.as_ref().and_then(|path| at_home(path, home));
+    }
+}
+
+/// A path with `~` for the home directory; nothing where that one is not known.
+pub fn at_home(path: &Path, home: Option<&str>) -> Option<PathBuf> {
+    match (path.to_str().and_then(|text| text.strip_prefix('~')), home) {
+        (None, _) => Some(path.to_owned()),
+        (Some(rest), Some(home)) => Some(PathBuf::from(format!("{}{rest}", home.trim_end_matches('/')))),
+        (Some(_), None) => None,
     }
 }
 

@@ -113,10 +113,7 @@ impl Site {
     }
 
     fn clusters(&self) -> Vec<Option<String>> {
-        match &self.settings.clusters {
-            None => vec![None],
-            Some(names) => names.split(',').filter(|name| !name.is_empty()).map(|name| Some(name.to_owned())).collect(),
-        }
+        crate::slurm::each_cluster(self.settings.clusters.as_deref())
     }
 }
 

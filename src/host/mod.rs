@@ -10,7 +10,7 @@ pub(crate) mod remote;
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 pub use caller::Caller;
@@ -94,7 +94,7 @@ impl Host {
         match self {
             Host::Here => Ok(User {
                 uid: nix::unistd::getuid().as_raw(),
-                name: own_name(),
+                name: own_name().map(str::to_owned),
                 home: std::env::var("HOME").ok().filter(|home| home.starts_with('/')),
             }),
             Host::Login(login) => login.user(),
@@ -164,9 +164,14 @@ impl Drop for Bound {
     }
 }
 
-fn own_name() -> Option<String> {
-    let by_uid = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
-    by_uid.or_else(|| std::env::var("USER").ok()).filter(|name| crate::config::value::is_word(name, "._-"))
+/// The name of this process's user, asked for once: a directory service may be slow.
+pub fn own_name() -> Option<&'static str> {
+    static NAME: OnceLock<Option<String>> = OnceLock::new();
+    let ask = || {
+        let by_uid = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+        by_uid.or_else(|| std::env::var("USER").ok()).filter(|name| crate::config::value::is_word(name, "._-"))
+    };
+    NAME.get_or_init(ask).as_deref()
 }
 
 #[cfg(test)]

@@ -166,10 +166,7 @@ pub fn release_abandoned(guard: &Guard<'_>, record: &mut Record, now: i64) -> Re
     }
     // None may begin before it can see that the lease is being released.
     let Some(_alone) = alone(guard.lease) else { return Ok(false) };
-    record.phase = Phase::Releasing;
-    record.releasing = Some(now);
-    guard.save(record)?;
-    guard.lease.note(now, "releasing", "its acquire has died");
+    guard.begin_release(record, now, "its acquire has died")?;
     Ok(true)
 }
 

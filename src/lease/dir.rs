@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::cloud_id::CloudId;
 use super::format::{self, Unreadable};
-use super::record::{Denials, Origin, Record};
+use super::record::{Denials, Origin, Phase, Record};
 use super::{Identity, LeaseId};
 use crate::clock::boot_id;
 use crate::failure::{Failure, Kind};
@@ -49,6 +50,29 @@ pub enum Loaded {
     Newer {
         identity: Identity,
     },
+}
+
+impl Loaded {
+    pub fn identity(&self) -> &Identity {
+        match self {
+            Loaded::Whole(record) => &record.identity,
+            Loaded::Damaged { identity, .. } | Loaded::Newer { identity } => identity,
+        }
+    }
+
+    pub fn record(&self) -> Option<&Record> {
+        match self {
+            Loaded::Whole(record) => Some(record),
+            Loaded::Damaged { .. } | Loaded::Newer { .. } => None,
+        }
+    }
+
+    pub fn cloud_id(&self) -> CloudId {
+        match self {
+            Loaded::Whole(record) => record.cloud_id(),
+            Loaded::Damaged { identity, .. } | Loaded::Newer { identity } => CloudId::Lost(identity.lease_id.clone()),
+        }
+    }
 }
 
 impl LeaseDir {
@@ -213,6 +237,15 @@ impl Guard<'_> {
     pub fn save(&self, record: &Record) -> Result<()> {
         let bytes = format::write(record)?;
         self.write(record, |dir| dir.write("record.json", &bytes))
+    }
+
+    /// From now on the lease is to be released, and no call gives it out any more.
+    pub fn begin_release(&self, record: &mut Record, now: i64, why: &str) -> Result<()> {
+        record.phase = Phase::Releasing;
+        record.releasing = Some(now);
+        self.save(record)?;
+        self.lease.note(now, "releasing", why);
+        Ok(())
     }
 
     fn write(&self, record: &Record, write: impl FnOnce(&Dir) -> io::Result<()>) -> Result<()> {

@@ -20,7 +20,7 @@ pub fn run(options: &Options) -> Result<String> {
     let mut taken = 0;
     for id in store.ids()? {
         let owned = load(&store, &id)?;
-        let owned = owned.as_ref().and_then(|found| found.record()).map(|record| record.instance.as_deref());
+        let owned = owned.as_ref().and_then(|found| found.loaded.record()).map(|record| record.instance.as_deref());
         taken += usize::from(owned.is_some_and(|instance| !store.instance().owns(instance)));
     }
     let names = store.adopt()?.join(", ");

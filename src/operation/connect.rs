@@ -22,9 +22,9 @@ use crate::host::command::{Command, Output, quoted};
 use crate::host::remote::command_line::ssh;
 use crate::host::remote::{LoginError, master, piped};
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
-use crate::lease::store::{Loaded, Store};
+use crate::lease::store::Store;
 use crate::operation::context::Options;
-use crate::operation::lookup::find;
+use crate::operation::lookup::{find, whole};
 use crate::shared_dir::SharedDir;
 use crate::slurm::job::JobId;
 
@@ -42,15 +42,7 @@ pub fn run(options: &Options, word: &str) -> Result<()> {
         let what = format!("connecting to {shown}: no lease answers to it, it may have been released");
         return Err(Failure::new(Kind::NotFound, what).remedy("acquire a new one").into());
     };
-    let record = match &found.loaded {
-        Loaded::Whole(record) => record.as_ref(),
-        Loaded::Newer { identity } => return Err(crate::operation::lookup::newer("connecting to", identity).into()),
-        Loaded::Damaged { why, .. } => {
-            let what = format!("connecting to lease {}: its record is damaged", found.dir.id);
-            let remedy = "release the lease; its job is found by name";
-            return Err(Failure::new(Kind::Storage, what).remedy(remedy).cause(why).into());
-        }
-    };
+    let record = whole("connecting to", &found.loaded)?;
     let entrance = entrance(record)?;
     let command = match entrance.route {
         Route::Login { hops } => {
@@ -96,8 +88,11 @@ fn entrance(record: &Record) -> Result<Entrance<'_>, Failure> {
 fn forward(record: &Record, hops: &[String], address: &str) -> Result<Command> {
     let command = way(record.submit.as_ref(), &|submit| live_master(record, submit), hops, address, FOR_EVER)?;
     Ok(command.ok_or_else(|| {
-        Failure::new(Kind::Storage, format!("connecting to {}: its way is not on record", record.shown()))
-            .remedy("resolve the lease again")
+        Failure::new(
+            Kind::Storage,
+            format!("connecting to {}: its record does not name the hosts to go through", record.shown()),
+        )
+        .remedy("resolve the lease again")
     })?)
 }
 

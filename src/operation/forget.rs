@@ -14,7 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::lease::format;
 use crate::lease::store::{Loaded, Locked, Store};
 use crate::operation::context::Options;
-use crate::operation::lookup::find;
+use crate::operation::lookup::required;
 use crate::shared_dir::SharedDir;
 use crate::slurm::squeue;
 
@@ -24,27 +24,20 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// Forgets the lease that `word` means; what was done, in words.
 pub fn run(options: &Options, word: &str, because: &str) -> Result<String> {
     let store = Store::open(&options.state_dir)?;
-    let Some(found) = find(&store, word)? else {
-        let what = format!("no lease answers to {}", crate::protocol::shown(&word.into()));
-        return Err(Failure::new(Kind::NotFound, what).into());
-    };
+    let found = required(&store, word)?;
     let id = found.dir.id.clone();
     let Locked::Held(guard) = found.dir.lock(LOCK_PATIENCE)? else {
         return Err(Failure::new(Kind::Busy, format!("forgetting lease {id}: another call works on it")).into());
     };
-    let (record, view) = match guard.lease.load() {
-        Loaded::Whole(record) => {
-            let view = allocation::ask(&record, squeue::DEADLINE);
-            (*record, view)
-        }
+    let record = match guard.lease.load() {
+        Loaded::Whole(record) => *record,
         Loaded::Newer { identity } => return Err(crate::operation::lookup::newer("forgetting", &identity).into()),
         Loaded::Damaged { identity, origin, .. } => {
             let deadline = Instant::now() + squeue::DEADLINE;
-            let record = recover("forgetting", &store, &identity, origin.as_deref(), &Recovery::default(), deadline)?;
-            let view = allocation::ask(&record, squeue::DEADLINE);
-            (record, view)
+            recover("forgetting", &store, &identity, origin.as_deref(), &Recovery::default(), deadline)?
         }
     };
+    let view = allocation::ask(&record, squeue::DEADLINE);
     let job = record.job.as_ref().map(ToString::to_string);
     if let Step::Cancel(_) | Step::Ending = settle::next_step(&record, &view, Now::read()) {
         let what = format!("forgetting {}: Slurm shows its job alive", record.shown());

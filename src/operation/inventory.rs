@@ -13,7 +13,7 @@ use crate::failure;
 use crate::host::Host;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Phase, Record, comment};
-use crate::lease::store::{Guard, Loaded, Locked, Store};
+use crate::lease::store::{Loaded, Locked, Store};
 use crate::lease::{LeaseId, acquirer};
 use crate::operation::lookup::load;
 use crate::progress::progress;
@@ -35,7 +35,6 @@ pub struct Inventory {
     confirmed: BTreeMap<LeaseId, Observation>,
     /// Leases whose records are others than those that were asked for.
     changed: BTreeSet<LeaseId>,
-    deadline: Duration,
     /// When Slurm had answered; one moment for all leases.
     pub time: Now,
 }
@@ -49,10 +48,7 @@ pub struct Entry {
 
 impl Entry {
     pub fn record(&self) -> Option<&Record> {
-        match &self.loaded {
-            Loaded::Whole(record) => Some(record),
-            Loaded::Damaged { .. } | Loaded::Newer { .. } => None,
-        }
+        self.loaded.record()
     }
 }
 
@@ -106,7 +102,7 @@ fn sources(record: &Record) -> impl Iterator<Item = Source> {
 
 impl Inventory {
     /// Reads all leases and asks Slurm once for each user and cluster that they use; not at all when there is no lease.
-    pub fn take(store: &Store, deadline: Duration) -> Result<Inventory> {
+    pub fn take(store: &Store) -> Result<Inventory> {
         let mut leases = Vec::new();
         for id in store.ids()? {
             leases.extend(load(store, &id)?.map(|found| Entry { id, loaded: found.loaded }));
@@ -116,7 +112,8 @@ impl Inventory {
             for source in sources(record) {
                 listings.entry(source).or_insert_with_key(|(submit, _, cluster)| {
                     let host = Host::of(submit.as_ref());
-                    let listing = squeue::list_user(&host, allocation::owner(record), cluster.as_deref(), deadline);
+                    let listing =
+                        squeue::list_user(&host, allocation::owner(record), cluster.as_deref(), squeue::DEADLINE);
                     if let Err(QueryFailed(why)) = &listing {
                         progress(&format!(
                             "could not ask Slurm{}{}; leases are shown as they were last known: {why}",
@@ -128,14 +125,8 @@ impl Inventory {
                 });
             }
         }
-        let mut inventory = Inventory {
-            leases,
-            listings,
-            confirmed: BTreeMap::new(),
-            changed: BTreeSet::new(),
-            deadline,
-            time: Now::read(),
-        };
+        let mut inventory =
+            Inventory { leases, listings, confirmed: BTreeMap::new(), changed: BTreeSet::new(), time: Now::read() };
         inventory.confirm();
         Ok(inventory)
     }
@@ -152,7 +143,7 @@ impl Inventory {
             }
             let observation = if asked < CONFIRMATIONS && begun.elapsed() < CONFIRMATION_TIME {
                 asked += 1;
-                allocation::confirm(record, view, self.deadline).observation
+                allocation::confirm(record, view, squeue::DEADLINE).observation
             } else {
                 Observation::QueryFailed(
                     "Slurm's listing leaves the job out; a later call asks for it by its id".to_owned(),
@@ -252,12 +243,13 @@ impl Inventory {
         let changes = settle::apply(&mut asked_for.clone(), &view, time);
         let ours = store.instance().owns(asked_for.instance.as_deref());
         let unclaimed = ours && acquirer::concerns(asked_for);
-        if !changes && asked_for.phase != Phase::Releasing && view.stale_jobs.is_empty() && !unclaimed {
+        let due = changes || asked_for.phase == Phase::Releasing || !view.stale_jobs.is_empty();
+        if !due && !unclaimed {
             return Ok(Settled::AsItWas);
         }
         let Some(dir) = store.lease(&entry.id)? else { return Ok(Settled::Gone) };
         let abandoned = unclaimed && acquirer::life(&dir).is_over();
-        if !changes && asked_for.phase != Phase::Releasing && view.stale_jobs.is_empty() && !abandoned {
+        if !due && !abandoned {
             return Ok(Settled::AsItWas);
         }
         let guard = match dir.lock(Duration::ZERO)? {
@@ -275,7 +267,7 @@ impl Inventory {
         if ours {
             let jobs = match settle::next_step(&record, &view, time) {
                 _ if record.phase != Phase::Releasing => view.stale_jobs,
-                Step::Gone => return finish(store, guard, &record),
+                Step::Gone => return settle::finish(store, guard, &record).map(|()| Settled::Gone),
                 Step::Cancel(jobs) => jobs,
                 Step::Ending | Step::Wait(_) => vec![],
             };
@@ -296,11 +288,6 @@ enum Settled {
     /// Another call has written it meanwhile.
     Changed(Loaded),
     Gone,
-}
-
-/// Removes a released lease; one whose files cannot be removed yet stays listed.
-fn finish(store: &Store, guard: Guard<'_>, record: &Record) -> Result<Settled> {
-    settle::finish(store, guard, record).map(|()| Settled::Gone)
 }
 
 fn in_cluster(cluster: &Option<String>) -> String {

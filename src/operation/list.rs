@@ -9,13 +9,12 @@ use crate::lease::store::{Loaded, Store};
 use crate::operation::context::{Options, lenient};
 use crate::operation::status::{LeaseState, status};
 use crate::protocol::{Answer, Request};
-use crate::slurm::squeue;
 use crate::ssh::target;
 
 /// Carries out a list.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let store = Store::open(&options.state_dir)?;
-    let mut inventory = Inventory::take(&store, squeue::DEADLINE)?;
+    let mut inventory = Inventory::take(&store)?;
     inventory.settle(&store)?;
     inventory.tell_of_a_copy(&store);
     // Today's config is not that of the leases: it only fills in how an endpoint would be reached.

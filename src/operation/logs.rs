@@ -19,7 +19,7 @@ pub fn run(options: &Options, word: &str) -> Result<String> {
         text.push_str(&format!("== {title}\n{}\n", body.as_deref().map_or("(nothing)", str::trim_end)));
     };
     part("history", found.dir.history(SHOWN_BYTES));
-    match found.record() {
+    match found.loaded.record() {
         None => part("record", Some("damaged; release the lease, its job is found by name".to_owned())),
         Some(record) => {
             let shared = SharedDir::of(record);

@@ -3,7 +3,6 @@
 use anyhow::Result;
 
 use crate::failure::{Failure, Kind};
-use crate::lease::cloud_id::CloudId;
 use crate::lease::record::Record;
 use crate::lease::store::{LeaseDir, Loaded, Store};
 use crate::lease::{Identity, LeaseId};
@@ -16,33 +15,22 @@ pub struct FoundLease {
     pub loaded: Loaded,
 }
 
-impl FoundLease {
-    pub fn identity(&self) -> &Identity {
-        match &self.loaded {
-            Loaded::Whole(record) => &record.identity,
-            Loaded::Damaged { identity, .. } | Loaded::Newer { identity } => identity,
-        }
-    }
-
-    pub fn record(&self) -> Option<&Record> {
-        match &self.loaded {
-            Loaded::Whole(record) => Some(record),
-            Loaded::Damaged { .. } | Loaded::Newer { .. } => None,
-        }
-    }
-
-    pub fn cloud_id(&self) -> CloudId {
-        match &self.loaded {
-            Loaded::Whole(record) => record.cloud_id(),
-            Loaded::Damaged { identity, .. } | Loaded::Newer { identity } => CloudId::Lost(identity.lease_id.clone()),
-        }
-    }
-}
-
 /// What is told of a lease that a newer program keeps.
 pub fn newer(doing: &str, identity: &Identity) -> Failure {
     let what = format!("{doing} lease {}: a newer slurm-sandbox keeps it; nothing was touched", identity.lease_id);
     Failure::new(Kind::Storage, what).remedy("use that version")
+}
+
+/// The record of a lease that must have one.
+pub fn whole<'a>(doing: &str, loaded: &'a Loaded) -> Result<&'a Record, Failure> {
+    match loaded {
+        Loaded::Whole(record) => Ok(record),
+        Loaded::Newer { identity } => Err(newer(doing, identity)),
+        Loaded::Damaged { identity, why, .. } => {
+            let what = format!("{doing} lease {}: its record is damaged", identity.lease_id);
+            Err(Failure::new(Kind::Storage, what).remedy("release the lease; its job is found by name").cause(why))
+        }
+    }
 }
 
 /// Opens one lease.
@@ -62,10 +50,10 @@ pub fn find(store: &Store, word: &str) -> Result<Option<FoundLease>> {
     let mut hits = Vec::new();
     for id in store.ids()? {
         let Some(found) = load(store, &id)? else { continue };
-        let identity = found.identity();
-        let job = found.record().and_then(|record| record.job.as_ref());
+        let identity = found.loaded.identity();
+        let job = found.loaded.record().and_then(|record| record.job.as_ref());
         let job = job.is_some_and(|job| job.to_string() == word || job.id.to_string() == word);
-        if identity.slug == word || identity.name == word || found.cloud_id().to_string() == word || job {
+        if identity.slug == word || identity.name == word || found.loaded.cloud_id().to_string() == word || job {
             hits.push(found);
         }
     }
@@ -115,11 +103,11 @@ impl<'a> IdentityCheck<'a> {
     }
 
     /// Refuses when the lease is another than the caller means; nothing was touched then.
-    pub fn check(&self, found: &FoundLease) -> Result<(), Failure> {
-        let identity = found.identity();
-        let cloud_id = found.cloud_id().to_string();
+    pub fn check(&self, lease: &Loaded) -> Result<(), Failure> {
+        let identity = lease.identity();
+        let cloud_id = lease.cloud_id().to_string();
         // The cloud id that a lease was handed out with is lost with its record.
-        let asked = if found.record().is_some() { self.cloud_id } else { "" };
+        let asked = if lease.record().is_some() { self.cloud_id } else { "" };
         let pairs = [
             ("leaseId", self.lease_id, identity.lease_id.as_str()),
             ("slug", self.slug, identity.slug.as_str()),
@@ -138,9 +126,9 @@ impl<'a> IdentityCheck<'a> {
     }
 }
 
-pub fn check_expected(expected: Option<&Expected>, found: &FoundLease) -> Result<(), Failure> {
+pub fn check_expected(expected: Option<&Expected>, lease: &Loaded) -> Result<(), Failure> {
     match expected {
-        Some(expected) => IdentityCheck::expected(expected).iter().try_for_each(|demands| demands.check(found)),
+        Some(expected) => IdentityCheck::expected(expected).iter().try_for_each(|demands| demands.check(lease)),
         None => Ok(()),
     }
 }

@@ -101,7 +101,9 @@ pub fn end(store: &Store, inventory: &Inventory, submit: Option<&LoginHost>, dry
             let shown = format!("job {} of lease {}, which has no record", row.job, word.lease_id);
             let seen = sights.seconds(row, &word, inventory.time);
             match handed_out(&host, row, &word) {
-                None => lines.push(format!("left {shown}: whether it was handed out cannot be seen now")),
+                None => lines.push(format!(
+                    "left {shown}: whether it was handed out cannot be seen now; run cleanup again later"
+                )),
                 Some(true) => {
                     lines.push(format!("left {shown}: it was handed out; end it with `scancel {}`", row.job.id));
                 }

@@ -8,15 +8,16 @@ use anyhow::Result;
 
 use crate::clock::epoch;
 use crate::clock::{BootTime, Now};
-use crate::config::Settings;
 use crate::config::login_host::LoginHost;
+use crate::config::{Settings, at_home};
 use crate::failure::{Failure, Kind};
-use crate::host::Host;
+use crate::host::{Host, User};
 use crate::lease::cloud_id::CloudId;
 use crate::lease::record::{Attempt, CommentWord, Denials, Origin, Phase, Record, comment};
 use crate::lease::store::Store;
 use crate::lease::{Identity, Nonce};
 use crate::shared_dir;
+use crate::slurm::each_cluster;
 use crate::slurm::job::{Class, QueryFailed, Row};
 use crate::slurm::squeue::{self, Owner};
 
@@ -39,6 +40,11 @@ impl Recovery {
             clusters: settings.clusters.clone(),
             shared_dir: settings.shared_dir.clone(),
         })
+    }
+
+    /// The shared dir that is configured, in the home directory of the user there.
+    fn shared_dir_of(&self, user: &User) -> Option<PathBuf> {
+        at_home(self.shared_dir.as_ref()?, user.home.as_deref())
     }
 }
 
@@ -67,14 +73,12 @@ pub fn recover(
             && (made_in == Some(&word.instance) || store.instance().owns(Some(&word.instance)))
     };
     let mut found: Vec<(Row, CommentWord)> = Vec::new();
-    let mut complete = true;
-    let mut names: Vec<Option<&str>> = clusters.iter().flat_map(|names| names.split(',')).map(Some).collect();
-    if names.is_empty() {
-        names.push(None);
-    }
-    for cluster in names {
+    let clusters_asked = each_cluster(clusters.as_deref());
+    // Where nothing is asked nothing is denied.
+    let mut complete = !clusters_asked.is_empty();
+    for cluster in clusters_asked {
         let left = deadline.saturating_duration_since(Instant::now()).min(QUERY_DEADLINE);
-        let listing = squeue::list_user(&host, owner, cluster, left)
+        let listing = squeue::list_user(&host, owner, cluster.as_deref(), left)
             .map_err(|QueryFailed(why)| could_not_ask(doing, identity, &why))?;
         complete &= listing.complete;
         let marked =
@@ -90,7 +94,7 @@ pub fn recover(
     let shared_dir = recorded
         .and_then(|origin| origin.shared_dir.clone())
         .or(root)
-        .or_else(|| configured.shared_dir.clone())
+        .or_else(|| configured.shared_dir_of(&user))
         .unwrap_or_else(|| crate::operation::context::default_shared_dir(submit.as_ref(), store.path(), &user));
     let job = found.first().filter(|(row, _)| row.state.class() != Class::Ended);
     let nonce = match job {
@@ -136,4 +140,17 @@ fn could_not_ask(doing: &str, identity: &Identity, why: &str) -> Failure {
     Failure::new(Kind::SlurmUnavailable, what)
         .remedy("repeat the call when Slurm answers; nothing was touched")
         .cause(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configured_shared_dir_is_in_the_home_of_the_login_hosts_user() {
+        let configured = Recovery { shared_dir: Some("~/shared".into()), ..Recovery::default() };
+        let user = |home: Option<&str>| User { uid: 1001, name: None, home: home.map(str::to_owned) };
+        assert_eq!(configured.shared_dir_of(&user(Some("/home/alice"))), Some("/home/alice/shared".into()));
+        assert_eq!(configured.shared_dir_of(&user(None)), None);
+    }
 }

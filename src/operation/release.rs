@@ -43,14 +43,14 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     };
     // An identity that was made up for a damaged lease is not what the caller knows it by.
     if !matches!(found.loaded, Loaded::Damaged { origin: None, .. }) {
-        check_expected(request.expected.as_ref(), &found)?;
+        check_expected(request.expected.as_ref(), &found.loaded)?;
         IdentityCheck {
             slug: &sent.slug,
             name: &sent.name,
-            cloud_id: demanded(&sent.cloud_id, found.record()),
+            cloud_id: demanded(&sent.cloud_id, found.loaded.record()),
             ..IdentityCheck::default()
         }
-        .check(&found)?;
+        .check(&found.loaded)?;
     }
     let settings = crate::operation::context::lenient(&request.config);
     let recovery = Recovery::configured(settings.as_ref());
@@ -82,13 +82,13 @@ pub fn release(
     why: &str,
 ) -> Result<Released> {
     // A login host that is lost in the middle must not hold us beyond our bound.
-    let host = found.record().map_or_else(|| Host::of(recovery.submit.as_ref()), allocation::host);
+    let host = found.loaded.record().map_or_else(|| Host::of(recovery.submit.as_ref()), allocation::host);
     let _bound = host.end_by(deadline);
     if let Loaded::Newer { identity } = &found.loaded {
         return Err(crate::operation::lookup::newer("releasing", identity).into());
     }
     // Without lock or record: whatever else is going on, nothing of this lease may start any more.
-    let taken = found.record().filter(|record| SharedDir::of(record).revoke().is_ok());
+    let taken = found.loaded.record().filter(|record| SharedDir::of(record).revoke().is_ok());
     let patience = LOCK_PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
     let guard = match found.dir.lock(patience)? {
         Locked::Held(guard) => guard,
@@ -113,10 +113,7 @@ pub fn release(
         }
     };
     if record.phase != Phase::Releasing {
-        record.phase = Phase::Releasing;
-        record.releasing = Some(epoch());
-        guard.save(&record)?;
-        guard.lease.note(epoch(), "releasing", why);
+        guard.begin_release(&mut record, epoch(), why)?;
     }
     // Nobody can have given it back to a record that is still the same attempt.
     let revoked = match taken {

@@ -11,10 +11,9 @@ use super::wait::{Doing, Wait, failure_of_end};
 use crate::allocation::View;
 use crate::clock::Now;
 use crate::failure::{Failure, Kind};
-use crate::lease::record::Record;
 use crate::lease::store::{Loaded, Store};
 use crate::operation::context::Options;
-use crate::operation::lookup::{FoundLease, IdentityCheck, check_expected, find};
+use crate::operation::lookup::{IdentityCheck, check_expected, find, whole};
 use crate::protocol::{Answer, Lease, Request};
 use crate::shared_dir::SharedDir;
 
@@ -34,36 +33,26 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             ..Answer::default()
         });
     };
-    check_expected(request.expected.as_ref(), &found)?;
+    check_expected(request.expected.as_ref(), &found.loaded)?;
     IdentityCheck { lease_id: &desired.lease_id, slug: &desired.slug, name: &desired.name, ..IdentityCheck::default() }
-        .check(&found)?;
-    let lease = match (settings, &found.loaded) {
-        (None, _) => identity_only(&found),
-        (Some(_), Loaded::Newer { identity }) => {
-            return Err(crate::operation::lookup::newer("resolving", identity).into());
-        }
-        (Some(_), Loaded::Damaged { identity, why, .. }) => {
-            return Err(Failure::new(
-                Kind::Storage,
-                format!("resolving lease {}: its record is damaged", identity.lease_id),
-            )
-            .remedy("release the lease; its job is found by name")
-            .cause(why)
-            .into());
-        }
-        (Some(_), Loaded::Whole(record)) if record.ended.is_some() => return Err(ended(record).into()),
-        (Some(settings), Loaded::Whole(_)) => {
-            let deadline = Instant::now() + Duration::from_secs(settings.resolve_wait);
-            Wait::new(options, &store, &settings, &found.dir, Doing::Resolving, deadline, None).until_ready()?.lease
-        }
+        .check(&found.loaded)?;
+    let Some(settings) = settings else {
+        return Ok(Answer { lease: Some(identity_only(&found.loaded)), ..Answer::default() });
     };
+    let record = whole("resolving", &found.loaded)?;
+    if let Some(ended) = &record.ended {
+        return Err(failure_of_end("resolving", record, ended, &SharedDir::of(record)).into());
+    }
+    let deadline = Instant::now() + Duration::from_secs(settings.resolve_wait);
+    let mut wait = Wait::new(options, &store, &settings, &found.dir, Doing::Resolving, deadline, None);
+    let lease = wait.until_ready()?.lease;
     Ok(Answer { lease: Some(lease), ..Answer::default() })
 }
 
 /// Who the lease is, from our own record alone: never waits, works for queued and ended jobs, and gives no host, or
 /// the client would try to log in before it releases.
-fn identity_only(found: &FoundLease) -> Lease {
-    match &found.loaded {
+fn identity_only(loaded: &Loaded) -> Lease {
+    match loaded {
         Loaded::Damaged { identity, why, .. } => answer::damaged(identity, why),
         Loaded::Newer { identity } => answer::newer(identity),
         Loaded::Whole(record) => {
@@ -74,12 +63,5 @@ fn identity_only(found: &FoundLease) -> Lease {
             };
             answer::lease(record, &view, &status, None)
         }
-    }
-}
-
-fn ended(record: &Record) -> Failure {
-    match &record.ended {
-        Some(ended) => failure_of_end("resolving", record, ended, &SharedDir::of(record)),
-        None => Failure::new(Kind::JobEnded, format!("resolving {}: its job ended", record.shown())),
     }
 }

@@ -16,11 +16,7 @@ use crate::ssh::lease::command;
 pub fn run(options: &Options, request: Request, word: &str, words: &[String]) -> Result<Infallible> {
     let answer = resolve::run(options, &Request { id: word.to_owned(), ..request })?;
     let Some(ssh) = answer.lease.and_then(|lease| lease.ssh) else {
-        return Err(Failure::new(
-            Kind::NotFound,
-            format!("no lease answers to {}", crate::protocol::shown(&word.into())),
-        )
-        .into());
+        return Err(Failure::new(Kind::NotFound, answer.message.unwrap_or_default()).into());
     };
     let error = session(&ssh).args(words).exec();
     Err(Failure::new(Kind::EndpointUnusable, "starting ssh")

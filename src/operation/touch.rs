@@ -8,7 +8,7 @@ use crate::failure::{Failure, Kind};
 use crate::lease::required_lease_id;
 use crate::lease::store::{Loaded, Store};
 use crate::operation::context::Options;
-use crate::operation::lookup::load;
+use crate::operation::lookup::{IdentityCheck, load, newer, whole};
 use crate::protocol::{Answer, Request};
 use crate::shared_dir::{Lifetime, SharedDir};
 
@@ -21,24 +21,17 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         return Err(Failure::new(Kind::NotFound, format!("touching lease {id}: there is no such lease")).into());
     };
     if let Loaded::Newer { identity } = &found.loaded {
-        return Err(crate::operation::lookup::newer("touching", identity).into());
+        return Err(newer("touching", identity).into());
     }
-    crate::operation::lookup::IdentityCheck {
-        slug: &sent.slug,
-        name: &sent.name,
-        ..crate::operation::lookup::IdentityCheck::default()
-    }
-    .check(&found)?;
-    let Some(record) = found.record() else {
-        return Err(Failure::new(Kind::Storage, format!("touching lease {id}: its record is damaged"))
-            .remedy("release the lease; its job is found by name")
-            .into());
-    };
+    IdentityCheck { slug: &sent.slug, name: &sent.name, ..IdentityCheck::default() }.check(&found.loaded)?;
+    let record = whole("touching", &found.loaded)?;
     let label = |names: &[&str]| names.iter().find_map(|name| sent.labels.get(*name)).and_then(|text| seconds(text));
     let ttl = label(&["ttl_secs", "ttl"]).map(|ttl| lifetime(record.created, ttl, epoch()));
     let idle = label(&["idle_timeout_secs", "idle_timeout"]).and_then(|idle| u64::try_from(idle).ok());
     if let Err(error) = SharedDir::of(record).set_deadline(ttl, idle, &request.state) {
-        return Err(error.failure(format!("touching {}: its job cannot be told", record.shown())).into());
+        return Err(error
+            .failure(format!("touching {}: the new deadline could not be written for its job", record.shown()))
+            .into());
     }
     found.dir.note(epoch(), "touch", &request.state);
     Ok(Answer { message: Some(format!("lease {id} is touched")), ..Answer::default() })

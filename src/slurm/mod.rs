@@ -15,6 +15,14 @@ pub(crate) mod scancel;
 pub(crate) mod scontrol;
 pub mod squeue;
 
+/// The clusters of a list with commas, each to be asked by itself: none where the list names none, Slurm's own choice without a list.
+pub(crate) fn each_cluster(names: Option<&str>) -> Vec<Option<String>> {
+    match names {
+        None => vec![None],
+        Some(names) => names.split(',').filter(|name| !name.is_empty()).map(|name| Some(name.to_owned())).collect(),
+    }
+}
+
 /// The command for this cluster or these, separated by commas; without one it is Slurm's own choice.
 fn on_clusters(command: Command, clusters: Option<&str>) -> Command {
     command.args(clusters.map(|clusters| format!("--clusters={clusters}")))

@@ -210,7 +210,10 @@ fn make(target: &LoginHost, path: &Path, most: Duration) -> Result<Option<Shell>
         LoginError::NoPlace(format!("locking {}: {error}", lock.display()))
     })?;
     let Some(_lock) = held else {
-        let what = format!("another process has been logging in to {} for long", target.destination());
+        let what = format!(
+            "another process has been logging in to {} for so long that this call gave up",
+            target.destination()
+        );
         return Err(LoginError::Silent(what));
     };
     match open(path, most) {

@@ -25,7 +25,7 @@ use crate::lease::record::{Attempt, Denials, Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Locked, Store};
 use crate::lease::{Identity, LeaseId, Nonce};
 use crate::operation::context::{Options, runner, shared_dir, user};
-use crate::operation::lookup::{FoundLease, IdentityCheck, load};
+use crate::operation::lookup::{IdentityCheck, load};
 use crate::progress::hint;
 use crate::protocol::{Answer, Request};
 use crate::ssh::lease::{link_key, make_key};
@@ -233,11 +233,14 @@ impl Acquire<'_> {
     /// The record, if it is the lease that is asked for.
     fn checked(&self, guard: &Guard<'_>) -> Result<Record> {
         let id = &self.identity.lease_id;
-        match guard.lease.load() {
+        let loaded = guard.lease.load();
+        // An identity that was made up for a damaged record is nobody's.
+        if loaded.record().is_some() {
+            IdentityCheck { slug: &self.identity.slug, name: &self.identity.name, ..IdentityCheck::default() }
+                .check(&loaded)?;
+        }
+        match loaded {
             Loaded::Whole(record) => {
-                let found = FoundLease { loaded: Loaded::Whole(record.clone()), dir: self.dir(id)? };
-                IdentityCheck { slug: &self.identity.slug, name: &self.identity.name, ..IdentityCheck::default() }
-                    .check(&found)?;
                 let mut record = *record;
                 if record.uid != self.user.uid {
                     let what = format!("{} belongs to user id {}, not to this one", record.shown(), record.uid);
@@ -262,11 +265,6 @@ impl Acquire<'_> {
             .cause(why)
             .into()),
         }
-    }
-
-    fn dir(&self, id: &crate::lease::LeaseId) -> Result<LeaseDir> {
-        let gone = || Failure::new(Kind::NotFound, format!("lease {id} was released meanwhile"));
-        Ok(self.store.lease(id)?.ok_or_else(gone)?)
     }
 
     /// Waits as long as a release would for a lease that is on its way out.

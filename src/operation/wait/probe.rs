@@ -79,10 +79,16 @@ impl Wait<'_> {
             return Ok(None);
         }
         let Some(ssh) = target::of_lease(record, self.settings) else {
-            let failure =
-                Failure::new(Kind::BadConfig, format!("{} {}: how to log in is not known", self.doing, record.shown()));
+            let failure = Failure::new(
+                Kind::BadConfig,
+                format!(
+                    "{} {}: its ssh user is not known, or its paths cannot stand in a command",
+                    self.doing,
+                    record.shown()
+                ),
+            );
             return Err(failure
-                .remedy("set sshUser, and keep the program and the state dir at paths of plain letters")
+                .remedy("set sshUser, and keep the program and the state dir at paths of letters, digits and ._/@+,:=-")
                 .into());
         };
         let turn = throttle::take(self.throttle.as_ref(), self.deadline);
@@ -125,19 +131,20 @@ impl Wait<'_> {
         caller_lives(self.caller, &record.shown())?;
         let guard = self.lock()?;
         *record = self.record()?;
-        if record.phase != Phase::Answered {
-            guard.must_be_ours(record)?;
-        }
-        let shared = SharedDir::of(record);
-        // Who acquires is given the whole grace to log in. A resolve gives none anew: dashboards ask all day long.
-        let marked = (self.doing == Doing::Resolving && self.answered) || shared.mark("answered", epoch()).is_ok();
-        // Of a lease that was answered before, sandboxed code may have removed the directory; its sshd works.
-        if !marked && record.phase != Phase::Answered {
-            let what = || format!("{} {}: its job cannot be told that it was handed out", self.doing, record.shown());
-            shared.mark("answered", epoch()).map_err(|error| error.failure(what()))?;
-        }
         let first = record.phase != Phase::Answered;
         if first {
+            guard.must_be_ours(record)?;
+        }
+        // Who acquires is given the whole grace to log in. A resolve gives none anew: dashboards ask all day long.
+        let is_known = self.doing == Doing::Resolving && self.answered;
+        let marked = if is_known { Ok(()) } else { SharedDir::of(record).mark("answered", epoch()) };
+        if first {
+            // Of a lease that was answered before, sandboxed code may have removed the directory; its sshd works.
+            let what = || {
+                let trouble = "the file that tells its job that it was handed out could not be written";
+                format!("{} {}: {trouble}", self.doing, record.shown())
+            };
+            marked.map_err(|error| error.failure(what()))?;
             record.phase = Phase::Answered;
             record.cloud_id = Some(record.cloud_id());
             guard.save(record)?;
