@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::doctor::check::CheckId;
+use crate::doctor::check::table::AGAIN;
 use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::{Place, RemoteHost};
@@ -16,19 +18,16 @@ use crate::slurm::{ping, scontrol};
 pub fn check(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
     vec![match place.with(clock, |host| host.run(&scontrol::command(clock.left(), cluster).arg("ping"))) {
         Ok(Ok(output)) if output.end == End::ConnectionLost => {
-            Finding::red(CONTROLLER, Category::Network, output.said(), "run doctor again").not_asked()
+            Finding::red(CheckId::Controller, Category::Network, output.said(), AGAIN).not_asked()
         }
         Ok(Ok(output)) => judge_ping(&output, cluster),
         // That it is missing is the finding of another check.
         Ok(Err(error)) => {
-            Finding::warning(CONTROLLER, format!("scontrol could not be started: {error}"), "").not_asked()
+            Finding::warning(CheckId::Controller, format!("scontrol could not be started: {error}"), "").not_asked()
         }
-        Err(said) => Finding::red(CONTROLLER, Category::Provider, said, "run doctor again").not_asked(),
+        Err(said) => Finding::red(CheckId::Controller, Category::Provider, said, AGAIN).not_asked(),
     }]
 }
-
-/// Name of the check that all questions to Slurm hang on.
-pub const CONTROLLER: &str = "controller";
 
 /// Texts of authentication that failed, here or on the controller's host.
 const AUTH_TEXTS: &[&str] =
@@ -48,11 +47,11 @@ fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
     let took = output.took.as_secs_f32();
     if !up.is_empty() {
         if down.is_empty() {
-            return Finding::ok(CONTROLLER, format!("{up} answers in {:.0} ms", took * 1000.0))
+            return Finding::ok(CheckId::Controller, format!("{up} answers in {:.0} ms", took * 1000.0))
                 .fact("controller", "up");
         }
         let seen = format!("{up} answers, {down} does not");
-        return Finding::warning(CONTROLLER, seen, "tell the site's admins: a controller is down")
+        return Finding::warning(CheckId::Controller, seen, "tell the site's admins: a controller is down")
             .fact("controller", "backup");
     }
     if output.end == End::DeadlinePassed {
@@ -60,7 +59,7 @@ fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
             "scontrol ping has no answer after {took:.0} s: the controller or the munged beside it hangs, or its host is off the net"
         );
         return Finding::red(
-            CONTROLLER,
+            CheckId::Controller,
             Category::Timeout,
             seen,
             "try again in a minute; if it stays so, tell the site's admins",
@@ -68,7 +67,7 @@ fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
     }
     if said.contains("Munge encode failed") {
         let seen = "Slurm's commands cannot say who they are: munged on this host does not answer";
-        return Finding::red(CONTROLLER, Category::Auth, seen, START_MUNGE);
+        return Finding::red(CheckId::Controller, Category::Auth, seen, START_MUNGE);
     }
     let seen = match (down.is_empty(), said.trim().is_empty()) {
         (false, true) => format!("scontrol ping: {down} is DOWN"),
@@ -77,7 +76,7 @@ fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
     };
     if AUTH_TEXTS.iter().any(|text| said.contains(text)) {
         return Finding::red(
-            CONTROLLER,
+            CheckId::Controller,
             Category::Auth,
             seen,
             "munge on this host must have the cluster's key, and the clock must be right: tell the host's admins",
@@ -85,49 +84,56 @@ fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
     }
     if said.contains("configuration source") || said.contains("slurm.conf") {
         let remedy = "set SLURM_CONF to the cluster's slurm.conf, or run this on a host that Slurm is set up on";
-        return Finding::red(CONTROLLER, Category::Config, seen, remedy);
+        return Finding::red(CheckId::Controller, Category::Config, seen, remedy);
     }
     if said.contains("entry for --cluster") || said.contains("No cluster '") {
         let remedy = "correct clusters in external.config; if they are right, their controllers or the accounting database are down";
-        return Finding::red(CONTROLLER, Category::Config, seen, remedy);
+        return Finding::red(CheckId::Controller, Category::Config, seen, remedy);
     }
     if said.contains("talking to database") || said.contains("talking to the database") {
         let remedy = "the accounting database, which knows the clusters' names, is down: tell the site's admins, or remove clusters";
-        return Finding::red(CONTROLLER, Category::Provider, seen, remedy);
+        return Finding::red(CheckId::Controller, Category::Provider, seen, remedy);
     }
     let remedy = "the controller does not run, or the network keeps this host from its port: tell the site's admins; is SLURM_CONF that of a cluster which lives?";
-    Finding::red(CONTROLLER, Category::Network, seen, remedy)
+    Finding::red(CheckId::Controller, Category::Network, seen, remedy)
+}
+
+/// Weighs what ping came to against what the other questions to Slurm came to meanwhile.
+pub fn weigh(findings: &mut [Finding]) {
+    let listings = || findings.iter().filter(|finding| finding.id == CheckId::JobListing);
+    // Whoever answers squeue is a controller.
+    let lives = listings().count() > 0 && listings().all(|finding| !finding.unanswered);
+    let said = listings().find(|finding| finding.unanswered).map(|finding| finding.seen.clone()).unwrap_or_default();
+    let munge = |finding: &&Finding| finding.id == CheckId::Munge && finding.is(CheckStatus::Warning);
+    let munge = findings.iter().find(munge).map(|finding| finding.seen.clone());
+    let is_down = |finding: &&mut Finding| finding.id == CheckId::Controller && finding.is(CheckStatus::Red);
+    for finding in findings.iter_mut().filter(is_down) {
+        if lives {
+            finding.status = CheckStatus::Warning;
+            finding.seen += "; yet squeue is answered, so a controller lives";
+            finding.remedy = "run `scontrol ping` by hand: a wrapper, or one of several controllers, hangs".to_owned();
+        } else {
+            with_evidence(finding, &said, munge.as_deref());
+        }
+    }
 }
 
 /// More about a controller that is down: from what squeue was told meanwhile, and from this host's munge.
-pub fn with_evidence(controller: &mut Finding, listing: &str, munge: Option<&str>) {
+fn with_evidence(controller: &mut Finding, listing: &str, munge: Option<&str>) {
     if controller.category == Category::Auth {
         return;
     }
     if let Some(seen) = munge {
         controller.category = Category::Auth;
-        controller.check.seen = format!("Slurm's commands cannot say who they are: {seen}");
-        controller.check.remedy = START_MUNGE.to_owned();
+        controller.seen = format!("Slurm's commands cannot say who they are: {seen}");
+        controller.remedy = START_MUNGE.to_owned();
     } else if AUTH_TEXTS.iter().any(|text| listing.contains(text)) {
         controller.category = Category::Auth;
-        controller.check.seen = format!("{}; {}", controller.check.seen, tail(listing, 300));
-        controller.check.remedy =
+        controller.seen = format!("{}; {}", controller.seen, tail(listing, 300));
+        controller.remedy =
             "the controller turns our messages down: munge is down on its host, or keys or clocks differ; tell the site's admins".to_owned();
     }
 }
-
-/// A controller that squeue was answered by, whatever ping came to: leases are made and ended.
-pub fn but_lives(controller: &mut Finding) {
-    if controller.is(CheckStatus::Red) {
-        controller.check.status = CheckStatus::Warning;
-        controller.check.seen += "; yet squeue is answered, so a controller lives";
-        controller.check.remedy =
-            "run `scontrol ping` by hand: a wrapper, or one of several controllers, hangs".to_owned();
-    }
-}
-
-/// Name of the check of this host's munge.
-pub const MUNGE: &str = "munge";
 
 /// Where munged listens unless the site says otherwise.
 const MUNGE_SOCKET: &str = "/run/munge/munge.socket.2";
@@ -146,17 +152,19 @@ pub fn munge(place: &Place, clock: Clock) -> Vec<Finding> {
     }
     vec![match std::os::unix::net::UnixStream::connect(MUNGE_SOCKET) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            Finding::ok(MUNGE, format!("no {MUNGE_SOCKET} here: the cluster may do without it"))
+            Finding::ok(CheckId::Munge, format!("no {MUNGE_SOCKET} here: the cluster may do without it"))
         }
         Err(error) => {
-            Finding::warning(MUNGE, format!("munged does not answer at {MUNGE_SOCKET}: {error}"), START_MUNGE)
+            Finding::warning(CheckId::Munge, format!("munged does not answer at {MUNGE_SOCKET}: {error}"), START_MUNGE)
         }
         Ok(_) => match Command::new("munge", clock.left().min(MUNGE_DEADLINE)).arg("--no-input").run() {
-            Ok(output) if output.success() => Finding::ok(MUNGE, "munged answers"),
-            Ok(output) => {
-                Finding::warning(MUNGE, format!("munge --no-input: {}", tail(&output.said(), 200)), START_MUNGE)
-            }
-            Err(_) => Finding::ok(MUNGE, format!("somebody listens at {MUNGE_SOCKET}")),
+            Ok(output) if output.success() => Finding::ok(CheckId::Munge, "munged answers"),
+            Ok(output) => Finding::warning(
+                CheckId::Munge,
+                format!("munge --no-input: {}", tail(&output.said(), 200)),
+                START_MUNGE,
+            ),
+            Err(_) => Finding::ok(CheckId::Munge, format!("somebody listens at {MUNGE_SOCKET}")),
         },
     }]
 }
@@ -164,22 +172,22 @@ pub fn munge(place: &Place, clock: Clock) -> Vec<Finding> {
 /// The same on a login host, as far as its own command tells.
 fn munge_there(there: &RemoteHost, clock: Clock) -> Finding {
     match there.facts(clock) {
-        Err(said) => return Finding::warning(MUNGE, said, "run doctor again").not_asked(),
+        Err(said) => return Finding::warning(CheckId::Munge, said, AGAIN).not_asked(),
         Ok(facts) if facts.command("munge").is_none() => {
-            return Finding::ok(MUNGE, "no munge command on the login host: the cluster may do without it");
+            return Finding::ok(CheckId::Munge, "no munge command on the login host: the cluster may do without it");
         }
         Ok(_) => {}
     }
     let command = || Command::new("munge", clock.left().min(MUNGE_DEADLINE)).arg("--no-input");
     match there.with(clock, |login| login.run(&command())) {
-        Err(said) => Finding::warning(MUNGE, said, "run doctor again").not_asked(),
-        Ok(Err(error)) => Finding::ok(MUNGE, format!("not looked at: {error}")),
-        Ok(Ok(output)) if output.success() => Finding::ok(MUNGE, "munged on the login host answers"),
+        Err(said) => Finding::warning(CheckId::Munge, said, AGAIN).not_asked(),
+        Ok(Err(error)) => Finding::ok(CheckId::Munge, format!("not looked at: {error}")),
+        Ok(Ok(output)) if output.success() => Finding::ok(CheckId::Munge, "munged on the login host answers"),
         Ok(Ok(output)) if output.stderr_text().contains("No such file") => {
-            Finding::ok(MUNGE, format!("no {MUNGE_SOCKET} on the login host: the cluster may do without it"))
+            Finding::ok(CheckId::Munge, format!("no {MUNGE_SOCKET} on the login host: the cluster may do without it"))
         }
         Ok(Ok(output)) => Finding::warning(
-            MUNGE,
+            CheckId::Munge,
             format!("munge --no-input on the login host: {}", tail(&output.said(), 200)),
             "have the login host's admins start munged",
         ),
@@ -250,13 +258,13 @@ mod tests {
         #[case] category: Category,
     ) {
         let finding = judge_ping(&output(end, stdout, stderr), None);
-        assert_eq!((finding.check.status, finding.category), (status, category), "{finding:?}");
+        assert_eq!((finding.status, finding.category), (status, category), "{finding:?}");
     }
 
     #[test]
     fn another_cluster_goes_by_its_own_name() {
         let finding = judge_ping(&output(End::Exit(0), "Slurmctld(primary) at ctl is UP\n", ""), Some("annex"));
-        assert_eq!(finding.check.seen, "the controller of annex answers in 30 ms");
+        assert_eq!(finding.seen, "the controller of annex answers in 30 ms");
     }
 
     #[test]
@@ -269,7 +277,7 @@ mod tests {
             None,
         );
         assert_eq!(refusing.category, Category::Auth);
-        assert!(refusing.check.seen.contains("Zero Bytes") && refusing.check.remedy.contains("munge"));
+        assert!(refusing.seen.contains("Zero Bytes") && refusing.remedy.contains("munge"));
         let mut dead = down.clone();
         with_evidence(&mut dead, "squeue failed: Unable to contact slurm controller (connect failure) (exit 1)", None);
         assert_eq!(dead, down);
