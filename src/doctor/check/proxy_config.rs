@@ -49,19 +49,19 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
             findings.push(warn("sshMode is direct, yet proxyCommand is set and used", "remove one of the two"));
         }
         for (key, value) in [("loginHost", login_host), ("loginUser", login_user)] {
-            if !value.is_empty() && !template.contains(&format!("{{{key}}}")) {
+            if !value.is_empty() && !settings.connection.uses(key) {
                 findings.push(warn(
                     &format!("{key} is set, but proxyCommand has no {{{key}}}: it is not used"),
                     &format!("put {{{key}}} into proxyCommand, or remove {key}"),
                 ));
             }
         }
-        if !template.contains("{host}") && !template.contains("%h") {
+        if !settings.connection.uses("host") && !template.contains("%h") {
             findings.push(warn(
                 "proxyCommand names no node: neither {host} nor %h is in it",
                 "put %h and %p (or {host} and {port}) into proxyCommand",
             ));
-        } else if !template.contains("{port}") && !template.contains("%p") {
+        } else if !settings.connection.uses("port") && !template.contains("%p") {
             findings.push(warn(
                 "proxyCommand names no port: neither {port} nor %p is in it, and each lease has its own",
                 "put %p or {port} into proxyCommand",
@@ -245,6 +245,8 @@ mod tests {
     #[case(json!({"proxyCommand": "ssh %h %p", "sshMode": "direct"}), &["sshMode is direct"])]
     #[case(json!({"proxyCommand": "ssh {jobId} {port}"}), &["names no node"])]
     #[case(json!({"proxyCommand": "ssh {host}"}), &["names no port"])]
+    #[case(json!({"proxyCommand": "ssh ${host} ${port}"}), &["names no node"])]
+    #[case(json!({"proxyCommand": "ssh ${loginHost} %h %p", "loginHost": "login"}), &["no {loginHost}"])]
     #[case(json!({"submitHost": "login"}), &[])]
     #[case(json!({"submitHost": "login", "sshMode": "stdio", "loginHost": "gw"}), &["goes through srun"])]
     #[case(json!({"proxyCommand": "ssh -W %h:%p {loginUser}@{loginHost}", "loginHost": "login", "loginUser": "bob"}), &[])]

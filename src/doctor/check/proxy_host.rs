@@ -30,7 +30,7 @@ fn soften(finding: &mut Finding) {
 
 fn try_login(clock: Clock, settings: &Settings) -> Vec<Finding> {
     let (host, user) = match &settings.connection {
-        Connection::Proxy { template, login_host, login_user } if template.contains("{loginHost}") => {
+        Connection::Proxy { login_host, login_user, .. } if settings.connection.uses("loginHost") => {
             (login_host, login_user)
         }
         Connection::Proxy { .. } => {
@@ -163,6 +163,16 @@ mod tests {
         let finding = judge_login("bob@login", &output);
         assert_eq!((finding.status, finding.category), (status, category), "{finding:?}");
         assert!(finding.remedy.contains(remedy), "{finding:?}");
+    }
+
+    #[rstest]
+    #[case("ssh -W %h:%p ${loginHost}")]
+    #[case("nc {host} {port}")]
+    fn a_proxy_command_without_the_login_host_is_not_tried(#[case] command: &str) {
+        let value = serde_json::json!({"proxyCommand": command, "loginHost": "login"});
+        let settings = crate::config::parse(value.as_object().unwrap()).unwrap();
+        let findings = try_login(Clock::start(), &settings);
+        assert!(findings[0].is(Green) && findings[0].seen.starts_with("not tried"), "{findings:?}");
     }
 
     #[test]
