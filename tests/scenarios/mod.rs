@@ -22,6 +22,7 @@ pub mod laptop;
 pub mod lease;
 pub mod leftovers;
 pub mod lifecycle;
+pub mod live;
 pub mod process;
 pub mod routes;
 pub mod runners;
@@ -57,7 +58,7 @@ macro_rules! shared {
             together: acquires_of_one_lease_at_once acquires_against_releases inventories_beside_everything_else
                 cleanups_beside_starting_acquires many_resolves_at_once;
             environment: variables_that_steer_slurm_change_nothing secrets_stay_with_their_owner a_caller_in_a_strange_place;
-            runners: a_runner_of_the_reference_adapter a_runner_that_asks_for_an_array;
+            runners: a_runner_of_the_reference_adapter a_runner_that_asks_for_an_array an_sshd_that_refuses_its_user;
             damage: damaged_records a_state_dir_that_is_not_ours;
             endings: untaken_after_an_answer while_it_starts a_job_that_a_session_submits never_answered kept_in_the_queue a_permit_removed_by_hand idle_under_a_dashboard
                 a_forgotten_terminal a_long_silent_command a_detached_process past_its_time_to_live
@@ -67,6 +68,7 @@ macro_rules! shared {
             hostile: endpoints_that_lie_before_the_answer endpoints_that_lie_after_the_answer other_files_that_lie
                 a_shared_dir_that_leads_away one_lease_against_another;
             frozen: a_controller_frozen_during_sbatch a_controller_frozen_during_the_rest a_controller_that_is_dead;
+            live: a_look_at_a_node a_job_that_waits an_interrupted_one a_mistake_in_the_configuration;
             clusters: two_clusters_with_the_same_job_ids;
             truth: a_job_that_imitates_others another_state_dir_of_the_same_lease
                 another_state_dir_with_the_same_shared_dir a_copied_state_dir
