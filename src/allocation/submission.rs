@@ -12,7 +12,7 @@ use crate::host::NotRun;
 use crate::lease::record::{Denials, Phase, Record};
 use crate::lease::store::{Guard, Store};
 use crate::shared_dir::SharedDir;
-use crate::slurm::sbatch::{self, Outcome};
+use crate::slurm::sbatch::{self, NoJob, Outcome};
 
 /// The batch script that turns an allocation into an endpoint.
 #[derive(Debug, Clone)]
@@ -149,7 +149,9 @@ pub fn submit(
     };
     let outcome = match super::host(record).run(&submission.command()) {
         Ok(output) => sbatch::outcome(&output),
-        Err(NotRun::Missing(said)) => Outcome::NoSbatch { said: format!("sbatch could not be started: {said}") },
+        Err(NotRun::Missing(said)) => {
+            Outcome::NoJob { why: NoJob::NoSbatch, said: format!("sbatch could not be started: {said}") }
+        }
         Err(error) => Outcome::NotSent { said: format!("sbatch was not run: {error}") },
     };
     match &outcome {
@@ -158,11 +160,7 @@ pub fn submit(
             record.job = Some(job.clone());
             guard.lease.note(now.epoch, "submitted", &job.to_string());
         }
-        Outcome::Refused { said, .. }
-        | Outcome::Limit { said }
-        | Outcome::Closed { said }
-        | Outcome::NotSent { said }
-        | Outcome::NoSbatch { said } => {
+        Outcome::NoJob { said, .. } | Outcome::NotSent { said } => {
             record.phase = Phase::Prepared;
             record.attempt.sent = None;
             record.attempt.sent_at = None;

@@ -280,7 +280,7 @@ pub mod tests {
         Row {
             job: job(7),
             state: State::new("RUNNING"),
-            reason: "None".into(),
+            reason: String::new(),
             node: "n1".into(),
             submitted: Some(1001),
             start: Some(1002),

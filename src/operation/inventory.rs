@@ -304,7 +304,7 @@ mod tests {
         Row {
             job: JobId { id, cluster: None },
             state: State::new("RUNNING"),
-            reason: "None".into(),
+            reason: String::new(),
             node: "n1".into(),
             submitted: None,
             start: None,

@@ -107,7 +107,7 @@ pub fn apply(record: &mut Record, view: &View, now: Now) -> bool {
     match classify(record, &view.observation, now) {
         Verdict::Ended if record.ended.is_none() => {
             let row = view.row();
-            let reason = row.map(|row| row.reason.as_str()).filter(|reason| *reason != "None").unwrap_or_default();
+            let reason = row.map(|row| row.reason.as_str()).unwrap_or_default();
             record.ended = Some(ended(row.map(|row| row.state.word()).unwrap_or_default(), reason));
         }
         Verdict::Denied if record.denied.first.is_none_or(|first| first > now.uptime) => {

@@ -482,7 +482,7 @@ pub fn sweep_work_root(
     }
     match host {
         Host::Here => local::clear_work_root(root, names, time),
-        Host::Login(login) => remote::clear_work_root(login, root, &names, time),
+        Host::Login(login) => remote::clear_work_root(login, root, names, time),
     }
 }
 

@@ -226,7 +226,8 @@ fn parse_row(columns: &str, cluster: Option<&str>) -> Option<Row> {
     Some(Row {
         job: JobId { id: id.parse().ok()?, cluster: cluster.map(str::to_owned) },
         state: word(state).then(|| State::new(state))?,
-        reason: reason.to_owned(),
+        // A job that waits for nothing has the reason None.
+        reason: if reason == "None" { String::new() } else { present(reason) },
         node: present(node),
         submitted: time(submitted),
         start: time(start),
@@ -296,7 +297,7 @@ mod tests {
         let expected = Row {
             job: JobId { id: 7, cluster: None },
             state: State::new("RUNNING"),
-            reason: "None".into(),
+            reason: String::new(),
             node: "n1".into(),
             submitted: Some(1795308136),
             start: Some(1795308137),
