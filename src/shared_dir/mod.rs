@@ -11,6 +11,7 @@
 //! ```
 //! Everything here can be rewritten by sandboxed code: nothing read here is trusted.
 
+pub mod client_files;
 pub mod endpoint_file;
 mod guarded;
 mod local;

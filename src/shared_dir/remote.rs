@@ -310,6 +310,11 @@ pub fn permitted(bash: impl Into<Bash>, root: &Path, lease: &LeaseId) -> Result<
     Ok(Nonce::parse(String::from_utf8_lossy(&said.done()?.stdout).trim_end()))
 }
 
+/// Removes what the client keeps of a lease in a home, see [`super::client_files`].
+pub fn clear_client(bash: impl Into<Bash>, home: &Path, lease: &LeaseId, key: &str) -> Result<(), Error> {
+    run(&bash.into(), home, &["clear-client", lease.as_str(), "", key], &[], Duration::ZERO)?.done().map(|_| ())
+}
+
 /// Absolute paths without links and `..`, as far as they exist there.
 pub fn resolve(bash: impl Into<Bash>, paths: &[&Path]) -> Result<Vec<PathBuf>, Error> {
     let texts: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::process;
 use super::session::Login;
-use super::site::{Open, Place, Setup, Site, job_of, now};
+use super::site::{Lease, Open, Place, Setup, Site, job_of, now};
 
 /// Everything that a lease is for, in order.
 pub fn a_lease_from_doctor_to_nothing_left(open: Open) {
@@ -205,4 +205,41 @@ impl Site {
         }
         process::until("the controller forgets", Duration::from_secs(40), || (look().code != 0).then_some(()));
     }
+}
+
+/// What the client keeps of a lease in the home there goes with the lease, by release and by cleanup; another lease's stays.
+pub fn files_of_the_client(open: Open) {
+    let site = open(Setup::default());
+    let [released, ended, other] = [site.lease("client"), site.lease("client"), site.lease("client")];
+    let paths = |lease: &Lease| {
+        format!(
+            "~/.crabbox/actions/{0}.env.sh ~/.crabbox/workspace-owners/$(printf 'crabbox-workspace-owner-v1\\0%s' {0} | sha256sum | cut -c 1-64).gate",
+            lease.id
+        )
+    };
+    let make = |lease: &Lease| {
+        format!(
+            "mkdir -p ~/.crabbox/actions ~/.crabbox/workspace-owners; for f in {}; do echo x >$f; done",
+            paths(lease)
+        )
+    };
+    let kept = |lease: &Lease| site.shell(&format!("ls {} 2>/dev/null | wc -l", paths(lease))).line().to_owned();
+    site.shell(&make(&other)).ok();
+    for lease in [&released, &ended] {
+        let handed = site.acquired(lease, json!({}));
+        Login::of(&handed).ssh(&site, &make(lease)).ok();
+        assert_eq!(kept(lease), "2", "the session and the login host have one home");
+        if lease.id == released.id {
+            site.release_cleanly(lease);
+        } else {
+            site.shell(&format!("scancel {}", job_of(&handed))).ok();
+            site.no_live_job(lease);
+            site.ask("cleanup", json!({})).ok();
+            assert_eq!(site.row(lease), None);
+        }
+        assert_eq!(kept(lease), "0");
+    }
+    assert_eq!(kept(&other), "2");
+    site.shell(&format!("rm {}; rmdir ~/.crabbox/actions ~/.crabbox/workspace-owners ~/.crabbox; :", paths(&other)))
+        .ok();
 }
