@@ -9,6 +9,7 @@ use crate::clock::{BootTime, Now};
 use crate::config::Settings;
 use crate::config::proxy::Route;
 use crate::host::NotRun;
+use crate::lease::limits::Limits;
 use crate::lease::record::{Denials, Phase, Record};
 use crate::lease::store::{Guard, Store};
 use crate::shared_dir::SharedDir;
@@ -134,6 +135,8 @@ pub fn submit(
     record.instance = Some(store.instance().name.clone());
     record.denied = Denials::default();
     guard.save(record)?;
+    let limits = Limits { ttl: Some(settings.ttl), idle: Some(settings.idle_timeout), touched: None };
+    guard.lease.keep_limits(&limits);
     let comment = match &settings.comment {
         Some(text) => format!("{} {text}", record.comment_word(&store.instance().name)),
         None => record.comment_word(&store.instance().name),

@@ -245,7 +245,7 @@ pub fn comment(text: &str) -> Option<CommentWord> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::slurm::job::State;
+    use crate::slurm::job::{Resources, State};
     use rstest::rstest;
 
     pub fn record() -> Record {
@@ -290,6 +290,7 @@ pub mod tests {
             uid: 1001,
             name: "cbx-4b38f35d4e31".into(),
             comment: "cbx:cbx_4b38f35d4e31:00112233445566ff:abcd1234 site text".into(),
+            resources: Resources::default(),
         }
     }
 

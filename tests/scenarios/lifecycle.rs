@@ -243,3 +243,51 @@ pub fn files_of_the_client(open: Open) {
     site.shell(&format!("rm {}; rmdir ~/.crabbox/actions ~/.crabbox/workspace-owners ~/.crabbox; :", paths(&other)))
         .ok();
 }
+
+/// A row of a list has what the job has and until when it may live: what was asked for, and what a touch has said since.
+pub fn what_a_list_tells(open: Open) {
+    let site = open(Setup::default());
+    let lease = site.lease("tells");
+    let config = json!({"partition": "batch", "cpus": 2, "mem": "100M", "gres": "gpu:1", "timeLimit": "00:20:00", "ttlSeconds": 600});
+    let handed = site.acquired(&lease, config);
+    let label = |row: &serde_json::Value, name: &str| row["labels"][name].as_str().unwrap_or_default().to_owned();
+    let number = |row: &serde_json::Value, name: &str| label(row, name).parse::<i64>().unwrap_or_default();
+    for name in ["class", "ttl_secs", "idle_timeout_secs", "last_touched_at"] {
+        assert_eq!(handed["labels"].get(name), None, "{name} would take the place of what the client's user asked for");
+    }
+    let row = site.row(&lease).expect("listed");
+    let has = [
+        "server_type",
+        "class",
+        "slurmPartition",
+        "slurmCpus",
+        "slurmMem",
+        "slurmGres",
+        "ttl_secs",
+        "idle_timeout_secs",
+    ];
+    assert_eq!(
+        has.map(|name| label(&row, name)),
+        ["batch-2c-100M-1gpu", "batch", "batch", "2", "100M", "gpu-1", "600", "1800"]
+    );
+    let of_slurm = site
+        .shell(&format!("squeue -h -j {} -o '%a|%q'", job_of(&handed)))
+        .line()
+        .replace("N/A", "")
+        .replace("(null)", "");
+    assert_eq!(format!("{}|{}", label(&row, "slurmAccount"), label(&row, "slurmQos")), of_slurm);
+    assert_eq!(number(&row, "expires_at"), number(&row, "slurmStart") + 600);
+    assert_eq!(label(&row, "last_touched_at"), label(&row, "created_at"));
+    for (ttl, expires) in [("300", Some(300)), ("7200", None)] {
+        let mut sent = handed.clone();
+        sent["labels"] = json!({"ttl_secs": ttl, "idle_timeout_secs": "900"});
+        let before = now();
+        site.ask("touch", json!({"lease": sent, "state": "ready"})).ok();
+        let row = site.row(&lease).expect("listed");
+        let end = expires.map_or_else(|| number(&row, "slurmEnd"), |ttl| number(&row, "created_at") + ttl);
+        assert_eq!(number(&row, "expires_at"), end, "{row}");
+        assert_eq!((label(&row, "ttl_secs"), label(&row, "idle_timeout_secs")), (ttl.to_owned(), "900".to_owned()));
+        assert!((before as i64..before as i64 + 60).contains(&number(&row, "last_touched_at")), "{row}");
+    }
+    site.release_cleanly(&lease);
+}

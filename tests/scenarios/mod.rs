@@ -56,7 +56,7 @@ macro_rules! shared {
         $crate::shared! { @ $open, $skipped,
             lifecycle: a_lease_from_doctor_to_nothing_left the_same_without_accounting a_job_that_slurm_has_forgotten
                 a_dead_job_is_an_error_at_once releases_that_find_nothing
-                files_of_the_client;
+                files_of_the_client what_a_list_tells;
             waiting: a_queued_job_is_released_before_it_starts a_clean_timeout_with_keep_leaves_the_job_queued
                 a_timeout_without_keep_leaves_nothing a_job_that_dies_at_its_start_says_why
                 requests_that_can_never_be_met_fail_fast[NEVER unknown_partition unknown_account unknown_qos too_many_cpus too_much_memory
