@@ -87,6 +87,19 @@ pub struct Row {
     pub directory: String,
     pub name: String,
     pub comment: String,
+    pub resources: Resources,
+}
+
+/// What a job asks for or was given, as Slurm tells it to people; empty where it tells nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    pub account: String,
+    pub qos: String,
+    /// For each node.
+    pub gres: String,
+    pub cpus: String,
+    /// For each node, or CPU.
+    pub mem: String,
 }
 
 /// A listing of jobs.

@@ -25,7 +25,10 @@ pub const QUESTIONS: &[(&str, &str)] = &[
     ("squeue: an unknown cluster", "squeue -h -M nowhere"),
     ("squeue: another cluster, nothing there", "squeue -M annex -h -n no-such-name"),
     ("squeue: the header", "squeue --me -n no-such-name"),
-    ("squeue: the header of a format", "squeue --me -n no-such-name -o '%A|%T|%r|%B|%V|%S|%e|%P|%U|%j|%k|%Z'"),
+    (
+        "squeue: the header of a format",
+        "squeue --me -n no-such-name -o '%A|%T|%r|%B|%V|%S|%e|%P|%U|%C|%m|%j|%Z|%k|%a|%q|%b'",
+    ),
     (
         "squeue: a waiting job",
         "submit -p closed -J waits --comment 'one two' --wrap true; squeue -h -j $J -o '%A|%T|%r|%B|%S|%P|%U|%j|%k|%R'; scancel $J",
@@ -34,6 +37,14 @@ pub const QUESTIONS: &[(&str, &str)] = &[
     (
         "squeue: a running job",
         "submit -J runs --wrap 'sleep 60'; await $J RUNNING; squeue -h -j $J -o '%A|%T|%r|%B|%N|%P|%U|%u|%j|%k|%c|%C|%D'; scancel $J",
+    ),
+    (
+        "squeue: what a job has",
+        "submit --gres=gpu:1 -c 2 --mem 100 --wrap 'sleep 60'; await $J RUNNING; squeue -h -j $J -o '%C|%m|%48a|%32q|%48b|'; scancel $J",
+    ),
+    (
+        "squeue: what a job has that asks for little",
+        "submit -H --wrap true; squeue -h -j $J -o '%C|%m|%48a|%32q|%48b|'; scancel $J",
     ),
     (
         "squeue: a cancelled job",

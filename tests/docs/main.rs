@@ -10,6 +10,7 @@
 )]
 
 mod messages;
+mod prose;
 mod site;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -89,13 +89,12 @@ pub fn a_controller_frozen_during_sbatch(open: Open) {
     drop(heal);
 }
 
-/// Frozen while everything else asks: rows stay, nothing is said to be gone, and release tells that it is not sure.
-pub fn a_controller_frozen_during_the_rest(open: Open) {
+/// Frozen while leases are read: rows stay, and nothing is said to be gone.
+pub fn a_controller_frozen_during_reads(open: Open) {
     let site = open(ALONE);
     let heal = Frozen(&site);
     let lease = site.lease("frozen");
     let handed = site.acquired(&lease, json!({}));
-    let job = job_of(&handed);
     site.freeze();
     let ask = |operation: &str, fields| site.spawn(Call::request(&site.request(operation, fields)));
     let list = ask("list", json!({}));
@@ -116,6 +115,18 @@ pub fn a_controller_frozen_during_the_rest(open: Open) {
         Some(lease) => assert_eq!(lease["ssh"], handed["ssh"]),
         None => assert_ne!(resolved.error().code, "job-ended"),
     }
+    site.thaw();
+    site.release_cleanly(&lease);
+    drop(heal);
+}
+
+/// Frozen while a lease is released: release tells that it is not sure, and the lease stays listed until its job is gone.
+pub fn a_controller_frozen_during_a_release(open: Open) {
+    let site = open(ALONE);
+    let heal = Frozen(&site);
+    let lease = site.lease("frozen");
+    let job = job_of(&site.acquired(&lease, json!({})));
+    site.freeze();
     let release = site.release(&lease);
     assert!(release.took < process::limit(25), "the client kills a release after 30 s: {:?}", release.took);
     site.refusal(&release, "releasing", &lease, Some(&job));

@@ -16,7 +16,7 @@ use crate::doctor::check::table::AGAIN;
 use crate::doctor::finding::{Category, Finding, cut, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::{Greeted, RemoteHost};
-use crate::doctor::ssh_error::{Way, is_prohibited, meaning};
+use crate::doctor::ssh_error::{Way, is_prohibited, refusal};
 use crate::doctor::tcp_probe::{self, Reached};
 use crate::host::remote::{Login, LoginError, master};
 use crate::host::{End, Output};
@@ -118,9 +118,8 @@ fn judge_refusal(target: &LoginHost, error: &LoginError, path: &str) -> Finding 
             format!("open it, and answer what it asks: `{command}`"),
         );
     }
-    let said = error.to_string();
-    let (category, remedy) = meaning(&said, &way(target, path));
-    Finding::red(CheckId::LoginHost, category, tail(&said, 400), remedy)
+    let (category, remedy) = refusal(error, &way(target, path));
+    Finding::red(CheckId::LoginHost, category, tail(&error.to_string(), 400), remedy)
 }
 
 fn way(target: &LoginHost, path: &str) -> Way {

@@ -4,6 +4,7 @@
 //! what they could not ask is marked as such, and the check of the controller tells why.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use crate::doctor::check::CheckId;
 use crate::doctor::check::table::AGAIN;
@@ -93,14 +94,15 @@ pub fn version(place: &Place, clock: Clock) -> Vec<Finding> {
 
 /// Whether our jobs can be listed, and whether the list can be trusted.
 pub fn listing(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
+    let (began, limit) = (Instant::now(), clock.left());
     let ask = |host: &Host| match host.user() {
-        Ok(user) => squeue::list_user(host, Owner { uid: user.uid, name: user.name.as_deref() }, cluster, clock.left()),
+        Ok(user) => squeue::list_user(host, Owner { uid: user.uid, name: user.name.as_deref() }, cluster, limit),
         Err(error) => Err(QueryFailed(error.to_string())),
     };
     vec![match place.with(clock, ask).unwrap_or_else(|said| Err(QueryFailed(said))) {
         Err(failed) => {
             let remedy = "run `squeue --me` by hand; until it works no lease can be listed, watched or released";
-            let category = if failed.0.contains("no answer within") { Category::Timeout } else { Category::Provider };
+            let category = if began.elapsed() >= limit { Category::Timeout } else { Category::Provider };
             Finding::red(CheckId::JobListing, category, failed.0, remedy).not_asked()
         }
         Ok(listing) if !listing.complete => Finding::warning(

@@ -178,7 +178,7 @@ impl Wait<'_> {
             // Slurm is silent, but the pinned sshd of the job has just let us in.
             status.state = LeaseState::Ready;
         }
-        Ok(Handed { lease: answer::lease(record, view, &status, Some(ssh)), first })
+        Ok(Handed { lease: answer::lease(record, &self.dir.limits(), view, &status, Some(ssh)), first })
     }
 }
 

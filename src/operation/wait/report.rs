@@ -123,7 +123,7 @@ impl Wait<'_> {
 /// An end in words, with the tail of the job's output last.
 pub fn failure_of_end(doing: &str, record: &Record, ended: &Ended, shared: &SharedDir) -> Failure {
     let mut text = format!("{doing} {}: its job ended: {}", record.shown(), ended.state);
-    if !ended.reason.is_empty() && ended.reason != "None" {
+    if !ended.reason.is_empty() {
         text.push_str(&format!(" ({})", ended.reason));
     }
     if let Some(exit) = &ended.exit {
