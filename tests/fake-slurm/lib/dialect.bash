@@ -21,6 +21,8 @@ declare -A DIFFERENCES=(
   [test-only-a]=26.05
   [binding-complaint]=20.11:24.11
   [dead-ping-fails]=22.05
+  # sbatch, when munge comes back after the controller has hung up. 24.11 works.
+  [late-munge-endpoint]=20.11:22.05 [late-munge-socket]=22.05:24.11 [late-munge-bufs]=26.05
   # What the controller decides. 25.11.2 accepts again what never fits, read.
   [impossible-refused]=24.11:25.11.2
   # What becomes of a job whose output cannot be written.
