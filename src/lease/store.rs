@@ -288,7 +288,7 @@ pub mod tests {
         let (temp, store) = store();
         let state = temp.path().join("state");
         drop(store);
-        for _ in 0..30 {
+        for _ in 0..8 {
             let start = std::sync::Barrier::new(64);
             let made: usize = std::thread::scope(|scope| {
                 let calls: Vec<_> = (0..64)
