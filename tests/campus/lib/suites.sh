@@ -34,7 +34,7 @@ need_suite_base() {
   [ -z "$BASE" ] || [ -d "$BASE" ] || die "there is no system of $1 in $CACHE; run 'campus --suite $1 install' first"
 }
 
-# in_base [--bind DIR]... CMD...: as root in the system at BASE, with the machine's devices and processes; DIR is there as well.
+# in_base [--bind DIR]... CMD...: as root in the system at BASE, with the machine's devices and processes; DIR is at /mnt/DIR.
 in_base() {
   local binds=()
   while [ "$1" = --bind ]; do binds+=("$2"); shift 2; done
