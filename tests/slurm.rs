@@ -29,6 +29,7 @@ mod campus {
     crate::shared!(@ crate::scenarios::site::Site::campus, crate::scenarios::campus::skipped,
         truth: two_hosts_with_one_home a_user_id_above_the_half a_job_that_an_operator_requeues a_federation;
         client_ssh: a_users_ssh_configuration;
+        frozen: munge_that_is_away;
         hanging: a_shared_dir_that_hangs a_shared_dir_that_is_slow;
     );
 }

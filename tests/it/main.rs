@@ -12,6 +12,7 @@
 mod acquirer;
 mod answers;
 mod cli;
+mod dialects;
 mod doctor;
 mod hanging;
 mod locks;

@@ -139,6 +139,31 @@ pub fn a_controller_frozen_during_a_release(open: Open) {
     drop(heal);
 }
 
+/// munged of the login host is away for longer than the controller waits for what an sbatch has to say. Some versions of sbatch
+/// fail then with words that do not tell what became of the job: one job, of which the call knows.
+pub fn munge_that_is_away(open: Open) {
+    let site = open(ALONE);
+    let lease = site.lease("late");
+    let acquire = |timeout| site.spawn(site.acquiring(&lease, json!({"acquireTimeoutSeconds": timeout})));
+    let waiting = match &site.place {
+        Place::Fake(fake) => {
+            fake.control(&["set", "sbatch", "munge-late", "--times", "1"]).ok();
+            acquire(80)
+        }
+        Place::Campus(campus) => {
+            campus.control("svc", &["login", "kill", "munged"]);
+            let waiting = acquire(80);
+            // The controller hangs up after ten seconds.
+            std::thread::sleep(Duration::from_secs(15));
+            campus.control("svc", &["login", "start", "munged"]);
+            waiting
+        }
+    };
+    let handed = site.reply(waiting).lease().clone();
+    assert_eq!(site.all_jobs(&lease), [format!("{} RUNNING", job_of(&handed))]);
+    site.release_cleanly(&lease);
+}
+
 /// Dead: nothing is sent, so nothing is left; what exists stays as it is.
 pub fn a_controller_that_is_dead(open: Open) {
     let site = open(ALONE);
