@@ -18,7 +18,9 @@ macro_rules! dialect {
 
             crate::shared!(@ crate::dialects::$module::open, crate::never,
                 lifecycle: a_lease_from_doctor_to_nothing_left;
-                waiting: requests_that_can_never_be_met_fail_fast a_job_that_dies_at_its_start_says_why;
+                waiting: requests_that_can_never_be_met_fail_fast[NEVER unknown_partition unknown_account unknown_qos too_many_cpus
+                        too_much_memory too_many_gpus unknown_gres unknown_feature unknown_node unknown_reservation too_long too_many_nodes]
+                    a_job_that_dies_at_its_start_says_why;
                 clusters: two_clusters_with_the_same_job_ids;
                 frozen: munge_that_is_away;
             );
