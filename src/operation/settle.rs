@@ -224,7 +224,9 @@ pub fn end(
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let pause = pauses.next().copied().unwrap_or(CANCEL_AGAIN);
-        if left <= pause {
+        // A controller that has not answered is not asked again by this call.
+        let silent = allocation::silent_until(&record).is_some_and(|until| until >= deadline);
+        if left <= pause || silent {
             let trouble = revoked.as_ref().err().map(ToString::to_string);
             let causes = [complaint, Some(waiting), trouble].into_iter().flatten().collect::<Vec<_>>();
             return Err(not_ended(&record, revoked.is_ok(), &causes.join("; ")).into());

@@ -13,6 +13,7 @@ pub mod sacct;
 pub mod sbatch;
 pub(crate) mod scancel;
 pub(crate) mod scontrol;
+pub(crate) mod silence;
 pub mod squeue;
 
 /// The clusters of a list with commas, each to be asked by itself: none where the list names none, Slurm's own choice without a list.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::job::{JobId, Listing, QueryFailed, Row, State};
-use super::on_clusters;
+use super::{on_clusters, silence};
 use crate::files::random_hex;
 use crate::host::{Command, End, Host, Output};
 
@@ -107,7 +107,7 @@ pub type Answer = Result<Printed, QueryFailed>;
 pub fn ask_user(host: &Host, owner: Owner<'_>, cluster: Option<&str>, deadline: Duration) -> Answer {
     let user = owner.argument()?;
     let mark = new_mark()?;
-    let output = run(host, &base(&mark, cluster, deadline).arg(format!("--user={user}")))?;
+    let output = silence::ask(host, cluster, &base(&mark, cluster, deadline).arg(format!("--user={user}")))?;
     let printed = printed(&output, &mark)?;
     // Jobs of others are shown only where the site lets it, so what another user does not see may be there (docs/facts/slurm.md, "Jobs of other users").
     let own = host.user().is_ok_and(|user| user.uid == owner.uid);
@@ -135,22 +135,12 @@ pub fn list_user(
 pub fn find(host: &Host, job: &JobId, deadline: Duration) -> Result<Option<Row>, QueryFailed> {
     let cluster = job.cluster.as_deref();
     let mark = new_mark()?;
-    let output = run(host, &base(&mark, cluster, deadline).arg(format!("--jobs={}", job.id)))?;
+    let output = silence::ask(host, cluster, &base(&mark, cluster, deadline).arg(format!("--jobs={}", job.id)))?;
     parse_single(&output, &mark, job)
 }
 
 fn new_mark() -> Result<Mark, QueryFailed> {
     Mark::random().map_err(|error| QueryFailed(format!("squeue was not asked: {error}")))
-}
-
-fn run(host: &Host, command: &Command) -> Result<Output, QueryFailed> {
-    host.run(command).map_err(|error| {
-        let program = command.program();
-        QueryFailed(match host {
-            Host::Here => format!("{program} could not be started: {error}"),
-            Host::Login(_) => format!("{program} was not asked: {error}"),
-        })
-    })
 }
 
 /// Reads the answer about one job.

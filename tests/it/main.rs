@@ -18,6 +18,7 @@ mod locks;
 mod lost;
 mod many;
 mod orphans;
+mod silent;
 
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
