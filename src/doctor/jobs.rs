@@ -9,8 +9,8 @@ use crate::config::proxy::Connection;
 use crate::config::value::given;
 use crate::doctor::check::table::{AGAIN, DISK, Row, TABLE};
 use crate::doctor::check::{
-    CheckId, client_ssh, controller, filesystem, job, login_host, node_names, partition, proxy_config, proxy_host,
-    remote_dirs, runner, slurm, ssh_keys, storage, submission,
+    CheckId, authentication, client_ssh, controller, filesystem, job, login_host, node_names, partition, proxy_config,
+    proxy_host, remote_dirs, runner, slurm, ssh_keys, storage, submission,
 };
 use crate::doctor::finding::{Category, Finding};
 use crate::doctor::run::{Clock, Job};
@@ -48,7 +48,7 @@ fn work(id: CheckId, site: &Site) -> Option<Work> {
         CheckId::Controller => {
             |site, clock| site.each_cluster(|cluster| controller::check(&site.place, clock, cluster))
         }
-        CheckId::Munge => |site, clock| controller::munge(&site.place, clock),
+        CheckId::Authentication => |site, clock| authentication::check(&site.place, clock),
         CheckId::JobListing => |site, clock| site.each_cluster(|cluster| slurm::listing(&site.place, clock, cluster)),
         CheckId::SlurmSettings => {
             |site, clock| site.each_cluster(|cluster| slurm::settings(&site.place, clock, cluster))

@@ -108,7 +108,10 @@ mod tests {
         let text = failure(&red).unwrap().to_string();
         assert!(ids.iter().all(|id| text.contains(&format!("{} [", id.name()))), "{text}");
         assert!(text.starts_with("doctor: 9 of 9 checks red: ") && text.len() < 2000 && !text.contains('\n'));
-        assert!(failure(&[Finding::ok(CheckId::Config, "b"), Finding::warning(CheckId::Munge, "d", "e")]).is_none());
+        assert!(
+            failure(&[Finding::ok(CheckId::Config, "b"), Finding::warning(CheckId::Authentication, "d", "e")])
+                .is_none()
+        );
     }
 
     #[test]

@@ -3,14 +3,12 @@
 //! `scontrol ping` is the one question to which a controller that does not run is told at once; it says DOWN for
 //! everything that can be wrong, so the reason is read from what else is said (docs/facts/slurm.md, "What a broken site says").
 
-use std::time::Duration;
-
 use crate::doctor::check::CheckId;
 use crate::doctor::check::table::AGAIN;
 use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::run::Clock;
-use crate::doctor::sessions::{Place, RemoteHost};
-use crate::host::{Command, End, Output};
+use crate::doctor::sessions::Place;
+use crate::host::{End, Output};
 use crate::protocol::CheckStatus;
 use crate::slurm::{ping, scontrol};
 
@@ -32,6 +30,10 @@ pub fn check(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding>
 /// Texts of authentication that failed, here or on the controller's host.
 const AUTH_TEXTS: &[&str] =
     &["unge", "authentication", "Zero Bytes were transmitted", "credential", "auth_g_", "Rewound", "Expired"];
+
+/// Of munge and of auth/slurm alike.
+const PROOF_REFUSED: &str = "the controller turns our messages down, or we cannot send any: keys or clocks of the two hosts differ, or what makes the proof is down on one \
+     of them; the check `authentication` names it; tell the site's admins";
 
 fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
     let mut hosts = ping::parse(&output.stdout_text());
@@ -56,7 +58,7 @@ fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
     }
     if output.end == End::DeadlinePassed {
         let seen = format!(
-            "scontrol ping has no answer after {took:.0} s: the controller or the munged beside it hangs, or its host is off the net"
+            "scontrol ping has no answer after {took:.0} s: the controller, or what proves there who asks, hangs, or its host is off the net"
         );
         return Finding::red(
             CheckId::Controller,
@@ -66,8 +68,9 @@ fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
         );
     }
     if said.contains("Munge encode failed") {
-        let seen = "Slurm's commands cannot say who they are: munged on this host does not answer";
-        return Finding::red(CheckId::Controller, Category::Auth, seen, START_MUNGE);
+        let seen = "Slurm's commands cannot say who they are: munged, which they ask, does not answer";
+        let remedy = "have the admins of the host where they run start munged";
+        return Finding::red(CheckId::Controller, Category::Auth, seen, remedy);
     }
     let seen = match (down.is_empty(), said.trim().is_empty()) {
         (false, true) => format!("scontrol ping: {down} is DOWN"),
@@ -75,12 +78,7 @@ fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
         (true, _) => format!("scontrol ping: {}", tail(&output.said(), 400)),
     };
     if AUTH_TEXTS.iter().any(|text| said.contains(text)) {
-        return Finding::red(
-            CheckId::Controller,
-            Category::Auth,
-            seen,
-            "munge on this host must have the cluster's key, and the clock must be right: tell the host's admins",
-        );
+        return Finding::red(CheckId::Controller, Category::Auth, seen, PROOF_REFUSED);
     }
     if said.contains("configuration source") || said.contains("slurm.conf") {
         let remedy = "set SLURM_CONF to the cluster's slurm.conf, or run this on a host that Slurm is set up on";
@@ -104,8 +102,10 @@ pub fn weigh(findings: &mut [Finding]) {
     // Whoever answers squeue is a controller.
     let lives = listings().count() > 0 && listings().all(|finding| !finding.unanswered);
     let said = listings().find(|finding| finding.unanswered).map(|finding| finding.seen.clone()).unwrap_or_default();
-    let munge = |finding: &&Finding| finding.id == CheckId::Munge && finding.is(CheckStatus::Warning);
-    let munge = findings.iter().find(munge).map(|finding| finding.seen.clone());
+    let unproven = |finding: &&Finding| {
+        finding.id == CheckId::Authentication && finding.is(CheckStatus::Warning) && !finding.unanswered
+    };
+    let unproven = findings.iter().find(unproven).cloned();
     let is_down = |finding: &&mut Finding| finding.id == CheckId::Controller && finding.is(CheckStatus::Red);
     for finding in findings.iter_mut().filter(is_down) {
         if lives {
@@ -113,90 +113,32 @@ pub fn weigh(findings: &mut [Finding]) {
             finding.seen += "; yet squeue is answered, so a controller lives";
             finding.remedy = "run `scontrol ping` by hand: a wrapper, or one of several controllers, hangs".to_owned();
         } else {
-            with_evidence(finding, &said, munge.as_deref());
+            with_evidence(finding, &said, unproven.as_ref());
         }
     }
 }
 
-/// More about a controller that is down: from what squeue was told meanwhile, and from this host's munge.
-fn with_evidence(controller: &mut Finding, listing: &str, munge: Option<&str>) {
+/// More about a controller that is down: from what squeue was told meanwhile, and from what the check of the authentication found.
+fn with_evidence(controller: &mut Finding, listing: &str, unproven: Option<&Finding>) {
     if controller.category == Category::Auth {
         return;
     }
-    if let Some(seen) = munge {
+    if let Some(Finding { seen, remedy, .. }) = unproven {
         controller.category = Category::Auth;
         controller.seen = format!("Slurm's commands cannot say who they are: {seen}");
-        controller.remedy = START_MUNGE.to_owned();
+        controller.remedy = remedy.clone();
     } else if AUTH_TEXTS.iter().any(|text| listing.contains(text)) {
         controller.category = Category::Auth;
         controller.seen = format!("{}; {}", controller.seen, tail(listing, 300));
-        controller.remedy =
-            "the controller turns our messages down: munge is down on its host, or keys or clocks differ; tell the site's admins".to_owned();
-    }
-}
-
-/// Where munged listens unless the site says otherwise.
-const MUNGE_SOCKET: &str = "/run/munge/munge.socket.2";
-
-const START_MUNGE: &str = "have the host's admins start munged";
-
-/// A munged that works answers in milliseconds.
-const MUNGE_DEADLINE: Duration = Duration::from_secs(3);
-
-/// Whether this host's munge answers. Slurm's commands retry a dead one for 50 s before they say so, if its socket is
-/// still there, which looks like a controller that hangs.
-pub fn munge(place: &Place, clock: Clock) -> Vec<Finding> {
-    use std::io::ErrorKind;
-    if let Place::Remote(there) = place {
-        return vec![munge_there(there, clock)];
-    }
-    vec![match std::os::unix::net::UnixStream::connect(MUNGE_SOCKET) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Finding::ok(CheckId::Munge, format!("no {MUNGE_SOCKET} here: the cluster may do without it"))
-        }
-        Err(error) => {
-            Finding::warning(CheckId::Munge, format!("munged does not answer at {MUNGE_SOCKET}: {error}"), START_MUNGE)
-        }
-        Ok(_) => match Command::new("munge", clock.left().min(MUNGE_DEADLINE)).arg("--no-input").run() {
-            Ok(output) if output.success() => Finding::ok(CheckId::Munge, "munged answers"),
-            Ok(output) => Finding::warning(
-                CheckId::Munge,
-                format!("munge --no-input: {}", tail(&output.said(), 200)),
-                START_MUNGE,
-            ),
-            Err(_) => Finding::ok(CheckId::Munge, format!("somebody listens at {MUNGE_SOCKET}")),
-        },
-    }]
-}
-
-/// The same on a login host, as far as its own command tells.
-fn munge_there(there: &RemoteHost, clock: Clock) -> Finding {
-    match there.facts(clock) {
-        Err(said) => return Finding::warning(CheckId::Munge, said, AGAIN).not_asked(),
-        Ok(facts) if facts.command("munge").is_none() => {
-            return Finding::ok(CheckId::Munge, "no munge command on the login host: the cluster may do without it");
-        }
-        Ok(_) => {}
-    }
-    let command = || Command::new("munge", clock.left().min(MUNGE_DEADLINE)).arg("--no-input");
-    match there.with(clock, |login| login.run(&command())) {
-        Err(said) => Finding::warning(CheckId::Munge, said, AGAIN).not_asked(),
-        Ok(Err(error)) => Finding::ok(CheckId::Munge, format!("not looked at: {error}")),
-        Ok(Ok(output)) if output.success() => Finding::ok(CheckId::Munge, "munged on the login host answers"),
-        Ok(Ok(output)) if output.stderr_text().contains("No such file") => {
-            Finding::ok(CheckId::Munge, format!("no {MUNGE_SOCKET} on the login host: the cluster may do without it"))
-        }
-        Ok(Ok(output)) => Finding::warning(
-            CheckId::Munge,
-            format!("munge --no-input on the login host: {}", tail(&output.said(), 200)),
-            "have the login host's admins start munged",
-        ),
+        controller.remedy = PROOF_REFUSED.to_owned();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+
+    use std::time::Duration;
 
     use super::*;
     use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
@@ -277,11 +219,12 @@ mod tests {
             None,
         );
         assert_eq!(refusing.category, Category::Auth);
-        assert!(refusing.seen.contains("Zero Bytes") && refusing.remedy.contains("munge"));
+        assert!(refusing.seen.contains("Zero Bytes") && refusing.remedy.contains("clocks"));
         let mut dead = down.clone();
         with_evidence(&mut dead, "squeue failed: Unable to contact slurm controller (connect failure) (exit 1)", None);
         assert_eq!(dead, down);
-        with_evidence(&mut dead, "", Some("munged does not answer"));
-        assert_eq!(dead.category, Category::Auth);
+        let unproven = Finding::warning(CheckId::Authentication, "munged does not answer", "have it started");
+        with_evidence(&mut dead, "", Some(&unproven));
+        assert_eq!((dead.category, dead.remedy.as_str()), (Category::Auth, "have it started"));
     }
 }

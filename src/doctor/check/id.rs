@@ -41,10 +41,10 @@ pub enum CheckId {
     ///
     /// What to do: what the line says: wait, or tell the site's admins.
     Controller,
-    /// Red or a warning: munged does not answer.
+    /// Red or a warning: what Slurm's commands prove with who asks (munged or sackd, as slurm.conf says) does not answer where they run.
     ///
     /// What to do: have the host's admins start it.
-    Munge,
+    Authentication,
     /// Red or a warning: squeue does not answer, or prints more than the list.
     ///
     /// What to do: find the wrapper or plugin that prints.

@@ -1,5 +1,6 @@
 //! What doctor checks: the table of checks, and one file a subject. Each has its decisions as functions of what was seen.
 
+pub mod authentication;
 pub mod client_ssh;
 pub mod controller;
 pub mod filesystem;
