@@ -9,6 +9,7 @@ pub mod job;
 pub(crate) mod partition;
 pub(crate) mod ping;
 pub(crate) mod refusal;
+pub(crate) mod reservation;
 pub mod sacct;
 pub mod sbatch;
 pub(crate) mod scancel;
