@@ -57,7 +57,7 @@ macro_rules! shared {
             together: acquires_of_one_lease_at_once acquires_against_releases inventories_beside_everything_else
                 cleanups_beside_starting_acquires many_resolves_at_once;
             environment: variables_that_steer_slurm_change_nothing secrets_stay_with_their_owner a_caller_in_a_strange_place;
-            runners: a_runner_of_the_reference_adapter a_runner_that_asks_for_an_array;
+            runners: a_runner_of_the_reference_adapter a_runner_that_asks_for_an_array an_sshd_that_refuses_its_user;
             damage: damaged_records a_state_dir_that_is_not_ours;
             endings: untaken_after_an_answer while_it_starts a_job_that_a_session_submits never_answered kept_in_the_queue a_permit_removed_by_hand idle_under_a_dashboard
                 a_forgotten_terminal a_long_silent_command a_detached_process past_its_time_to_live
