@@ -12,7 +12,6 @@ use serde_json::{Map, Value};
 
 use crate::clock::epoch;
 use crate::config;
-use crate::config::time_limit::minutes;
 use crate::doctor::check::CheckId;
 use crate::doctor::check::node::{self, Delays};
 use crate::doctor::finding::{Category, Finding};
@@ -35,10 +34,6 @@ const ACQUIRE_SECONDS: u64 = 60;
 /// When the job ends itself, should nobody end it: after the preamble and all that is asked of the node.
 const TTL_SECONDS: u64 = 120;
 const UNUSED_SECONDS: u64 = 60;
-
-/// The most that is asked of Slurm as a time limit. Less is not: Slurm's signal and the runner's own end come five minutes and one
-/// before it.
-const TIME_LIMIT_MINUTES: u64 = 10;
 
 /// A session that asks much; file systems and name services of nodes may be slow.
 const SESSION_DEADLINE: Duration = Duration::from_secs(40);
@@ -72,7 +67,7 @@ pub fn run(options: &Options, request: &Request, before: &[Finding]) -> Vec<Find
     }
 }
 
-/// The configuration of a lease that is not to last.
+/// The configuration of a lease that is not to last. What Slurm is asked for stays as it is: a time limit decides whether and when a job starts.
 fn shortened(config: &Map<String, Value>) -> Map<String, Value> {
     let mut short = config.clone();
     let own = config::parse(config).map_or(ACQUIRE_SECONDS, |settings| settings.acquire_timeout);
@@ -85,10 +80,6 @@ fn shortened(config: &Map<String, Value>) -> Map<String, Value> {
     short.extend(seconds.map(|(key, value)| (key.to_owned(), value.into())));
     // Nothing of the site's own work is to be done at the end of this one.
     short.remove("onEnding");
-    let asked = config.get("timeLimit").map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    if asked.and_then(|text| minutes(&text)).is_some_and(|limit| limit.is_none_or(|limit| limit > TIME_LIMIT_MINUTES)) {
-        short.insert("timeLimit".to_owned(), TIME_LIMIT_MINUTES.into());
-    }
     short
 }
 
@@ -272,9 +263,8 @@ mod tests {
 
     #[rstest]
     #[case(json!({}), json!({}))]
-    #[case(json!({"timeLimit": "1:00:00", "onEnding": "rsync -a . x:"}), json!({"timeLimit": 10}))]
-    #[case(json!({"timeLimit": 5, "account": "lab"}), json!({"timeLimit": 5, "account": "lab"}))]
-    #[case(json!({"timeLimit": 600}), json!({"timeLimit": 10}))]
+    #[case(json!({"timeLimit": "1:00:00", "onEnding": "rsync -a . x:"}), json!({"timeLimit": "1:00:00"}))]
+    #[case(json!({"account": "lab", "ttlSeconds": 7200}), json!({"account": "lab"}))]
     #[case(json!({"acquireTimeoutSeconds": 5}), json!({"acquireTimeoutSeconds": 5}))]
     fn the_lease_is_the_sites_own_but_short(#[case] config: Value, #[case] expected: Value) {
         let short = shortened(config.as_object().unwrap());

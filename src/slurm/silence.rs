@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::job::QueryFailed;
-use crate::host::{Command, Host, Output};
+use crate::host::{Command, End, Host, Output};
 
 /// After a question that failed late the controller is left alone for this many times as long, at most [`MOST_BACK_OFF`]: it must not be
 /// asked again at once, and a wait of half an hour must not miss its return.
@@ -58,7 +58,8 @@ pub fn ask(host: &Host, cluster: Option<&str>, command: &Command) -> Result<Outp
             Host::Login(_) => format!("{program} was not asked: {error}"),
         })
     })?;
-    if !output.success() && output.took >= QUICK {
+    // A connection to the login host that is lost says nothing of the controller.
+    if !output.success() && output.end != End::ConnectionLost && output.took >= QUICK {
         let until = Instant::now() + (output.took * BACK_OFF_FACTOR).min(MOST_BACK_OFF);
         let said = format!("{program} failed: {}", output.said());
         let key = (host.key(), cluster.map(str::to_owned));

@@ -59,6 +59,31 @@ fn refusals_say_what_to_change(#[case] fault: &str, #[case] text: &str, #[case] 
     site.nothing_left(&lease);
 }
 
+/// A job that waits for more than its turn: the caller is told what to do, by the reason.
+#[test]
+fn reasons_of_a_waiting_job_say_what_to_do() {
+    process::each(
+        &[
+            (
+                "ReqNodeNotAvail, Reserved for maintenance",
+                "set or lower timeLimit so that the job ends before the maintenance",
+            ),
+            ("ReqNodeNotAvail, UnavailableNodes:n1", "ask for others"),
+            ("PartitionDown", "choose another partition"),
+            ("AssocGrpCPUMinutesLimit", "choose another account or qos"),
+            ("Priority", "raise acquireTimeoutSeconds"),
+        ],
+        |(reason, advice)| {
+            let site = site();
+            control(&site, &["set", "sched", "pending", reason]);
+            let lease = site.lease("waits");
+            let reply = site.acquire(&lease, json!({"acquireTimeoutSeconds": 5}));
+            site.refusal(&reply, "timed-out", &lease, None).says(&[reason, advice]);
+            site.nothing_left(&lease);
+        },
+    );
+}
+
 /// What passes is waited for, and what it was is told where it does not.
 #[test]
 fn troubles_that_pass() {

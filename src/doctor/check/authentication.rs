@@ -29,7 +29,7 @@ pub fn check(place: &Place, clock: Clock) -> Vec<Finding> {
 
 fn classify(facts: &RemoteFacts, host: &str) -> Finding {
     let (conf, socket) = (facts.get("conf"), facts.get("munge-socket"));
-    let told = facts.all("type").last().map(|kind| kind.to_ascii_lowercase().trim_start_matches("auth/").to_owned());
+    let kind = facts.all("type").last().map(|name| name.to_ascii_lowercase().trim_start_matches("auth/").to_owned());
     let says = |kind: &str| format!("{} says AuthType auth/{kind}", conf.unwrap_or_default());
     let failed = facts.get("munge-failed").map(|said| format!("munge --no-input on {host}: {}", tail(said, 200)));
     let ok = |seen: String| Finding::ok(CheckId::Authentication, seen);
@@ -37,7 +37,7 @@ fn classify(facts: &RemoteFacts, host: &str) -> Finding {
         let remedy = format!("have the admins of {host} start {service}");
         Finding::warning(CheckId::Authentication, seen, remedy)
     };
-    match (told.as_deref(), facts.get("sackd")) {
+    match (kind.as_deref(), facts.get("sackd")) {
         (Some("slurm"), Some(sackd)) => ok(format!("{}; the socket of sackd is {sackd}", says("slurm"))),
         (Some("slurm"), None) => {
             warn(format!("{}, and there is no socket of sackd on {host}", says("slurm")), "sackd (or slurmd)")
@@ -81,10 +81,10 @@ mod tests {
     #[case::sackd_dead("type\tauth/slurm\n", Warning, "no socket of sackd", "start sackd")]
     #[case::sackd_beside_a_dead_munged(&format!("type\tauth/slurm\nsackd\t/s\nmunge-socket\t/m\n{DEAD}"), Green, "sackd", "")]
     #[case::another("type\tauth/jwt\n", Green, "auth/jwt, which is not looked at", "")]
-    #[case::not_told("munge-socket\t/m\nmunged\tyes\n", Green, "munged on this host answers", "")]
-    #[case::not_told_and_dead(&format!("munge-socket\t/m\n{DEAD}"), Warning, "munge --no-input", "start munged")]
-    #[case::not_told_beside_sackd(&format!("munge-socket\t/m\nsackd\t/s\n{DEAD}"), Green, "sackd", "")]
-    #[case::not_told_and_no_munged(DEAD, Green, "neither munged nor sackd", "")]
+    #[case::without_a_word("munge-socket\t/m\nmunged\tyes\n", Green, "munged on this host answers", "")]
+    #[case::without_a_word_and_dead(&format!("munge-socket\t/m\n{DEAD}"), Warning, "munge --no-input", "start munged")]
+    #[case::without_a_word_beside_sackd(&format!("munge-socket\t/m\nsackd\t/s\n{DEAD}"), Green, "sackd", "")]
+    #[case::without_a_word_and_without_munged(DEAD, Green, "neither munged nor sackd", "")]
     fn what_proves_who_we_are(
         #[case] text: &str,
         #[case] status: CheckStatus,
