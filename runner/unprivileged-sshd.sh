@@ -49,6 +49,9 @@
 trap 'asked_to_end=yes' TERM INT HUP
 trap 'told_of_wall_time=yes' USR1
 
+# By this token some sites know who submits. It is no business of sessions.
+unset SLURM_JWT
+
 # ---------------------------------------------------------------- small helpers
 # The end runs inside a trap, and there a `return` without a number gives the status from before the trap.
 
@@ -389,7 +392,7 @@ type -P sshd >"$_cbx/sshd_on_path"
   for _cbx_name in module ml _module_raw; do
     declare -F "$_cbx_name" >/dev/null && export -f "${_cbx_name?}"
   done
-  for _cbx_name in "${!CBX_@}" "${!SSH_@}" PWD OLDPWD SHLVL TERM BASH_ENV ENV; do
+  for _cbx_name in "${!CBX_@}" "${!SSH_@}" PWD OLDPWD SHLVL TERM BASH_ENV ENV SLURM_JWT; do
     case $_cbx_name in
       CBX_LEASE_ID | CBX_SLUG | CBX_NAME | CBX_NONCE | CBX_WORK_ROOT) ;;
       *) unset "$_cbx_name" ;;
@@ -543,7 +546,7 @@ write_sshd_config() {
     cat <<CONFIG
 HostKey $private/host_key
 AuthorizedKeysFile $private/authorized_keys
-AllowUsers $user
+AllowUsers ${user//[^A-Za-z0-9._-]/?}
 PermitRootLogin $( ((UID)) && echo no || echo prohibit-password)
 AuthenticationMethods publickey
 PubkeyAuthentication yes
@@ -971,7 +974,7 @@ finish() {
   trap - EXIT
   say "ending: $reason: $detail"
   umask 077
-  [[ ! $watching ]] || stop_processes
+  [[ ! $watching ]] || stop_processes "lease $CBX_LEASE_ID ends: $detail"
   [[ ! $private ]] || discard "$private"
   [[ $phase != serving && $reason != requeued ]] || rm -f -- "$CBX_STATE_DIR/endpoint.json" "$CBX_STATE_DIR/session"
   # Another attempt of the lease may have it by now.
@@ -991,7 +994,26 @@ finish() {
   exit "$status"
 }
 
-# stop_processes: TERM, and after a second and a half KILL, until nothing of the job is left but sshd.
+# tell_sessions TEXT: a line for who sits in a session, on its terminal or its stderr. A pipe that nobody empties would hold
+# its writer, so that one is not waited for; what has its stderr in a file has no reader. Once for a session, by the process
+# that sshd started.
+tell_sessions() {
+  local pid to end round writers=()
+  for pid in "${!kind[@]}"; do
+    [[ ${kind[pid]} == command && ${kind[${parent[pid]}]:-} == transport ]] || continue
+    to=/proc/$pid/fd/2 end=$'\n'
+    ((tty[pid] == 0)) || end=$'\r\n' to=/dev/pts/$((tty[pid] & 0xff | tty[pid] >> 12 & 0xfff00))
+    [[ -p $to || $to == /dev/pts/* && -c $to ]] || continue
+    { printf 'slurm-sandbox: %s%s' "$1" "$end" >"$to"; } 2>/dev/null 8>&- 9<&- &
+    writers+=($!)
+  done
+  for ((round = 0; round < 10 && ${#writers[@]}; round++)); do
+    kill -0 "${writers[@]}" 2>/dev/null || return 0
+    await_event
+  done
+}
+
+# stop_processes [TEXT]: says the text to sessions, then TERM, and after a second and a half KILL, until nothing of the job is left but sshd.
 stop_processes() {
   local pid round left
   [[ ! $sshd_pid ]] || kill -STOP "$sshd_pid" 2>/dev/null    # no new logins
@@ -1000,6 +1022,7 @@ stop_processes() {
   start_ticker 0.04
   for ((round = 0; round < 60; round++)); do
     survey
+    ((round > 0)) || tell_sessions "$1"
     left=
     for pid in "${!kind[@]}"; do
       [[ ${kind[pid]} != transport ]] || continue
