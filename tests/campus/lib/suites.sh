@@ -131,6 +131,7 @@ install_suite() {
     make_base "$name" >"$log" 2>&1 </dev/null || fail_install "$log" "the system of $name cannot be made"
   fi
   PACKAGES+=("${SUITE_PACKAGES[@]}" "${FS_PACKAGES[@]}")
+  ! has_quirk sackd || PACKAGES+=(/usr/sbin/sackd sackd)
   mapfile -t need < <(missing_packages)
   need+=("$@")
   if [ ${#need[@]} -gt 0 ]; then
