@@ -116,7 +116,7 @@ install_suite() {
   shift
   need_suite "$name"
   suite_base "$name"
-  if [ -z "$BASE" ]; then [ $# -eq 0 ] || die "$name is this machine itself: install $* by hand"; campus_install; return; fi
+  if [ -z "$BASE" ]; then [ $# -eq 0 ] || die "$name is this machine itself: install $* by hand"; campus_install quiet; return; fi
   local final=$BASE
   mkdir -p "$CACHE/suites"; chmod 700 "$CACHE"
   exec 9>"$CACHE/suites/$name.lock"
