@@ -53,7 +53,7 @@ const TROUBLES: &[(&[&str], Category, &str)] = &[
     (
         &["No route to host", "Network is unreachable", "Connection closed", "Connection reset", "kex_exchange"],
         Category::Network,
-        "it cannot be reached, or turns connections away: correct {key} (and its Port in ~/.ssh/config), connect to the site's network (VPN), or try \
+        "it cannot be reached, or turns connections away, as it does for some minutes after failed logins: correct {key} (and its Port in ~/.ssh/config), connect to the site's network (VPN), or try \
          again in some minutes",
     ),
     (

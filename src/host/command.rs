@@ -254,6 +254,14 @@ pub enum End {
     ConnectionLost,
 }
 
+/// How the lines begin that ssh of 10.1 and newer writes of a connection to an sshd older than 9.0, however well it goes. Its
+/// LogLevel does not reach the ssh of a jump host (docs/facts/openssh.md, "Texts of ssh").
+const KEY_EXCHANGE_REMARKS: &[&str] = &[
+    "** WARNING: connection is not using a post-quantum key exchange",
+    "** This session may be vulnerable to \"store now, decrypt later\"",
+    "** The server may need to be upgraded. See https://openssh.com/pq",
+];
+
 /// What a command that could be started left behind.
 #[derive(Debug, Clone)]
 pub struct Output {
@@ -272,8 +280,11 @@ impl Output {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
+    /// What it wrote on stderr, without what says nothing about how it went.
     pub fn stderr_text(&self) -> String {
-        String::from_utf8_lossy(&self.stderr).into_owned()
+        let text = String::from_utf8_lossy(&self.stderr);
+        let lines = text.split_inclusive('\n');
+        lines.filter(|line| !KEY_EXCHANGE_REMARKS.iter().any(|remark| line.starts_with(remark))).collect()
     }
 
     /// Tells those who trace (docs/troubleshooting.md) what was run, how long it took, and what it said.
@@ -449,6 +460,21 @@ mod tests {
         let output = sh(script);
         assert_eq!((output.end, output.stdout_text().as_str(), output.stderr_text().as_str()), (end, stdout, stderr));
         assert!(output.took < Duration::from_secs(2));
+    }
+
+    #[rstest]
+    #[case::alone("", "exit 255")]
+    #[case::before_the_cause(
+        "ssh: connect to host n1 port 22: Connection refused\r\n",
+        "ssh: connect to host n1 port 22: Connection refused (exit 255)"
+    )]
+    fn a_remark_on_the_key_exchange_is_no_reason(#[case] cause: &str, #[case] expected: &str) {
+        let stderr = "** WARNING: connection is not using a post-quantum key exchange algorithm.\r\n\
+                      ** This session may be vulnerable to \"store now, decrypt later\" attacks.\r\n\
+                      ** The server may need to be upgraded. See https://openssh.com/pq.html\r\n";
+        let stderr = format!("{stderr}{cause}").into_bytes();
+        let output = Output { end: End::Exit(255), stdout: vec![], stderr, took: Duration::ZERO };
+        assert_eq!((output.stderr_text().as_str(), output.said().as_str()), (cause, expected));
     }
 
     #[test]

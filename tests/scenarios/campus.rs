@@ -70,6 +70,12 @@ impl Shared {
             let mut put = command(&root, "put");
             put.arg(std::env::var_os("SLURM_SANDBOX_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_slurm-sandbox").into()));
             process::run(put, Vec::new(), LIMIT).ok();
+            let mut runs = command(&root, "exec");
+            runs.args(["laptop", "alice", "/opt/slurm-sandbox/slurm-sandbox --version"]);
+            let output = process::run(runs, Vec::new(), LIMIT);
+            if output.code != 0 {
+                return Err(format!("the program does not run there (SLURM_SANDBOX_PROGRAM): {}", output.stderr));
+            }
             Ok(root)
         });
         match root {

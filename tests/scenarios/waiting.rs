@@ -19,7 +19,10 @@ impl Site {
                 fake.control(&["clear"]).ok();
             }
             Place::Campus(_) => {
-                self.shell(&format!("scontrol update jobid={job} partition=batch")).ok();
+                // Newer controllers may be busy: "Resource temporarily unavailable".
+                process::until(&format!("{job} may start"), Duration::from_secs(20), || {
+                    (self.shell(&format!("scontrol update jobid={job} partition=batch")).code == 0).then_some(())
+                });
             }
         }
     }

@@ -195,17 +195,3 @@ mod tests {
         assert_eq!(last_lines(" \n"), None);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_log() {
-        let log = "Server listening on 198.51.100.11 port 20466.\n\nUser zoe not allowed because shell /usr/local/bin/zsh does not exist\n\
-            Connection closed by invalid user zoe 198.51.100.2 port 1 [preauth]\n";
-        let end = last_lines(log).unwrap();
-        assert!(end.contains("20466. / User zoe not allowed because shell") && end.ends_with("[preauth]"), "{end}");
-        assert_eq!(last_lines(" \n"), None);
-    }
-}

@@ -28,7 +28,8 @@ make_database() {
   in_host ctl setpriv --reuid mysql --regid mysql --clear-groups mariadb-install-db --no-defaults \
     --datadir=/var/spool/mysql --auth-root-authentication-method=normal --skip-test-db \
     --innodb-log-file-size=8M --innodb-autoextend-increment=1 >"$log" 2>&1 </dev/null || { tail "$log" >&2; die "mariadb-install-db failed"; }
-  start_daemon ctl munged; start_daemon ctl mariadbd; start_daemon ctl slurmdbd
+  [ "$AUTH" = slurm ] || start_daemon ctl munged
+  start_daemon ctl mariadbd; start_daemon ctl slurmdbd
   enter_accounts >>"$log" 2>&1 </dev/null || { tail "$log" >&2; die "sacctmgr failed"; }
   stop_daemon ctl slurmdbd; stop_daemon ctl mariadbd
   key=$(database_key)

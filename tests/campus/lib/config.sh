@@ -9,6 +9,7 @@ write_config() {
   write_user_files
   write_hosts_files
   write_ssh_config
+  head -c 1024 /dev/urandom >"$ROOT/etc/slurm.key"
   head -c 128 /dev/urandom >"$ROOT/etc/munge/munge.key"
   chmod 700 "$ROOT/etc/munge"; chmod 400 "$ROOT/etc/munge/munge.key"; chown -R "$(service_ids munge)" "$ROOT/etc/munge"
   write_slurm_config campus ctl "$ROOT/etc/slurm"
@@ -59,7 +60,8 @@ write_slurm_config() {
 ClusterName=$cluster
 SlurmctldHost=$controller($(lan_address "$controller"))
 SlurmUser=slurm
-AuthType=auth/munge
+AuthType=auth/$AUTH
+CredType=cred/$AUTH
 MpiDefault=none
 StateSaveLocation=/var/spool/slurmctld
 SlurmdSpoolDir=/var/spool/slurmd
@@ -93,6 +95,7 @@ PartitionName=scavenge Nodes=ALL MaxTime=02:00:00 PriorityTier=1 PreemptMode=REQ
 PartitionName=scavkill Nodes=ALL MaxTime=02:00:00 PriorityTier=1 PreemptMode=CANCEL GraceTime=5
 PartitionName=closed Nodes=ALL State=DOWN
 TEXT
+  [ "$AUTH" = munge ] || install_slurm_key "$dir"
   [ -n "$SCHED" ] || set_key "$dir/slurm.conf" SchedulerParameters=
   # A pretend GPU is a device file that exists: with a mere Count slurmd says "inval" and drains the node.
   printf 'Name=gpu File=/dev/zero\nName=gpu File=/dev/full\n' >"$dir/gres.conf"
@@ -106,11 +109,15 @@ TEXT
   while IFS= read -r line; do [ -z "$line" ] || set_key "$dir/slurm.conf" "$line"; done <<<"$CONF"
 }
 
+install_slurm_key() {
+  cp "$ROOT/etc/slurm.key" "$1/slurm.key" && chown "$(service_ids slurm)" "$1/slurm.key" && chmod 600 "$1/slurm.key"
+}
+
 write_slurmdbd_conf() {
-  cat >"$1" <<'TEXT'
+  cat >"$1" <<TEXT
 DbdHost=ctl
 SlurmUser=slurm
-AuthType=auth/munge
+AuthType=auth/$AUTH
 PidFile=/run/slurm/slurmdbd.pid
 LogFile=/var/log/slurm/slurmdbd.log
 StorageType=accounting_storage/mysql

@@ -2,20 +2,23 @@
 # Owns the daemons of the hosts: which run where, how each is started, how to know that it is ready, how to hurt it.
 # There is no systemd on a host.
 
+# With auth/slurm the daemons of Slurm vouch for the users of their hosts, and sackd does where none of them runs.
 daemons_of() {
+  local munged='munged '
+  [ "$AUTH" = munge ] || munged=
   case $1 in
     laptop) ;;
-    login) echo munged sshd ;;
-    ctl) if [ "$ACCT" = slurmdbd ]; then echo munged mariadbd slurmdbd slurmctld; else echo munged slurmctld; fi ;;
-    actl) echo munged slurmctld ;;
-    *) echo munged slurmd ;;
+    login) echo "${munged:-sackd }sshd" ;;
+    ctl) if [ "$ACCT" = slurmdbd ]; then echo "${munged}mariadbd slurmdbd slurmctld"; else echo "${munged}slurmctld"; fi ;;
+    actl) echo "${munged}slurmctld" ;;
+    *) echo "${munged}slurmd" ;;
   esac
 }
 pid_file_of() {
   case $1 in
     munged) REPLY=/run/munge/munged.pid ;;
     mariadbd) REPLY=/run/mysqld/mariadbd.pid ;;
-    slurmdbd|slurmctld|slurmd) REPLY=/run/slurm/$1.pid ;;
+    slurmdbd|slurmctld|slurmd|sackd) REPLY=/run/slurm/$1.pid ;;
     sshd) REPLY=/run/sshd.pid ;;
     *) die_usage "there is no daemon '$1'" ;;
   esac
@@ -48,6 +51,7 @@ daemon_ready() {
   case $2 in
     munged) [ -S "/proc/$PID/root/run/munge/munge.socket.2" ] ;;
     mariadbd) [ -S "/proc/$PID/root/run/mysqld/mysqld.sock" ] ;;
+    sackd) [ -S "/proc/$PID/root/run/slurm/sack.socket" ] ;;
     slurmdbd) listening "$1" 6819 ;;
     slurmctld) listening "$1" 6817 ;;
     slurmd) listening "$1" 6818 ;;
@@ -66,6 +70,9 @@ launch_daemon() {
         --innodb-flush-method=nosync --innodb-doublewrite=0 --innodb-fast-shutdown=1 \
         </dev/null >>"$ROOT/hosts/$1/log/mariadbd.log" 2>&1 ;;
     slurmdbd) in_host "$1" setpriv --reuid slurm --regid slurm --clear-groups /usr/sbin/slurmdbd ;;
+    # It writes no pid file by itself.
+    sackd) in_host "$1" setsid -f setpriv --reuid slurm --regid slurm --clear-groups \
+        bash -c 'echo $$ >/run/slurm/sackd.pid; exec /usr/sbin/sackd -D' >>"$ROOT/hosts/$1/log/sackd.log" 2>&1 ;;
     # There is no syslog; who logs in is what tests count.
     sshd) in_host "$1" /usr/sbin/sshd -E /var/log/sshd.log ;;
     *) in_host "$1" "/usr/sbin/$2" ;;

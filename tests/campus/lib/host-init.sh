@@ -26,7 +26,10 @@ main() {
   for f in passwd group shadow nsswitch.conf; do over "etc/$f" "/etc/$f"; done
   [ ! -e /etc/hostname ] || over "$disk/hostname" /etc/hostname
   mount -n -t tmpfs -o mode=755 tmpfs /run
-  own munge 755 /run/munge; own slurm 755 /run/slurm; own mysql 755 /run/mysqld; own root 755 /run/sshd
+  own munge 755 /run/munge; own slurm 755 /run/slurm; own slurm 755 /run/slurmctld; own slurm 755 /run/slurmdbd
+  # A slurmd that vouches for users takes only a directory of its own.
+  case $host in n*|a1) own root 755 /run/slurm ;; esac
+  own mysql 755 /run/mysqld; own root 755 /run/sshd
   over "$disk/log" /var/log
   own munge 700 /var/log/munge; own slurm 755 /var/log/slurm
   over "$disk/spool" /var/spool

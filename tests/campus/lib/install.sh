@@ -37,6 +37,7 @@ need_namespaces() {
 campus_install() {
   local need log policy=/usr/sbin/policy-rc.d BASE=
   if [ -n "$SUITE" ] && [ "${1:-}" != quiet ]; then install_suite "$SUITE" "$@"; return; fi
+  case ${1:-} in ''|quiet) ;; *) die_usage "install takes packages for another suite only (--suite)" ;; esac
   mapfile -t need < <(missing_packages)
   [ ${#need[@]} -gt 0 ] || { [ "${1:-}" = quiet ] || echo "campus: nothing to install"; return 0; }
   command -v apt-get >/dev/null || die "missing packages: ${need[*]}; only Debian's apt-get is known here"

@@ -18,7 +18,7 @@ parse_up() {
   while [ $# -gt 0 ]; do
     case $1 in
       --annex) ANNEX=yes; shift; continue ;;
-      --root|--suite|--laptop-suite|--acct|--nodes|--min-job-age|--slurmd-timeout|--kill-wait|--track|--sched|--conf)
+      --root|--suite|--laptop-suite|--auth|--acct|--nodes|--min-job-age|--slurmd-timeout|--kill-wait|--track|--sched|--conf)
         [ $# -ge 2 ] || die_usage "$1 needs a value" ;;
       *) die_usage "up: unknown option $1" ;;
     esac
@@ -26,6 +26,7 @@ parse_up() {
       --root) ROOT=$2; settle_root ;;
       --suite) SUITE=$2 ;;
       --laptop-suite) LAPTOP_SUITE=$2 ;;
+      --auth) AUTH=$2 ;;
       --acct) ACCT=$2; case $2 in slurmdbd|none) ;; *) die_usage "--acct slurmdbd|none" ;; esac ;;
       --nodes) need_number "$1" "$2"; NODES=$2; case $2 in [1-9]|[1-9][0-9]|100) ;; *) die_usage "--nodes 1 to 100" ;; esac ;;
       --min-job-age) need_number "$1" "$2"; MIN_JOB_AGE=$2 ;;
@@ -38,6 +39,7 @@ parse_up() {
     shift 2
   done
   : "${LAPTOP_SUITE:=$SUITE}"
+  case $AUTH in munge|slurm) ;; *) die_usage "--auth munge|slurm" ;; esac
   [ "$ANNEX" = no ] || [ "$ACCT" = slurmdbd ] || die_usage "--annex needs accounting: clusters find each other in slurmdbd"
 }
 
@@ -47,6 +49,7 @@ campus_up() {
   need_namespaces
   need_suite_base "$LAPTOP_SUITE"
   need_suite_base "$SUITE"
+  [ "$AUTH" = munge ] || [ -x "$BASE/usr/sbin/sackd" ] || die_usage "--auth slurm needs a suite with sackd (trixie, forky)"
   # Of this machine itself only the tools, where the hosts have their own system.
   [ -z "$BASE" ] || local PACKAGES=(/usr/bin/ssh-keygen openssh-client /usr/sbin/bridge iproute2)
   campus_install quiet
@@ -87,10 +90,10 @@ start_site() {
   fi
   for host in "${hosts[@]}"; do
     heal_host "$host"
-    case $host in laptop) ;; *) { daemon_pid "$host" munged || launch_daemon "$host" munged; } & STARTING+=($!) ;; esac
+    case " $(daemons_of "$host") " in *" munged "*) { daemon_pid "$host" munged || launch_daemon "$host" munged; } & STARTING+=($!) ;; esac
   done
   wait_jobs
-  start_daemon login sshd
+  start_daemons_of login
   for d in munged mariadbd slurmdbd slurmctld; do
     case " $(daemons_of ctl) " in *" $d "*) start_daemon ctl "$d" ;; esac
   done

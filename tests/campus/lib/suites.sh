@@ -73,12 +73,11 @@ install_debootstrap() {
   campus_install quiet
 }
 
-# make_base NAME: the smallest Debian of that suite, with the machine's own apt settings.
+# make_base NAME: the smallest Debian of that suite at BASE, from MIRROR, with the machine's own apt settings.
 make_base() {
   local script=/usr/share/debootstrap/scripts/$1 f
   # Debian's debootstrap is older than the suites to come, which are made as sid is.
   [ -e "$script" ] || script=sid
-  find_mirror
   debootstrap --variant=minbase --merged-usr --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
     "$1" "$BASE" "$MIRROR" "${script##*/}" || return
   # Packages are installed for their programs: no service starts, and what nobody reads there is left out.
@@ -116,7 +115,7 @@ install_suite() {
   shift
   need_suite "$name"
   suite_base "$name"
-  if [ -z "$BASE" ]; then [ $# -eq 0 ] || die "$name is this machine itself: install $* by hand"; campus_install; return; fi
+  if [ -z "$BASE" ]; then [ $# -eq 0 ] || die "$name is this machine itself: install $* by hand"; campus_install quiet; return; fi
   local final=$BASE
   mkdir -p "$CACHE/suites"; chmod 700 "$CACHE"
   exec 9>"$CACHE/suites/$name.lock"
@@ -124,6 +123,7 @@ install_suite() {
   log=$(mktemp)
   if [ ! -d "$final" ]; then
     install_debootstrap
+    find_mirror
     # The leftovers of one that was killed; the lock says that nobody is at work.
     rm -rf --one-file-system "$CACHE/suites/.$name"
     BASE=$CACHE/suites/.$name
@@ -131,6 +131,7 @@ install_suite() {
     make_base "$name" >"$log" 2>&1 </dev/null || fail_install "$log" "the system of $name cannot be made"
   fi
   PACKAGES+=("${SUITE_PACKAGES[@]}" "${FS_PACKAGES[@]}")
+  ! has_quirk sackd || PACKAGES+=(/usr/sbin/sackd sackd)
   mapfile -t need < <(missing_packages)
   need+=("$@")
   if [ ${#need[@]} -gt 0 ]; then
