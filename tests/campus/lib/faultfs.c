@@ -2,7 +2,7 @@
 //
 // faultfs DIR CONTROL: CONTROL holds one line, which is read before each call:
 //   hang                      no call is answered
-//   slow MS [MAX [RARE]]      each call takes MS to MAX milliseconds, one in 200 takes RARE
+//   slow MS [MAX [RARE]]      each call takes MS to MAX milliseconds, one a minute takes RARE; the kernel remembers for a second
 //   lag SECONDS               the kernel remembers names, absences and attributes so long without asking again, and what another
 //                             host has removed is ESTALE to whoever has it open: as NFS, which asks again sooner
 //   stale SECONDS             lag, and listings are remembered as well
@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,7 +29,7 @@ static int below;
 static const char *control;
 
 static struct fuse_config *kernel;
-static const int ONE_IN = 200;
+static const int RARELY = 60, REMEMBERED_SECONDS = 1;
 
 static struct { char word[16]; int ms, most, rare; } fault;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -36,7 +37,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 // The listings that are remembered in `stale`, and the files removed here, which stay readable to those who have them open.
 #define LISTINGS 256
 #define REMOVED 4096
-static struct listing { char path[512]; time_t read_at; char *names; size_t length; } listings[LISTINGS];
+static struct listing { char path[512]; time_t read_at; char *entries; size_t length; } listings[LISTINGS];
 static ino_t removed[REMOVED];
 static unsigned next_removed;
 
@@ -55,8 +56,19 @@ static void read_control(void) {
   strcpy(fault.word, word);
   fault.ms = ms, fault.most = most, fault.rare = rare;
   // The library looks at these at each answer.
-  kernel->entry_timeout = kernel->attr_timeout = kernel->negative_timeout = is_late() ? ms : 0;
+  kernel->entry_timeout = kernel->attr_timeout = kernel->negative_timeout = is_late() ? ms : is("slow") ? REMEMBERED_SECONDS : 0;
   pthread_mutex_unlock(&lock);
+}
+// Once in each RARELY seconds.
+static int is_rare(void) {
+  static time_t last;
+  pthread_mutex_lock(&lock);
+  time_t now = time(NULL);
+  if (!last) last = now;
+  int rare = now - last >= RARELY;
+  if (rare) last = now;
+  pthread_mutex_unlock(&lock);
+  return rare;
 }
 static void wait_as_told(void) {
   for (;;) {
@@ -64,7 +76,7 @@ static void wait_as_told(void) {
     if (is("slow")) {
       int ms = fault.ms;
       if (fault.most > ms) ms += random() % (fault.most - ms);
-      if (fault.rare && random() % ONE_IN == 0) ms = fault.rare;
+      if (fault.rare && is_rare()) ms = fault.rare;
       usleep(1000 * ms);
     }
     if (!is("hang")) return;
@@ -98,10 +110,10 @@ static int refusal_beside(const char *path, int is_new) {
   if (is_new && is("full")) return -EDQUOT;
   return is_squashed_beside(path) ? -EACCES : 0;
 }
-// Each operation begins with this; the path is then relative to `below`.
+// Each operation begins with this; the path is then relative to `below`. What has no name any more has no path.
 static const char *at(const char *path) {
   wait_as_told();
-  return path[1] ? path + 1 : ".";
+  return path && path[1] ? path + 1 : ".";
 }
 static int answer(long result) { return result < 0 ? -errno : 0; }
 // What root makes for a user belongs to that user.
@@ -115,7 +127,7 @@ static void *begin(struct fuse_conn_info *connection, struct fuse_config *config
   (void)connection;
   kernel = config;
   read_control();
-  config->use_ino = config->hard_remove = 1;
+  config->use_ino = config->hard_remove = config->nullpath_ok = 1;
   return NULL;
 }
 static int get_attr(const char *path, struct stat *about, struct fuse_file_info *file) {
@@ -148,15 +160,17 @@ static int hard_link(const char *from, const char *to) {
   from = at(from);
   return answer(linkat(below, from, below, at(to), 0));
 }
-static int remove_file(const char *path) {
+static void note_removal(const char *path) {
   struct stat about;
+  if (fstatat(below, path, &about, AT_SYMLINK_NOFOLLOW) || about.st_nlink != 1) return;
+  pthread_mutex_lock(&lock);
+  removed[next_removed++ % REMOVED] = about.st_ino;
+  pthread_mutex_unlock(&lock);
+}
+static int remove_file(const char *path) {
   int refused = refusal_beside(path = at(path), 0);
   if (refused) return refused;
-  if (!fstatat(below, path, &about, AT_SYMLINK_NOFOLLOW) && about.st_nlink == 1) {
-    pthread_mutex_lock(&lock);
-    removed[next_removed++ % REMOVED] = about.st_ino;
-    pthread_mutex_unlock(&lock);
-  }
+  note_removal(path);
   return answer(unlinkat(below, path, 0));
 }
 static int remove_dir(const char *path) {
@@ -165,7 +179,9 @@ static int remove_dir(const char *path) {
 }
 static int move(const char *from, const char *to, unsigned flags) {
   int refused = refusal_beside(from = at(from), 0);
-  return refused ? refused : answer(renameat2(below, from, below, at(to), flags));
+  if (refused) return refused;
+  note_removal(to = at(to));
+  return answer(renameat2(below, from, below, to, flags));
 }
 static int change_mode(const char *path, mode_t mode, struct fuse_file_info *file) {
   path = at(path);
@@ -226,21 +242,20 @@ static int release(const char *path, struct fuse_file_info *file) {
   (void)path;
   return answer(close(file->fh));
 }
-// The names in a directory, one after the other, each with its NUL. To be freed.
-static char *list(const char *path, size_t *length) {
-  int fd = openat(below, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+// The entries of a directory, one after the other. To be freed.
+static char *list(int opened, size_t *length) {
+  int fd = openat(opened, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR *dir = fd < 0 ? NULL : fdopendir(fd);
   if (!dir) return NULL;
-  char *names = calloc(1, 1);
+  char *entries = calloc(1, 1);
   struct dirent *entry;
   while ((entry = readdir(dir))) {
-    size_t more = strlen(entry->d_name) + 1;
-    names = realloc(names, *length + more);
-    memcpy(names + *length, entry->d_name, more);
-    *length += more;
+    entries = realloc(entries, *length + entry->d_reclen);
+    memcpy(entries + *length, entry, entry->d_reclen);
+    *length += entry->d_reclen;
   }
   closedir(dir);
-  return names;
+  return entries;
 }
 static struct listing *place_of(const char *path) {
   unsigned hash = 0;
@@ -249,48 +264,84 @@ static struct listing *place_of(const char *path) {
 }
 static char *remembered(const char *path, size_t *length) {
   struct listing *listing = place_of(path);
-  char *names = NULL;
+  char *entries = NULL;
   pthread_mutex_lock(&lock);
-  if (listing->names && !strcmp(listing->path, path) && time(NULL) - listing->read_at < fault.ms) {
+  if (listing->entries && !strcmp(listing->path, path) && time(NULL) - listing->read_at < fault.ms) {
     *length = listing->length;
-    names = memcpy(malloc(*length + 1), listing->names, *length);
+    entries = memcpy(malloc(*length + 1), listing->entries, *length);
   }
   pthread_mutex_unlock(&lock);
-  return names;
+  return entries;
 }
-static void remember(const char *path, const char *names, size_t length) {
+static void remember(const char *path, const char *entries, size_t length) {
   struct listing *listing = place_of(path);
+  if (strlen(path) >= sizeof listing->path) return;
   pthread_mutex_lock(&lock);
-  free(listing->names);
-  snprintf(listing->path, sizeof listing->path, "%s", path);
-  listing->names = memcpy(malloc(length + 1), names, length);
+  free(listing->entries);
+  strcpy(listing->path, path);
+  listing->entries = memcpy(malloc(length + 1), entries, length);
   listing->length = length;
   listing->read_at = time(NULL);
   pthread_mutex_unlock(&lock);
 }
-static int read_dir(const char *path, void *buffer, fuse_fill_dir_t fill, off_t offset, struct fuse_file_info *file,
-                    enum fuse_readdir_flags flags) {
-  (void)offset, (void)file, (void)flags;
+// What an open directory is: `readdir` gets no path.
+struct open_dir { int fd; char path[4096]; };
+
+static int open_dir(const char *path, struct fuse_file_info *file) {
   path = at(path);
   if (is_squashed(path, S_IROTH | S_IXOTH)) return -EACCES;
-  size_t length = 0;
-  char *names = is("stale") ? remembered(path, &length) : NULL;
-  if (!names) {
-    names = list(path, &length);
-    if (!names) return -errno;
-    if (is("stale")) remember(path, names, length);
-  }
-  for (char *name = names; name < names + length; name += strlen(name) + 1)
-    if (fill(buffer, name, NULL, 0, 0)) break;
-  free(names);
+  int fd = openat(below, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  struct open_dir *dir = malloc(sizeof *dir);
+  dir->fd = fd;
+  snprintf(dir->path, sizeof dir->path, "%s", path);
+  file->fh = (uintptr_t)dir;
   return 0;
+}
+static int release_dir(const char *path, struct fuse_file_info *file) {
+  struct open_dir *dir = (struct open_dir *)(uintptr_t)file->fh;
+  (void)path;
+  close(dir->fd);
+  free(dir);
+  return 0;
+}
+static int sync_dir(const char *path, int data, struct fuse_file_info *file) {
+  at(path);
+  int fd = ((struct open_dir *)(uintptr_t)file->fh)->fd;
+  return answer(data ? fdatasync(fd) : fsync(fd));
+}
+static int read_dir(const char *path, void *buffer, fuse_fill_dir_t fill, off_t offset, struct fuse_file_info *file,
+                    enum fuse_readdir_flags flags) {
+  (void)offset, (void)flags;
+  struct open_dir *dir = (struct open_dir *)(uintptr_t)file->fh;
+  at(path);
+  size_t length = 0;
+  char *entries = is("stale") ? remembered(dir->path, &length) : NULL;
+  if (!entries) {
+    entries = list(dir->fd, &length);
+    if (!entries) return -errno;
+    if (is("stale")) remember(dir->path, entries, length);
+  }
+  for (size_t at = 0; at < length;) {
+    struct dirent *entry = (struct dirent *)(entries + at);
+    struct stat about = {.st_ino = entry->d_ino, .st_mode = DTTOIF(entry->d_type)};
+    if (fill(buffer, entry->d_name, &about, 0, 0)) break;
+    at += entry->d_reclen;
+  }
+  free(entries);
+  return 0;
+}
+
+static int stat_fs(const char *path, struct statvfs *about) {
+  at(path);
+  return answer(fstatvfs(below, about));
 }
 
 static const struct fuse_operations OPERATIONS = {
   .init = begin, .getattr = get_attr, .readlink = read_link, .mknod = make_node, .mkdir = make_dir, .unlink = remove_file,
   .rmdir = remove_dir, .symlink = make_link, .rename = move, .link = hard_link, .chmod = change_mode, .chown = change_owner,
   .truncate = cut, .open = open_file, .read = read_file, .write = write_file, .release = release, .fsync = sync_file,
-  .readdir = read_dir, .create = create, .utimens = change_times,
+  .opendir = open_dir, .readdir = read_dir, .releasedir = release_dir, .fsyncdir = sync_dir, .statfs = stat_fs, .create = create, .utimens = change_times,
 };
 
 int main(int count, char **words) {
