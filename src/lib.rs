@@ -19,7 +19,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod dispatch;
-mod doctor;
+pub mod doctor;
 pub mod failure;
 mod files;
 pub mod host;

@@ -29,6 +29,7 @@ mod campus {
     crate::shared!(@ crate::scenarios::site::Site::campus, crate::scenarios::campus::skipped,
         truth: two_hosts_with_one_home a_user_id_above_the_half a_job_that_an_operator_requeues a_federation;
         client_ssh: a_users_ssh_configuration;
+        frozen: munge_that_is_away;
         hanging: a_shared_dir_that_hangs a_shared_dir_that_is_slow;
     );
 }
@@ -43,7 +44,8 @@ mod laptop {
             a_connection_that_only_the_user_may_open a_master_killed_under_calls;
         strangers: a_place_for_sockets_that_is_taken a_name_that_leads_to_another_account;
         hanging: a_shared_dir_that_hangs a_shared_dir_that_is_slow;
-        routes: every_way_from_a_laptop a_login_host_reached_from_itself sessions_of_their_own ways_that_lead_nowhere;
+        routes: every_way_from_a_laptop[WAYS one_login_host a_chain stdio] a_login_host_reached_from_itself sessions_of_their_own
+            ways_that_lead_nowhere[WAYS one_login_host a_chain stdio] a_way_that_is_none;
         startup: files_that_interfere files_that_take_their_time;
     );
 

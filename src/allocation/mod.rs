@@ -6,7 +6,7 @@
 mod submission;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::host::Host;
 use crate::lease::lifecycle::Observation;
@@ -14,7 +14,7 @@ use crate::lease::record::{Ended, Ownership, Record};
 use crate::slurm::cache::{CachedListing, Shared};
 use crate::slurm::job::{Class, JobId, Listing, QueryFailed, Row};
 use crate::slurm::squeue::Owner;
-use crate::slurm::{sacct, scancel, scontrol, squeue};
+use crate::slurm::{sacct, scancel, scontrol, silence, squeue};
 pub use submission::{Runner, submit};
 
 /// What Slurm shows of one lease.
@@ -212,6 +212,14 @@ fn asked_as_owner(record: &Record, host: &Host) -> Result<(), QueryFailed> {
         ))),
         Err(error) => Err(QueryFailed(error.to_string())),
     }
+}
+
+/// Until when nobody who could tell of a record is asked, since none of its controllers has answered this call.
+pub fn silent_until(record: &Record) -> Option<Instant> {
+    let host = host(record);
+    let clusters = clusters(record);
+    let ends: Option<Vec<_>> = clusters.iter().map(|cluster| silence::until(&host, cluster.as_deref())).collect();
+    ends?.into_iter().min()
 }
 
 /// Asks for the end of jobs that were just proven ours, one scancel a cluster.

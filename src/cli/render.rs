@@ -38,7 +38,7 @@ pub fn table(leases: &[Lease], now: i64) -> String {
         let label = |name: &str| lease.labels.get(name).cloned().unwrap_or_default();
         let node = label("slurmNode");
         let place = if lease.status == "RUNNING" && !node.is_empty() { node } else { label("slurmReason") };
-        let left = match (lease.status.as_str(), label("slurmEnd").parse::<i64>()) {
+        let left = match (lease.status.as_str(), label("expires_at").parse::<i64>()) {
             ("RUNNING", Ok(end)) => duration(end - now),
             _ => "-".to_owned(),
         };

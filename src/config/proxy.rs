@@ -127,6 +127,14 @@ fn forwarding(hops: &[String]) -> String {
 }
 
 impl Connection {
+    /// Whether the proxy command has a placeholder of this name, by which it gets a value of the lease or of the config.
+    pub fn uses(&self, placeholder: &str) -> bool {
+        match self {
+            Connection::Proxy { template, .. } => placeholders(template).iter().any(|used| used == placeholder),
+            Connection::Direct | Connection::Connect(_) => false,
+        }
+    }
+
     /// The proxy command for one endpoint, or `None` for a direct connection. `values` has all placeholders but
     /// those of the login host.
     pub fn proxy_command(&self, values: &BTreeMap<&str, String>) -> Option<String> {

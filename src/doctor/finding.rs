@@ -3,6 +3,7 @@
 //! The client sorts an error of doctor by the words in its text, not by any field, so each red finding has a category
 //! whose words are put beside it.
 
+use crate::doctor::check::CheckId;
 use crate::failure::{Failure, one_line};
 use crate::protocol::{Check, CheckStatus};
 
@@ -31,48 +32,56 @@ impl Category {
     }
 }
 
-/// A check with what its summary needs.
+/// What one check saw, with what a summary of all needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    pub check: Check,
+    pub id: CheckId,
+    pub status: CheckStatus,
+    pub seen: String,
+    /// What to do; empty when there is nothing.
+    pub remedy: String,
     pub category: Category,
     /// `key=value` words for the summary; values hold no blanks.
     pub facts: Vec<(&'static str, String)>,
-    /// Slurm did not answer this check, which says nothing by itself when Slurm answers nobody.
-    pub failed: bool,
+    /// Somebody did not answer this check, which says nothing by itself when a check that it rests on is red.
+    pub unanswered: bool,
 }
 
 impl Finding {
-    fn new(name: &str, status: CheckStatus, category: Category, seen: &str, remedy: &str) -> Finding {
+    fn new(id: CheckId, status: CheckStatus, category: Category, seen: &str, remedy: &str) -> Finding {
         // The client takes the system's words for a file that is not there as those for a program that is not there.
         let seen = one_line(seen).replace("No such file or directory (os error 2)", "it does not exist");
-        let check = Check { name: name.to_owned(), status, seen, remedy: one_line(remedy) };
-        Finding { check, category, facts: vec![], failed: false }
+        Finding { id, status, seen, remedy: one_line(remedy), category, facts: vec![], unanswered: false }
     }
 
-    pub fn ok(name: &str, seen: impl AsRef<str>) -> Finding {
-        Finding::new(name, CheckStatus::Ok, Category::Provider, seen.as_ref(), "")
+    pub fn ok(id: CheckId, seen: impl AsRef<str>) -> Finding {
+        Finding::new(id, CheckStatus::Ok, Category::Provider, seen.as_ref(), "")
     }
 
-    pub fn warning(name: &str, seen: impl AsRef<str>, remedy: impl AsRef<str>) -> Finding {
-        Finding::new(name, CheckStatus::Warning, Category::Provider, seen.as_ref(), remedy.as_ref())
+    pub fn warning(id: CheckId, seen: impl AsRef<str>, remedy: impl AsRef<str>) -> Finding {
+        Finding::new(id, CheckStatus::Warning, Category::Provider, seen.as_ref(), remedy.as_ref())
     }
 
-    pub fn red(name: &str, category: Category, seen: impl AsRef<str>, remedy: impl AsRef<str>) -> Finding {
-        Finding::new(name, CheckStatus::Red, category, seen.as_ref(), remedy.as_ref())
+    pub fn red(id: CheckId, category: Category, seen: impl AsRef<str>, remedy: impl AsRef<str>) -> Finding {
+        Finding::new(id, CheckStatus::Red, category, seen.as_ref(), remedy.as_ref())
+    }
+
+    /// As people and the client get it.
+    pub fn check(self) -> Check {
+        Check { name: self.id.name().to_owned(), status: self.status, seen: self.seen, remedy: self.remedy }
     }
 
     /// A failure of another part of the program as a red finding.
-    pub fn of_failure(name: &str, category: Category, failure: &Failure) -> Finding {
+    pub fn of_failure(id: CheckId, category: Category, failure: &Failure) -> Finding {
         let remedy = one_line(failure.remedy_text());
         let seen = failure.to_string().replacen(&format!("; {remedy}"), "", 1);
-        Finding::red(name, category, seen, remedy)
+        Finding::red(id, category, seen, remedy)
     }
 
-    /// Marks a finding that rests on an answer Slurm did not give.
+    /// Marks a finding that is made of an answer which did not come.
     #[must_use]
     pub fn not_asked(mut self) -> Finding {
-        self.failed = true;
+        self.unanswered = true;
         self
     }
 
@@ -85,7 +94,7 @@ impl Finding {
     }
 
     pub fn is(&self, status: CheckStatus) -> bool {
-        self.check.status == status
+        self.status == status
     }
 }
 
@@ -116,13 +125,16 @@ mod tests {
     fn a_failure_is_taken_apart() {
         let failure =
             Failure::new(Kind::Storage, "opening the state dir /x").remedy("chmod it").cause("Permission denied");
-        let finding = Finding::of_failure("state dir", Category::Config, &failure);
-        assert_eq!(finding.check.seen, "opening the state dir /x: Permission denied");
-        assert_eq!(finding.check.remedy, "chmod it");
+        let finding = Finding::of_failure(CheckId::StateDir, Category::Config, &failure);
+        assert_eq!(finding.seen, "opening the state dir /x: Permission denied");
+        assert_eq!(finding.remedy, "chmod it");
     }
 
     #[test]
     fn facts_are_one_word_each() {
-        assert_eq!(Finding::ok("a", "b").fact("state", "/a b\nc").facts, [("state", "/a_b_/_c".to_owned())]);
+        assert_eq!(
+            Finding::ok(CheckId::StateDir, "b").fact("state", "/a b\nc").facts,
+            [("state", "/a_b_/_c".to_owned())]
+        );
     }
 }

@@ -10,7 +10,7 @@ facts() {
   local name path line port
   tell path "$PATH"
   for name in $(id -Gn); do tell group "$name"; done
-  for name in sbatch squeue scancel scontrol sacct srun munge; do
+  for name in sbatch squeue scancel scontrol sacct srun; do
     path=$(type -P "$name") && tell "command" "$path"
   done
   # It is rarely on PATH. Older ones do not know the option, but tell their version beside that.

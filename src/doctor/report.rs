@@ -26,10 +26,10 @@ pub fn message(findings: &[Finding]) -> String {
     let warnings: Vec<_> = findings.iter().filter(|finding| finding.is(CheckStatus::Warning)).collect();
     text.push_str(&format!("checks={} warnings={}", findings.len(), warnings.len()));
     let note = format!("; note: {TRUST}");
-    let mendable: Vec<_> = warnings.iter().filter(|finding| !finding.check.remedy.is_empty()).collect();
+    let mendable: Vec<_> = warnings.iter().filter(|finding| !finding.remedy.is_empty()).collect();
     for (index, finding) in mendable.iter().enumerate() {
-        let check = &finding.check;
-        let part = format!("; warning: {}: {} -> {}", check.name, cut(&check.seen, 240), cut(&check.remedy, 240));
+        let part =
+            format!("; warning: {}: {} -> {}", finding.id.name(), cut(&finding.seen, 240), cut(&finding.remedy, 240));
         if text.len() + part.len() + note.len() > MESSAGE_BYTES {
             text.push_str(&format!("; {} more: see `slurm-sandbox doctor`", mendable.len() - index));
             break;
@@ -47,8 +47,8 @@ pub fn failure(findings: &[Finding]) -> Option<Failure> {
     }
     let text = |chars: usize| {
         let parts = red.iter().map(|finding| {
-            let (check, class) = (&finding.check, finding.category.text());
-            format!("{} [{class}]: {} -> {}", check.name, cut(&check.seen, chars), cut(&check.remedy, chars))
+            let (name, class) = (finding.id.name(), finding.category.text());
+            format!("{name} [{class}]: {} -> {}", cut(&finding.seen, chars), cut(&finding.remedy, chars))
         });
         format!("doctor: {} of {} checks red: {}", red.len(), findings.len(), parts.collect::<Vec<_>>().join(" | "))
     };
@@ -61,6 +61,8 @@ pub fn failure(findings: &[Finding]) -> Option<Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::check::CheckId;
+    use crate::doctor::check::table::TABLE;
     use crate::doctor::finding::Category;
     use rstest::rstest;
 
@@ -91,28 +93,33 @@ mod tests {
     #[case(Category::Network, "network")]
     #[case(Category::Provider, "provider")]
     fn the_client_sorts_an_error_as_it_is_meant(#[case] category: Category, #[case] class: &str) {
-        let failure = failure(&[Finding::ok("a", "b"), Finding::red("controller", category, "seen", "do")]).unwrap();
+        let failure =
+            failure(&[Finding::ok(CheckId::Config, "b"), Finding::red(CheckId::Controller, category, "seen", "do")])
+                .unwrap();
         assert_eq!(client_class(&failure.to_string()), class, "{failure}");
         assert_eq!(failure.kind, Kind::DoctorRed);
     }
 
     #[test]
     fn an_error_names_every_red_check_on_one_line_however_many() {
-        let red: Vec<_> = (0..9)
-            .map(|n| Finding::red(&format!("check {n}"), Category::Config, "x".repeat(900), "y".repeat(900)))
-            .collect();
+        let ids: Vec<_> = TABLE.iter().take(9).map(|row| row.id).collect();
+        let red: Vec<_> =
+            ids.iter().map(|id| Finding::red(*id, Category::Config, "x".repeat(900), "y".repeat(900))).collect();
         let text = failure(&red).unwrap().to_string();
-        assert!((0..9).all(|n| text.contains(&format!("check {n} ["))), "{text}");
+        assert!(ids.iter().all(|id| text.contains(&format!("{} [", id.name()))), "{text}");
         assert!(text.starts_with("doctor: 9 of 9 checks red: ") && text.len() < 2000 && !text.contains('\n'));
-        assert!(failure(&[Finding::ok("a", "b"), Finding::warning("c", "d", "e")]).is_none());
+        assert!(
+            failure(&[Finding::ok(CheckId::Config, "b"), Finding::warning(CheckId::Authentication, "d", "e")])
+                .is_none()
+        );
     }
 
     #[test]
     fn a_message_has_facts_numbers_and_warnings_that_have_a_remedy() {
         let findings = [
-            Finding::ok("slurm version", "22.05.8").fact("slurm", "22.05.8"),
-            Finding::warning("process tracking", "linuxproc", "have it set to cgroup"),
-            Finding::warning("job listing", "not asked", ""),
+            Finding::ok(CheckId::SlurmVersion, "22.05.8").fact("slurm", "22.05.8"),
+            Finding::warning(CheckId::ProcessTracking, "linuxproc", "have it set to cgroup"),
+            Finding::warning(CheckId::JobListing, "not asked", ""),
         ];
         let expected = format!(
             "slurm=22.05.8 checks=3 warnings=2; warning: process tracking: linuxproc -> have it set to cgroup; note: {TRUST}"
@@ -123,7 +130,7 @@ mod tests {
     #[test]
     fn a_message_is_bounded_and_says_what_it_leaves_out() {
         let many: Vec<_> =
-            (0..50).map(|n| Finding::warning(&format!("check {n}"), "ä".repeat(900), "y".repeat(900))).collect();
+            (0..50).map(|_| Finding::warning(CheckId::Endpoint, "ä".repeat(900), "y".repeat(900))).collect();
         let text = message(&many);
         assert!(
             text.len() < 4096 && text.contains("more: see `slurm-sandbox doctor`") && text.ends_with(TRUST),

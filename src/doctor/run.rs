@@ -7,6 +7,8 @@
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::doctor::check::CheckId;
+use crate::doctor::check::table::Silence;
 use crate::doctor::finding::{Category, Finding};
 
 /// When the answer is made, whatever is missing.
@@ -32,39 +34,31 @@ impl Clock {
     }
 }
 
-/// What to say of a check that hangs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Silence {
-    /// A hang here is a hang of every lease.
-    Red(&'static str),
-    Warning(&'static str),
-}
-
 /// A check that is yet to run.
 pub struct Job {
-    pub name: &'static str,
+    pub id: CheckId,
     pub silence: Silence,
-    /// Whether it hangs on the login host, if there is one: then its silence says nothing by itself.
-    pub remote: bool,
+    /// Whether its silence says nothing by itself when what it rests on is red.
+    pub rests_on_another: bool,
     pub work: Box<dyn FnOnce(Clock) -> Vec<Finding> + Send>,
 }
 
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Job({})", self.name)
+        write!(f, "Job({})", self.id.name())
     }
 }
 
 /// Runs the jobs; what they found, in the order of the jobs.
 pub fn run_all(jobs: Vec<Job>, clock: Clock, limit: Duration) -> Vec<Finding> {
-    let places: Vec<_> = jobs.iter().map(|job| (job.name, job.silence, job.remote)).collect();
+    let places: Vec<_> = jobs.iter().map(|job| (job.id, job.silence, job.rests_on_another)).collect();
     let mut found: Vec<Option<Vec<Finding>>> = places.iter().map(|_| None).collect();
     let (sender, receiver) = channel();
     for (index, job) in jobs.into_iter().enumerate() {
         if let Err(error) = start(index, job, clock, sender.clone()) {
-            let name = places[index].0;
+            let id = places[index].0;
             let seen = format!("not looked at, no thread could be started: {error}");
-            found[index] = Some(vec![Finding::warning(name, seen, "raise the limit on processes (`ulimit -u`)")]);
+            found[index] = Some(vec![Finding::warning(id, seen, "raise the limit on processes (`ulimit -u`)")]);
         }
     }
     drop(sender);
@@ -75,16 +69,16 @@ pub fn run_all(jobs: Vec<Job>, clock: Clock, limit: Duration) -> Vec<Finding> {
             Err(RecvTimeoutError::Disconnected) => break true,
         }
     };
-    let silent = |(name, silence, remote)| {
+    let silent = |(id, silence, rests_on_another)| {
         let finding = match silence {
             _ if broke_off => {
                 let seen = "the check broke off: a bug of this program";
-                return Finding::warning(name, seen, "report it with the text on stderr");
+                return Finding::warning(id, seen, "report it with the text on stderr");
             }
-            Silence::Red(remedy) => Finding::red(name, Category::Timeout, no_answer(limit), remedy),
-            Silence::Warning(remedy) => Finding::warning(name, no_answer(limit), remedy),
+            Silence::Red(remedy) => Finding::red(id, Category::Timeout, no_answer(limit), remedy),
+            Silence::Warning(remedy) => Finding::warning(id, no_answer(limit), remedy),
         };
-        if remote { finding.not_asked() } else { finding }
+        if rests_on_another { finding.not_asked() } else { finding }
     };
     found.into_iter().zip(places).flat_map(|(found, place)| found.unwrap_or_else(|| vec![silent(place)])).collect()
 }
@@ -97,7 +91,7 @@ fn no_answer(limit: Duration) -> String {
 const STACK_BYTES: usize = 512 << 10;
 
 fn start(index: usize, job: Job, clock: Clock, sender: Sender<(usize, Vec<Finding>)>) -> std::io::Result<()> {
-    let thread = std::thread::Builder::new().name(job.name.to_owned()).stack_size(STACK_BYTES);
+    let thread = std::thread::Builder::new().name(job.id.name().to_owned()).stack_size(STACK_BYTES);
     thread.spawn(move || {
         // Nobody listens any more when the deadline has passed.
         let _ = sender.send((index, (job.work)(clock)));
@@ -109,8 +103,8 @@ fn start(index: usize, job: Job, clock: Clock, sender: Sender<(usize, Vec<Findin
 mod tests {
     use super::*;
 
-    fn job(name: &'static str, silence: Silence, work: impl FnOnce() -> Vec<Finding> + Send + 'static) -> Job {
-        Job { name, silence, remote: false, work: Box::new(move |_| work()) }
+    fn job(id: CheckId, silence: Silence, work: impl FnOnce() -> Vec<Finding> + Send + 'static) -> Job {
+        Job { id, silence, rests_on_another: false, work: Box::new(move |_| work()) }
     }
 
     #[test]
@@ -121,24 +115,29 @@ mod tests {
             vec![]
         };
         let jobs = vec![
-            job("disk", Silence::Red("mend it"), hang),
-            job("quick", Silence::Warning(""), || vec![Finding::ok("quick", "1"), Finding::ok("quick", "2")]),
-            job("login", Silence::Warning("look"), hang),
+            job(CheckId::StateDir, Silence::Red("mend it"), hang),
+            job(CheckId::Config, Silence::Warning(""), || {
+                vec![Finding::ok(CheckId::Config, "1"), Finding::ok(CheckId::Config, "2")]
+            }),
+            job(CheckId::LoginHost, Silence::Warning("look"), hang),
         ];
         let found = run_all(jobs, clock, Duration::from_millis(300));
         assert!(clock.started.elapsed() < Duration::from_secs(2));
         assert_eq!(found.len(), 4);
-        assert_eq!(found[0], Finding::red("disk", Category::Timeout, "no answer within 0 s", "mend it"));
-        assert_eq!(found[3], Finding::warning("login", "no answer within 0 s", "look"));
+        assert_eq!(found[0], Finding::red(CheckId::StateDir, Category::Timeout, "no answer within 0 s", "mend it"));
+        assert_eq!(found[3], Finding::warning(CheckId::LoginHost, "no answer within 0 s", "look"));
     }
 
     #[test]
     fn a_check_that_breaks_off_is_a_finding_and_ends_the_wait() {
         let clock = Clock::start();
-        let found =
-            run_all(vec![job("bad", Silence::Red("x"), || panic!("on purpose"))], clock, Duration::from_secs(20));
+        let found = run_all(
+            vec![job(CheckId::Runner, Silence::Red("x"), || panic!("on purpose"))],
+            clock,
+            Duration::from_secs(20),
+        );
         assert!(clock.started.elapsed() < Duration::from_secs(5));
-        assert!(found[0].check.seen.contains("broke off"));
+        assert!(found[0].seen.contains("broke off"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What ssh's words for a failed login mean, and what to do about each.
 
 use crate::doctor::finding::Category;
+use crate::host::remote::LoginError;
 
 /// How a login was tried, for a remedy that can be typed in.
 #[derive(Debug, Clone)]
@@ -43,12 +44,7 @@ const TROUBLES: &[(&[&str], Category, &str)] = &[
         "correct {key}: this host's name service does not know it; or connect to the site's network (VPN)",
     ),
     (&["timed out"], Category::Timeout, "it does not answer: correct {key}, or connect to the site's network (VPN)"),
-    (
-        &["requested session", "no more sessions", "Session open refused", "takes no more sessions"],
-        Category::Provider,
-        "sshd there allows only so many sessions on one connection (MaxSessions): end other calls and sessions and try again, or ask its admins for \
-         MaxSessions 10, the default; without controlPath and requireExistingMaster further connections are made by themselves",
-    ),
+    (&["requested session", "Session open refused"], Category::Provider, NO_MORE_SESSIONS),
     (
         &["Connection refused"],
         Category::Network,
@@ -65,35 +61,45 @@ const TROUBLES: &[(&[&str], Category, &str)] = &[
         Category::Config,
         "correct the ssh configuration: `{ssh} true` says the same",
     ),
-    (
-        &[
-            "too long for Unix domain socket",
-            "cannot bind to path",
-            "control socket",
-            "what controlPath means",
-            "directory of controlPath",
-        ],
-        Category::Config,
-        "set controlPath to a path of at most 90 characters in a directory of your own with mode 0700",
-    ),
-    (&["ssh could not be started"], Category::Tool, "install OpenSSH's client, and put it on PATH"),
-    (
-        &["logging in to"],
-        Category::Timeout,
-        "log in by hand with `{ssh}` to see what it waits for: a passphrase, a second factor, a slow directory service",
-    ),
-    (
-        &["session ended", "was lost"],
-        Category::Auth,
-        "it lets you in, but runs no command: `{ssh-batch} bash -lc true` must work; does ~/.bash_profile there end it, is the account expired, limited to a command, or without bash?",
-    ),
+    (&["too long for Unix domain socket", "cannot bind to path"], Category::Config, SOCKET_PATH),
 ];
+
+const NO_MORE_SESSIONS: &str = "sshd there allows only so many sessions on one connection (MaxSessions): end other calls and sessions and try again, or ask \
+                                its admins for MaxSessions 10, the default; without controlPath and requireExistingMaster further connections are made by themselves";
+const SOCKET_PATH: &str =
+    "set controlPath to a path of at most 90 characters in a directory of your own with mode 0700";
+const BY_HAND: &str = "try `{ssh-batch} true` by hand";
 
 /// The kind of trouble that a text of ssh's means, and what to do.
 pub fn meaning(said: &str, way: &Way) -> (Category, String) {
+    known_or(said, (Category::Network, BY_HAND), way)
+}
+
+/// The same of a login host: what ssh said of it, else what became of the attempt.
+pub fn refusal(error: &LoginError, way: &Way) -> (Category, String) {
+    let otherwise = match error {
+        LoginError::NoPlace(_) => (Category::Config, SOCKET_PATH),
+        LoginError::NoSsh(_) => (Category::Tool, "install OpenSSH's client, and put it on PATH"),
+        LoginError::Full(_) => (Category::Provider, NO_MORE_SESSIONS),
+        LoginError::Silent(_) => (
+            Category::Timeout,
+            "log in by hand with `{ssh}` to see what it waits for: a passphrase, a second factor, a slow directory service",
+        ),
+        LoginError::Lost(_) => (
+            Category::Auth,
+            "it lets you in, but runs no command: `{ssh-batch} bash -lc true` must work; does ~/.bash_profile there end it, is the account expired, limited to a command, or without bash?",
+        ),
+        LoginError::NotOpen { .. }
+        | LoginError::Unreachable(_)
+        | LoginError::Refused(_)
+        | LoginError::OtherAccount(_) => (Category::Network, BY_HAND),
+    };
+    known_or(&error.to_string(), otherwise, way)
+}
+
+fn known_or(said: &str, otherwise: (Category, &'static str), way: &Way) -> (Category, String) {
     let trouble = TROUBLES.iter().find(|(texts, ..)| texts.iter().any(|known| said.contains(known)));
-    let (category, remedy) = trouble
-        .map_or((Category::Network, "try `{ssh-batch} true` by hand"), |(_, category, remedy)| (*category, *remedy));
+    let (category, remedy) = trouble.map_or(otherwise, |(_, category, remedy)| (*category, *remedy));
     let batch = way.ssh.replacen("ssh", "ssh -o BatchMode=yes", 1);
     let remedy = remedy
         .replace("{ssh-batch}", &batch)
@@ -158,24 +164,40 @@ mod tests {
     )]
     #[case("/c: line 3: Bad configuration option: hots", Category::Config, "ssh configuration")]
     #[case("unix_listener: path \"/x\" too long for Unix domain socket", Category::Config, "controlPath")]
-    #[case("logging in to login took longer than 6 s", Category::Timeout, "second factor")]
-    #[case("the session on longleaf was lost", Category::Auth, "runs no command")]
-    #[case(
-        "the session on login was lost: the session ended, after saying: This account is currently not available.",
-        Category::Auth,
-        "bash -lc true"
-    )]
     #[case("gibberish", Category::Network, "by hand")]
     fn words_of_ssh(#[case] said: &str, #[case] category: Category, #[case] remedy: &str) {
-        let way = Way {
+        let (kind, text) = meaning(said, &way());
+        assert!(kind == category && text.contains(remedy), "{kind:?} {text}");
+        assert!(!text.contains('{'), "{text}");
+    }
+
+    fn way() -> Way {
+        Way {
             host: "login".into(),
             ssh: "ssh -F /c alice@login".into(),
             keys: ("submitHost", "submitUser"),
             by_user: "open it yourself".into(),
-        };
-        let (kind, text) = meaning(said, &way);
+        }
+    }
+
+    #[rstest]
+    #[case(LoginError::NoPlace, "x", Category::Config, "controlPath")]
+    #[case(LoginError::NoSsh, "x", Category::Tool, "OpenSSH")]
+    #[case(LoginError::Full, "x", Category::Provider, "MaxSessions")]
+    #[case(LoginError::Silent, "x", Category::Timeout, "second factor")]
+    #[case(LoginError::Silent, "Connection timed out during banner exchange", Category::Timeout, "VPN")]
+    #[case(LoginError::Lost, "This account is currently not available.", Category::Auth, "bash -lc true")]
+    #[case(LoginError::Lost, "Connection closed by 192.0.2.1", Category::Network, "in some minutes")]
+    #[case(LoginError::Refused, "Permission denied (publickey).", Category::Auth, "ssh-add")]
+    #[case(LoginError::Unreachable, "x", Category::Network, "by hand")]
+    fn what_became_of_a_login(
+        #[case] error: fn(String) -> LoginError,
+        #[case] said: &str,
+        #[case] category: Category,
+        #[case] remedy: &str,
+    ) {
+        let (kind, text) = refusal(&error(said.to_owned()), &way());
         assert!(kind == category && text.contains(remedy), "{kind:?} {text}");
-        assert!(!text.contains('{'), "{text}");
     }
 
     #[rstest]

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use super::cloud_id::CloudId;
 use super::format::{self, Unreadable};
+use super::limits::{self, Limits};
 use super::record::{Denials, Origin, Phase, Record};
 use super::{Identity, LeaseId};
 use crate::clock::boot_id;
@@ -177,6 +178,19 @@ impl LeaseDir {
                     .remedy(remedy)
                     .cause(error.to_string()))
             }
+        }
+    }
+
+    /// How long the lease may live and be idle.
+    pub fn limits(&self) -> Limits {
+        let bytes = self.dir.read(limits::FILE, MAX_FILE_BYTES).ok().flatten();
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Keeps them for those who look; losing them harms nobody.
+    pub fn keep_limits(&self, limits: &Limits) {
+        if let Some(bytes) = serde_json::to_vec(limits).ok().filter(|_| self.writable) {
+            self.dir.put(limits::FILE, &bytes).ok();
         }
     }
 

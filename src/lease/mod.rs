@@ -6,6 +6,7 @@ mod dir;
 pub mod format;
 pub(crate) mod instance;
 pub mod lifecycle;
+pub mod limits;
 pub mod record;
 pub(crate) mod store;
 

@@ -245,7 +245,7 @@ pub fn comment(text: &str) -> Option<CommentWord> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::slurm::job::State;
+    use crate::slurm::job::{Resources, State};
     use rstest::rstest;
 
     pub fn record() -> Record {
@@ -280,7 +280,7 @@ pub mod tests {
         Row {
             job: job(7),
             state: State::new("RUNNING"),
-            reason: "None".into(),
+            reason: String::new(),
             node: "n1".into(),
             submitted: Some(1001),
             start: Some(1002),
@@ -290,6 +290,7 @@ pub mod tests {
             uid: 1001,
             name: "cbx-4b38f35d4e31".into(),
             comment: "cbx:cbx_4b38f35d4e31:00112233445566ff:abcd1234 site text".into(),
+            resources: Resources::default(),
         }
     }
 

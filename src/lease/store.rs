@@ -131,8 +131,9 @@ impl Store {
             return Err(Failure::new(Kind::Storage, what).remedy("use that version").into());
         }
         self.clear(&identity.lease_id)?;
-        // Another call's clearing may take a directory away in the moment before it is locked.
-        const TRIES: u32 = 3;
+        // Another call's clearing may take a directory away in the moment before it is locked. Each call clears once, so this
+        // many calls at once would have to be in each other's way.
+        const TRIES: u32 = 100;
         let mut made = self.make(identity, &fill);
         for _ in 1..TRIES {
             match &made {
@@ -279,5 +280,33 @@ pub mod tests {
         assert!(store.ids().unwrap().is_empty());
         assert!(store.trash().unwrap().names().unwrap().is_empty());
         assert!(matches!(lease.lock(Duration::ZERO), Ok(Locked::Gone)));
+    }
+
+    /// Each call clears what it takes for the leftovers of others.
+    #[test]
+    fn many_make_a_lease_at_once_and_one_has_made_it() {
+        let (temp, store) = store();
+        let state = temp.path().join("state");
+        drop(store);
+        for _ in 0..8 {
+            let start = std::sync::Barrier::new(64);
+            let made: usize = std::thread::scope(|scope| {
+                let calls: Vec<_> = (0..64)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            let store = Store::open(&state).unwrap();
+                            let record = record();
+                            start.wait();
+                            store.create(&record.identity, |_, _| Ok(record.clone())).unwrap()
+                        })
+                    })
+                    .collect();
+                calls.into_iter().map(|call| usize::from(call.join().unwrap())).sum()
+            });
+            assert_eq!(made, 1);
+            let store = Store::open(&state).unwrap();
+            let lease = store.lease(record().lease_id()).unwrap().unwrap();
+            store.trash_lease(lease.lock(Duration::ZERO).unwrap().held()).unwrap();
+        }
     }
 }

@@ -167,7 +167,7 @@ mod tests {
 
     #[rstest]
     fn a_lease_whose_job_has_ended_goes(#[values(Phase::Queued, Phase::Answered, Phase::Releasing)] phase: Phase) {
-        let ended = Ended { state: "TIMEOUT".into(), reason: "None".into(), exit: None, runner: None, at: 2000 };
+        let ended = Ended { state: "TIMEOUT".into(), reason: String::new(), exit: None, runner: None, at: 2000 };
         let record = Record { phase, ended: Some(ended.clone()), ..crate::lease::record::tests::record() };
         assert_eq!(due(&record, record.created), Some(Due::Ended(&ended)));
     }

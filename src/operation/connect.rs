@@ -234,7 +234,7 @@ mod tests {
     #[case::reached_directly(|record: &mut Record| record.route = None, Kind::BadConfig)]
     #[case::ended(
         |record: &mut Record| {
-            let ended = Ended { state: "FAILED".into(), reason: "None".into(), exit: None, runner: None, at: 0 };
+            let ended = Ended { state: "FAILED".into(), reason: String::new(), exit: None, runner: None, at: 0 };
             record.ended = Some(ended);
         },
         Kind::JobEnded

@@ -12,6 +12,7 @@ use crate::config::login_host::LoginHost;
 use crate::failure;
 use crate::host::Host;
 use crate::lease::lifecycle::Observation;
+use crate::lease::limits::Limits;
 use crate::lease::record::{Phase, Record, comment};
 use crate::lease::store::{Loaded, Locked, Store};
 use crate::lease::{LeaseId, acquirer};
@@ -44,6 +45,7 @@ pub struct Inventory {
 pub struct Entry {
     pub id: LeaseId,
     pub loaded: Loaded,
+    pub limits: Limits,
 }
 
 impl Entry {
@@ -105,7 +107,11 @@ impl Inventory {
     pub fn take(store: &Store) -> Result<Inventory> {
         let mut leases = Vec::new();
         for id in store.ids()? {
-            leases.extend(load(store, &id)?.map(|found| Entry { id, loaded: found.loaded }));
+            leases.extend(load(store, &id)?.map(|found| Entry {
+                id,
+                limits: found.dir.limits(),
+                loaded: found.loaded,
+            }));
         }
         let mut listings = BTreeMap::new();
         for record in leases.iter().filter_map(Entry::record).filter(|record| allocation::concerns_slurm(record)) {
@@ -210,10 +216,10 @@ impl Inventory {
         for entry in std::mem::take(&mut self.leases) {
             match self.settle_one(store, &entry, &mut cancel) {
                 Ok(Settled::AsItWas) => settled.push(entry),
-                Ok(Settled::Is(loaded)) => settled.push(Entry { loaded, id: entry.id }),
+                Ok(Settled::Is(loaded)) => settled.push(Entry { loaded, ..entry }),
                 Ok(Settled::Changed(loaded)) => {
                     self.changed.insert(entry.id.clone());
-                    settled.push(Entry { loaded, id: entry.id });
+                    settled.push(Entry { loaded, ..entry });
                 }
                 Ok(Settled::Gone) => {}
                 // One lease's trouble must not hide the others.
@@ -298,13 +304,13 @@ fn in_cluster(cluster: &Option<String>) -> String {
 mod tests {
     use super::*;
     use crate::lease::record::tests::record;
-    use crate::slurm::job::State;
+    use crate::slurm::job::{Resources, State};
 
     fn row(id: u64, name: &str, comment: &str) -> Row {
         Row {
             job: JobId { id, cluster: None },
             state: State::new("RUNNING"),
-            reason: "None".into(),
+            reason: String::new(),
             node: "n1".into(),
             submitted: None,
             start: None,
@@ -314,6 +320,7 @@ mod tests {
             uid: record().uid,
             name: name.into(),
             comment: comment.into(),
+            resources: Resources::default(),
         }
     }
 

@@ -27,7 +27,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             let status = status(record, &view, inventory.time);
             let ssh = settings.as_ref().filter(|_| status.state == LeaseState::Ready);
             let ssh = ssh.and_then(|settings| target::of_lease(record, settings));
-            answer::lease(record, &view, &status, ssh)
+            answer::listed(record, &found.limits, &view, &status, ssh)
         }
     });
     Ok(Answer { leases: Some(rows.collect()), ..Answer::default() })

@@ -11,6 +11,7 @@ use super::wait::{Doing, Wait, failure_of_end};
 use crate::allocation::View;
 use crate::clock::Now;
 use crate::failure::{Failure, Kind};
+use crate::lease::limits::Limits;
 use crate::lease::store::{Loaded, Store};
 use crate::operation::context::Options;
 use crate::operation::lookup::{IdentityCheck, check_expected, find, whole};
@@ -61,7 +62,7 @@ fn identity_only(loaded: &Loaded) -> Lease {
                 Some(_) => status(record, &view, Now::read()),
                 None => Status { slurm_state: "UNKNOWN".into(), state: LeaseState::Unknown, reason: String::new() },
             };
-            answer::lease(record, &view, &status, None)
+            answer::lease(record, &Limits::default(), &view, &status, None)
         }
     }
 }

@@ -5,6 +5,7 @@
 //! that was written meanwhile may be of another job.
 
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -16,6 +17,7 @@ use crate::failure::{Failure, Kind};
 use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, classify, open_submission};
 use crate::lease::record::{Denials, Ended, Phase, Record};
 use crate::lease::store::{Guard, Store};
+use crate::progress::progress;
 use crate::shared_dir::{self, SharedDir};
 use crate::slurm::job::{Class, JobId};
 
@@ -107,7 +109,7 @@ pub fn apply(record: &mut Record, view: &View, now: Now) -> bool {
     match classify(record, &view.observation, now) {
         Verdict::Ended if record.ended.is_none() => {
             let row = view.row();
-            let reason = row.map(|row| row.reason.as_str()).filter(|reason| *reason != "None").unwrap_or_default();
+            let reason = row.map(|row| row.reason.as_str()).unwrap_or_default();
             record.ended = Some(ended(row.map(|row| row.state.word()).unwrap_or_default(), reason));
         }
         Verdict::Denied if record.denied.first.is_none_or(|first| first > now.uptime) => {
@@ -224,7 +226,9 @@ pub fn end(
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let pause = pauses.next().copied().unwrap_or(CANCEL_AGAIN);
-        if left <= pause {
+        // A controller that has not answered is not asked again by this call.
+        let silent = allocation::silent_until(&record).is_some_and(|until| until >= deadline);
+        if left <= pause || silent {
             let trouble = revoked.as_ref().err().map(ToString::to_string);
             let causes = [complaint, Some(waiting), trouble].into_iter().flatten().collect::<Vec<_>>();
             return Err(not_ended(&record, revoked.is_ok(), &causes.join("; ")).into());
@@ -279,7 +283,10 @@ fn poll(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> 
 /// When something could not be removed; the lease stays then.
 pub fn finish(store: &Store, guard: Guard<'_>, record: &Record) -> Result<()> {
     let error = match SharedDir::of(record).remove() {
-        Ok(_) => return store.trash_lease(guard),
+        Ok(_) => {
+            remove_client_files(record);
+            return store.trash_lease(guard);
+        }
         // Nothing was ever submitted, so no job can look for a permit there.
         Err(shared_dir::Error::Away(_)) if never_submitted(record) => return store.trash_lease(guard),
         Err(error) => error,
@@ -297,6 +304,21 @@ pub fn finish(store: &Store, guard: Guard<'_>, record: &Record) -> Result<()> {
         _ => "repeat release, or let list or cleanup finish it".to_owned(),
     };
     Err(Failure::new(Kind::Releasing, what).remedy(remedy).cause(error.to_string()).into())
+}
+
+/// Removes what the client keeps of a lease in its user's home. It is no lease's life that hangs on it, so nothing waits for it
+/// to succeed.
+fn remove_client_files(record: &Record) {
+    let host = allocation::host(record);
+    // Nothing ran, so the client was nowhere.
+    if record.job.is_none() {
+        return;
+    }
+    let Ok(user) = host.user() else { return };
+    let Some(home) = user.home.filter(|_| user.uid == record.uid) else { return };
+    if let Err(error) = shared_dir::client_files::remove(&host, Path::new(&home), record.lease_id()) {
+        progress(&format!("the client's files of {} stay in {home}/.crabbox{}: {error}", record.shown(), host.shown()));
+    }
 }
 
 fn never_submitted(record: &Record) -> bool {

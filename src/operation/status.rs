@@ -56,7 +56,7 @@ pub struct Status {
 pub fn status(record: &Record, view: &View, now: Now) -> Status {
     let row = view.row();
     let word = row.map(|row| row.state.word().to_owned());
-    let reason = row.map(|row| row.reason.clone()).filter(|reason| reason != "None").unwrap_or_default();
+    let reason = row.map(|row| row.reason.clone()).unwrap_or_default();
     if let Some(ended) = &record.ended {
         let state = match ended.state.split(' ').next() {
             Some("COMPLETED") => LeaseState::Stopped,

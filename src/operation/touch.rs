@@ -26,13 +26,16 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     IdentityCheck { slug: &sent.slug, name: &sent.name, ..IdentityCheck::default() }.check(&found.loaded)?;
     let record = whole("touching", &found.loaded)?;
     let label = |names: &[&str]| names.iter().find_map(|name| sent.labels.get(*name)).and_then(|text| seconds(text));
-    let ttl = label(&["ttl_secs", "ttl"]).map(|ttl| lifetime(record.created, ttl, epoch()));
+    let ttl = label(&["ttl_secs", "ttl"]);
     let idle = label(&["idle_timeout_secs", "idle_timeout"]).and_then(|idle| u64::try_from(idle).ok());
-    if let Err(error) = SharedDir::of(record).set_deadline(ttl, idle, &request.state) {
+    let lives = ttl.map(|ttl| lifetime(record.created, ttl, epoch()));
+    if let Err(error) = SharedDir::of(record).set_deadline(lives, idle, &request.state) {
         return Err(error
             .failure(format!("touching {}: the new deadline could not be written for its job", record.shown()))
             .into());
     }
+    let ttl = ttl.and_then(|ttl| u64::try_from(ttl).ok());
+    found.dir.keep_limits(&found.dir.limits().touch(epoch(), ttl, idle));
     found.dir.note(epoch(), "touch", &request.state);
     Ok(Answer { message: Some(format!("lease {id} is touched")), ..Answer::default() })
 }

@@ -11,6 +11,7 @@
 //! ```
 //! Everything here can be rewritten by sandboxed code: nothing read here is trusted.
 
+pub mod client_files;
 pub mod endpoint_file;
 mod guarded;
 mod local;
@@ -482,7 +483,7 @@ pub fn sweep_work_root(
     }
     match host {
         Host::Here => local::clear_work_root(root, names, time),
-        Host::Login(login) => remote::clear_work_root(login, root, &names, time),
+        Host::Login(login) => remote::clear_work_root(login, root, names, time),
     }
 }
 

@@ -32,11 +32,17 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where the script runs.
 #[derive(Debug, Clone)]
-enum Bash {
+pub enum Bash {
     Remote(Arc<Login>),
     /// For tests of the script: with these lines before it.
     #[cfg(test)]
     Here(&'static str),
+}
+
+impl From<&Arc<Login>> for Bash {
+    fn from(login: &Arc<Login>) -> Bash {
+        Bash::Remote(Arc::clone(login))
+    }
 }
 
 impl Bash {
@@ -181,7 +187,7 @@ impl Remote {
     }
 
     pub fn sweep(&self, time: Duration) -> Result<Swept, Error> {
-        sweep_at(&self.bash, &self.attempt.root, time)
+        sweep(self.bash.clone(), &self.attempt.root, time)
     }
 
     pub fn put(&self, name: &str, text: &str) -> Result<(), Error> {
@@ -247,24 +253,17 @@ fn parse(said: &Said) -> Option<Snapshot> {
 }
 
 /// Removes what earlier calls had to leave.
-pub fn sweep(login: &Arc<Login>, root: &Path, time: Duration) -> Result<Swept, Error> {
-    sweep_at(&Bash::Remote(Arc::clone(login)), root, time)
-}
-
-fn sweep_at(bash: &Bash, root: &Path, time: Duration) -> Result<Swept, Error> {
-    in_parts(time, |part| match run(bash, root, &["sweep", "", "", &seconds(part)], &[], part) {
+pub fn sweep(bash: impl Into<Bash>, root: &Path, time: Duration) -> Result<Swept, Error> {
+    let bash = bash.into();
+    in_parts(time, |part| match run(&bash, root, &["sweep", "", "", &seconds(part)], &[], part) {
         Err(Error::Away(_)) => Ok(Swept::default()),
         said => said?.swept(),
     })
 }
 
 /// What a work root holds of leases.
-pub fn list_work_root(login: &Arc<Login>, root: &Path) -> Result<Vec<String>, Error> {
-    list_at(&Bash::Remote(Arc::clone(login)), root)
-}
-
-fn list_at(bash: &Bash, root: &Path) -> Result<Vec<String>, Error> {
-    let said = match run(bash, root, &["list-work", "", ""], &[], Duration::ZERO) {
+pub fn list_work_root(bash: impl Into<Bash>, root: &Path) -> Result<Vec<String>, Error> {
+    let said = match run(&bash.into(), root, &["list-work", "", ""], &[], Duration::ZERO) {
         Err(Error::Away(_)) => return Ok(vec![]),
         said => said?.done()?,
     };
@@ -273,12 +272,13 @@ fn list_at(bash: &Bash, root: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// Removes these entries of a work root.
-pub fn clear_work_root(login: &Arc<Login>, root: &Path, names: &[String], time: Duration) -> Result<Swept, Error> {
-    clear_at(&Bash::Remote(Arc::clone(login)), root, names, time)
-}
-
-fn clear_at(bash: &Bash, root: &Path, names: &[String], time: Duration) -> Result<Swept, Error> {
-    let mut names: Vec<_> = names.to_vec();
+pub fn clear_work_root(
+    bash: impl Into<Bash>,
+    root: &Path,
+    mut names: Vec<String>,
+    time: Duration,
+) -> Result<Swept, Error> {
+    let bash = bash.into();
     in_parts(time, |part| {
         let aside = |name: &String| match super::work_entry(name) {
             Some(lease) if !name.starts_with(ASIDE) => aside_name(&lease).ok(),
@@ -288,7 +288,7 @@ fn clear_at(bash: &Bash, root: &Path, names: &[String], time: Duration) -> Resul
         let seconds = seconds(part);
         let mut words = vec!["clear-work", "", "", &seconds];
         words.extend(names.iter().zip(&asides).flat_map(|(name, aside)| [name.as_str(), aside.as_str()]));
-        let swept = run(bash, root, &words, &[], part)?.swept()?;
+        let swept = run(&bash, root, &words, &[], part)?.swept()?;
         // What could be moved aside lies there now.
         names = asides;
         Ok(swept)
@@ -296,12 +296,8 @@ fn clear_at(bash: &Bash, root: &Path, names: &[String], time: Duration) -> Resul
 }
 
 /// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost.
-pub fn marked(login: &Arc<Login>, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked {
-    marked_at(&Bash::Remote(Arc::clone(login)), root, lease, nonce)
-}
-
-fn marked_at(bash: &Bash, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked {
-    match run(bash, root, &["marked", lease.as_str(), nonce.as_str()], &[], Duration::ZERO) {
+pub fn marked(bash: impl Into<Bash>, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked {
+    match run(&bash.into(), root, &["marked", lease.as_str(), nonce.as_str()], &[], Duration::ZERO) {
         Ok(said) if said.stdout == b"answered yes\n" => Marked::Yes,
         Ok(said) if said.stdout == b"answered no\n" => Marked::No,
         _ => Marked::Unknown,
@@ -309,38 +305,29 @@ fn marked_at(bash: &Bash, root: &Path, lease: &LeaseId, nonce: &Nonce) -> Marked
 }
 
 /// The permit that a shared dir holds for a lease, for a lease whose record is lost.
-pub fn permitted(login: &Arc<Login>, root: &Path, lease: &LeaseId) -> Result<Option<Nonce>, Error> {
-    let said = run(&Bash::Remote(Arc::clone(login)), root, &["permitted", lease.as_str(), ""], &[], Duration::ZERO)?;
+pub fn permitted(bash: impl Into<Bash>, root: &Path, lease: &LeaseId) -> Result<Option<Nonce>, Error> {
+    let said = run(&bash.into(), root, &["permitted", lease.as_str(), ""], &[], Duration::ZERO)?;
     Ok(Nonce::parse(String::from_utf8_lossy(&said.done()?.stdout).trim_end()))
 }
 
+/// Removes what the client keeps of a lease in a home, see [`super::client_files`].
+pub fn clear_client(bash: impl Into<Bash>, home: &Path, lease: &LeaseId, key: &str) -> Result<(), Error> {
+    run(&bash.into(), home, &["clear-client", lease.as_str(), "", key], &[], Duration::ZERO)?.done().map(|_| ())
+}
+
 /// Absolute paths without links and `..`, as far as they exist there.
-pub fn resolve(login: &Arc<Login>, paths: &[&Path]) -> Result<Vec<PathBuf>, Error> {
+pub fn resolve(bash: impl Into<Bash>, paths: &[&Path]) -> Result<Vec<PathBuf>, Error> {
     let texts: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
     let words: Vec<_> = ["resolve", "", ""].into_iter().chain(texts.iter().skip(1).map(|text| &**text)).collect();
     let Some(root) = paths.first() else { return Ok(vec![]) };
-    let said = run(&Bash::Remote(Arc::clone(login)), root, &words, &[], Duration::ZERO)?.done()?;
+    let said = run(&bash.into(), root, &words, &[], Duration::ZERO)?.done()?;
     let resolved: Vec<_> = String::from_utf8_lossy(&said.stdout).lines().map(PathBuf::from).collect();
     if resolved.len() == paths.len() { Ok(resolved) } else { Err(Error::Failed(said.stderr)) }
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
-
-    pub fn sweep_here(root: &Path, time: Duration) -> Result<Swept, Error> {
-        sweep_at(&Bash::Here(""), root, time)
-    }
-
-    pub fn sweep_work_root_here(root: &Path, known: impl Fn(&LeaseId) -> bool, time: Duration) -> Result<Swept, Error> {
-        let names = list_at(&Bash::Here(""), root)?;
-        let names: Vec<_> = names.into_iter().filter(|name| super::super::is_to_go(name, &known)).collect();
-        if names.is_empty() { Ok(Swept::default()) } else { clear_at(&Bash::Here(""), root, &names, time) }
-    }
-
-    pub fn marked_here(attempt: &AttemptDir) -> Marked {
-        marked_at(&Bash::Here(""), &attempt.root, &attempt.lease, &attempt.nonce)
-    }
 
     #[test]
     fn a_file_system_that_hangs_there_is_told_and_not_asked_again() {

@@ -267,6 +267,26 @@ clear_work() {
   clear_all "$seconds" "${names[@]}"
 }
 
+# clear_client KEY: the files of the client's that are named by the lease or its key. The root is the home.
+clear_client() {
+  local dir name start=$lease status=0
+  enter_root || return
+  enter .crabbox 2>/dev/null || return 0
+  for dir in actions workspace-owners; do
+    if [[ -d $dir && ! -L $dir ]]; then
+      (
+        enter "$dir" || exit
+        for name in "$start".*; do [[ -d $name && ! -L $name ]] || rm -f -- "./$name" || status=1; done
+        exit "$status"
+      ) || status=1
+    fi
+    rmdir -- "./$dir" 2>/dev/null
+    start=$1
+  done
+  cd .. && rmdir -- ./.crabbox 2>/dev/null
+  return "$status"
+}
+
 # resolve PATH...
 resolve() { realpath -m -- "$@"; }
 
@@ -282,6 +302,7 @@ main() {
     sweep) sweep "$@" ;;
     list-work) list_work ;;
     clear-work) clear_work "$@" ;;
+    clear-client) clear_client "$@" ;;
     permitted) enter_root && enter "$lease" 2>/dev/null && show permit 64 ;;
     marked) marked ;;
     resolve) resolve "$root" "$@" ;;

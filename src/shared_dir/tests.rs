@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rstest::rstest;
 
+use super::remote::Bash;
 use super::*;
 use crate::lease::record::tests::record;
 
@@ -218,7 +219,7 @@ fn sweep_by(by: By, root: &Path) -> Swept {
     const TIME: Duration = Duration::from_secs(60);
     match by {
         Files => local::sweep(root, TIME).unwrap(),
-        Script => remote::tests::sweep_here(root, TIME).unwrap(),
+        Script => remote::sweep(Bash::Here(""), root, TIME).unwrap(),
     }
 }
 
@@ -256,7 +257,14 @@ fn a_work_root_is_swept_of_leases_that_nobody_knows(#[values(Files, Script)] by:
         let known = |lease: &LeaseId| lease.as_str() == known;
         match by {
             Files => sweep_work_root(&Host::Here, &root, known, Duration::from_secs(60)),
-            Script => remote::tests::sweep_work_root_here(&root, known, Duration::from_secs(60)),
+            Script => {
+                let names = remote::list_work_root(Bash::Here(""), &root)?;
+                let names: Vec<_> = names.into_iter().filter(|name| is_to_go(name, known)).collect();
+                match names.is_empty() {
+                    true => Ok(Swept::default()),
+                    false => remote::clear_work_root(Bash::Here(""), &root, names, Duration::from_secs(60)),
+                }
+            }
         }
     };
     assert_eq!(sweep(""), Ok(Swept::default()));
@@ -377,7 +385,7 @@ fn whether_a_lost_lease_was_handed_out(#[values(Files, Script)] by: By) {
     let attempt = shared.attempt().clone();
     let marked = || match by {
         Files => local::marked(&attempt.root, &attempt.lease, &attempt.nonce),
-        Script => remote::tests::marked_here(&attempt),
+        Script => remote::marked(Bash::Here(""), &attempt.root, &attempt.lease, &attempt.nonce),
     };
     assert_eq!(marked(), Marked::Unknown);
     shared.grant(b"k").unwrap();

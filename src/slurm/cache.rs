@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Listing, QueryFailed};
+use super::silence::{BACK_OFF_FACTOR, MOST_BACK_OFF};
 use super::squeue::{self, Answer, Mark, Owner, Printed};
 use crate::clock::{boot_id, uptime_millis as uptime};
 use crate::files::Dir;
@@ -21,11 +22,6 @@ use crate::host::Host;
 
 /// How often one who waits for another's answer looks for it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-
-/// After an answer that took long the controller is left alone for this many times as long, at most
-/// [`MOST_BACK_OFF`]: a busy controller must not be asked again at once, and a dead one takes 20 s to be found so.
-const BACK_OFF_FACTOR: u32 = 3;
-const MOST_BACK_OFF: Duration = Duration::from_secs(60);
 
 /// A listing of 5,000 jobs is 1 MiB long.
 const MAX_BYTES: u64 = 64 << 20;
@@ -82,6 +78,7 @@ impl Shared {
                 && head.came <= now
                 && let Some(answer) = head.answer(stdout)
             {
+                // A busy controller must not be asked again at once either.
                 let took = Duration::from_millis(head.came - head.asked.min(head.came));
                 let back_off = (took * BACK_OFF_FACTOR).min(MOST_BACK_OFF);
                 let old = now - head.asked.min(now) > oldest.as_millis() as u64;

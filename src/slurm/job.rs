@@ -87,6 +87,19 @@ pub struct Row {
     pub directory: String,
     pub name: String,
     pub comment: String,
+    pub resources: Resources,
+}
+
+/// What a job asks for or was given, as Slurm tells it to people; empty where it tells nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    pub account: String,
+    pub qos: String,
+    /// For each node.
+    pub gres: String,
+    pub cpus: String,
+    /// For each node, or CPU.
+    pub mem: String,
 }
 
 /// A listing of jobs.
@@ -106,8 +119,10 @@ pub struct QueryFailed(pub String);
 pub enum PendingReason {
     /// It waits its turn.
     Normal,
-    /// Somebody has to act, but may.
-    Attention,
+    /// Somebody has to act, but may; what the job's owner can do.
+    Attention(&'static str),
+    /// It would not end before a maintenance begins.
+    Maintenance,
     /// It can never run as it was asked for; what to change.
     Never(&'static str),
 }
@@ -152,12 +167,36 @@ pub fn pending_reason(reason: &str) -> PendingReason {
         _ if word.contains("Max") && per_job(word) => {
             PendingReason::Never("ask for less, below the limit that the reason names")
         }
-        "PartitionDown" | "PartitionInactive" | "NodeDown" | "Licenses" | "Reservation" | "JobHeldUser"
-        | "QOSUsageThreshold" | "FedJobLock" => PendingReason::Attention,
-        _ if word.starts_with("ReqNodeNotAvail") || word.starts_with("Nodes_required_for_job_are_DOWN") => {
-            PendingReason::Attention
+        "PartitionDown" | "PartitionInactive" => {
+            PendingReason::Attention("choose another partition, or wait until the site's admins open this one")
         }
-        _ if word.contains("Grp") && word.contains("Minutes") => PendingReason::Attention,
+        "Licenses" => {
+            PendingReason::Attention("ask for fewer licenses, or wait; `scontrol show licenses` tells who has them")
+        }
+        "Reservation" => PendingReason::Attention(
+            "wait until the reservation begins, `scontrol show reservation` tells when, or correct reservation",
+        ),
+        "JobHeldUser" => {
+            PendingReason::Attention("the job is held: `scontrol release` lets it go, or release the lease")
+        }
+        "QOSUsageThreshold" => {
+            PendingReason::Attention("the QOS asks for more of its share to be left: choose another qos")
+        }
+        "FedJobLock" => PendingReason::Attention("tell the site's admins: a cluster of the federation does not answer"),
+        _ if word.starts_with("ReqNodeNotAvail") && reason.to_ascii_lowercase().contains("maintenance") => {
+            PendingReason::Maintenance
+        }
+        _ if word.starts_with("ReqNodeNotAvail")
+            || word.starts_with("Nodes_required_for_job_are_DOWN")
+            || word == "NodeDown" =>
+        {
+            PendingReason::Attention(
+                "the nodes that it asks for are down, drained or reserved: ask for others (nodelist, constraint, partition); `sinfo --list-reasons` tells why",
+            )
+        }
+        _ if word.contains("Grp") && word.contains("Minutes") => {
+            PendingReason::Attention("the budget of the account or QOS is used up: choose another account or qos")
+        }
         _ => PendingReason::Normal,
     }
 }
@@ -188,6 +227,9 @@ mod tests {
     #[case("AssocGrpCPUMinutesLimit", "attention")]
     #[case("ReqNodeNotAvail, UnavailableNodes:n1", "attention")]
     #[case("Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions", "attention")]
+    #[case("ReqNodeNotAvail, Reserved for maintenance", "maintenance")]
+    #[case("ReqNodeNotAvail,_Reserved_for_maintenance", "maintenance")]
+    #[case("PartitionDown", "attention")]
     #[case("PartitionTimeLimit", "never")]
     #[case("(PartitionConfig)", "never")]
     #[case("QOSMaxCpuPerJobLimit", "never")]
@@ -200,7 +242,8 @@ mod tests {
     fn hopes(#[case] reason: &str, #[case] expected: &str) {
         let found = match pending_reason(reason) {
             PendingReason::Normal => "normal",
-            PendingReason::Attention => "attention",
+            PendingReason::Attention(_) => "attention",
+            PendingReason::Maintenance => "maintenance",
             PendingReason::Never(_) => "never",
         };
         assert_eq!(found, expected);

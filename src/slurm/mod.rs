@@ -9,10 +9,12 @@ pub mod job;
 pub(crate) mod partition;
 pub(crate) mod ping;
 pub(crate) mod refusal;
+pub(crate) mod reservation;
 pub mod sacct;
 pub mod sbatch;
 pub(crate) mod scancel;
 pub(crate) mod scontrol;
+pub(crate) mod silence;
 pub mod squeue;
 
 /// The clusters of a list with commas, each to be asked by itself: none where the list names none, Slurm's own choice without a list.

@@ -56,7 +56,9 @@ impl Change {
                 "correct account, or a partition that it may not use; `sacctmgr show associations user=$USER` lists yours"
             }
             Change::Partition => "correct partition; `sinfo --summarize` lists them",
-            Change::Qos => "correct qos; `sacctmgr show associations user=$USER format=account,qos` lists yours",
+            Change::Qos => {
+                "correct qos, or a partition that it may not use; `sacctmgr show associations user=$USER format=account,qos` lists yours"
+            }
             Change::TimeLimit => {
                 "set or lower timeLimit; `sinfo --format='%P %l'` lists the partitions' limits, `sacctmgr show qos format=name,maxwall` those of the QOS"
             }
@@ -65,7 +67,9 @@ impl Change {
             Change::Nodes => "ask for fewer nodes, or for another partition or qos",
             Change::Gpus => "correct gres or gpus; `sinfo --format='%n %G'` lists what nodes have",
             Change::Constraint => "correct constraint; `sinfo --format='%n %f'` lists the nodes' features",
-            Change::Nodelist => "correct nodelist or exclude; `sinfo --Node` lists the nodes",
+            Change::Nodelist => {
+                "correct nodelist or exclude; `sinfo --Node` lists the nodes, `scontrol show reservation` what is reserved"
+            }
             Change::Reservation => "correct reservation; `scontrol show reservation` lists them",
             Change::Licenses => "correct licenses; `scontrol show licenses` lists them",
             Change::Wckey => "correct --wckey in extraSbatchArgs; `sacctmgr show wckey user=$USER` lists yours",
@@ -124,6 +128,8 @@ const KNOWN: &[(&str, Meaning)] = &[
     ("invalid account or account/partition combination", Refused(Account)),
     ("invalid or unknown association", Refused(Account)),
     ("invalid account", Refused(Account)),
+    ("account not permitted to use this partition", Refused(Account)),
+    ("qos not permitted to use this partition", Refused(Qos)),
     ("requested account has breached requested qos", Refused(Qos)),
     ("invalid partition", Refused(Partition)),
     ("no partition specified", Refused(Partition)),
@@ -265,6 +271,10 @@ mod tests {
     #[case("No partition specified or system default partition", Refused(Partition))]
     #[case("User's group not permitted to use this partition", Refused(Partition))]
     #[case("Invalid qos specification", Refused(Qos))]
+    #[case("Job's account not permitted to use this partition (batch allows lab not labsub)", Refused(Account))]
+    #[case("Job's QOS not permitted to use this partition (batch allows long not normal)", Refused(Qos))]
+    #[case("Required node not available (down, drained or reserved)", Refused(Nodelist))]
+    #[case("Required partition not available (inactive or drain)", Refused(Partition))]
     #[case("Requested time limit is invalid (missing or exceeds some limit)", Refused(TimeLimit))]
     #[case("More processors requested than permitted", Refused(Cpus))]
     #[case("Node count specification invalid", Refused(Nodes))]

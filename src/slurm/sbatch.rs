@@ -59,25 +59,13 @@ pub fn asked(command: Command, clusters: Option<&str>, resources: &[String], scr
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Submitted(JobId),
-    /// No job exists; the same request is refused again.
-    Refused {
-        said: String,
-        change: Change,
-    },
-    /// No job exists, for a limit on submitted jobs.
-    Limit {
-        said: String,
-    },
-    /// No job exists, since Slurm takes none at present.
-    Closed {
+    /// No job exists, and another call would come to the same.
+    NoJob {
+        why: NoJob,
         said: String,
     },
     /// Nothing reached a controller; no job exists.
     NotSent {
-        said: String,
-    },
-    /// There is no sbatch here.
-    NoSbatch {
         said: String,
     },
     /// A job may exist, now or in a moment.
@@ -88,21 +76,35 @@ pub enum Outcome {
     },
 }
 
+/// Why there is no job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoJob {
+    /// The same request is refused again, unless this is changed.
+    Refused(Change),
+    /// A limit on submitted jobs is reached.
+    Limit,
+    /// Slurm takes none at present.
+    Closed,
+    /// There is no sbatch here.
+    NoSbatch,
+}
+
 /// Reads sbatch's answer. With `--parsable` it is one line, `id` or `id;cluster`; wrappers and hooks may say more around
 /// it. Where a second line could be meant, or the line has no end, since what is cut off an id leaves another job's, the job
 /// is found by its name and nonce instead.
 pub fn outcome(output: &Output) -> Outcome {
     let said = output.said();
     let unknown = |said| Outcome::Unknown { said, plugin: false };
+    let no_job = |why, said| Outcome::NoJob { why, said };
     let stdout = output.stdout_text();
     let mut candidates = stdout.split_inclusive('\n').filter(|line| could_be_id(line));
     match (output.end, candidates.next(), candidates.next()) {
         (End::Exit(0), Some(line), None) => parse_id(line).map_or_else(|| unknown(said), Outcome::Submitted),
         (End::Exit(0), ..) | (End::Exit(_), Some(_), _) => unknown(said),
         (End::Exit(_), None, _) => match refusal::meaning(&(output.stderr_text() + "\n" + &stdout)) {
-            Meaning::Refused(change) => Outcome::Refused { said, change },
-            Meaning::Limit => Outcome::Limit { said },
-            Meaning::Closed => Outcome::Closed { said },
+            Meaning::Refused(change) => no_job(NoJob::Refused(change), said),
+            Meaning::Limit => no_job(NoJob::Limit, said),
+            Meaning::Closed => no_job(NoJob::Closed, said),
             Meaning::NotSent => Outcome::NotSent { said },
             Meaning::Plugin => Outcome::Unknown { said, plugin: true },
             Meaning::Unknown => unknown(said),
@@ -146,11 +148,9 @@ mod tests {
     fn name(outcome: &Outcome) -> String {
         match outcome {
             Outcome::Submitted(job) => job.to_string(),
-            Outcome::Refused { .. } => "refused".into(),
-            Outcome::Limit { .. } => "limit".into(),
-            Outcome::Closed { .. } => "closed".into(),
+            Outcome::NoJob { why: NoJob::Refused(_), .. } => "refused".into(),
+            Outcome::NoJob { why, .. } => format!("{why:?}"),
             Outcome::NotSent { .. } => "not sent".into(),
-            Outcome::NoSbatch { .. } => "no sbatch".into(),
             Outcome::Unknown { plugin: true, .. } => "unknown, by a plugin".into(),
             Outcome::Unknown { .. } => "unknown".into(),
         }
@@ -184,7 +184,7 @@ mod tests {
         "sbatch: error: You cannot\nsbatch: error: Batch job submission failed: Unspecified error",
         "unknown, by a plugin"
     )]
-    #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: System submissions disabled", "closed")]
+    #[case(End::Exit(1), "", "sbatch: error: Batch job submission failed: System submissions disabled", "Closed")]
     #[case(End::Exit(1), "", "sbatch: fatal: Could not establish a configuration source", "not sent")]
     #[case(End::Exit(1), "12\n", "sbatch: error: Invalid license specification", "unknown")]
     #[case(End::Exit(1), "", "gibberish", "unknown")]

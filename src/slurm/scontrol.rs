@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::job::JobId;
-use super::on_clusters;
+use super::{on_clusters, silence};
 use crate::host::{Command, Host};
 
 /// The code is a detail of a message; a hung controller is not waited for.
@@ -28,7 +28,7 @@ pub fn restarts(host: &Host, job: &JobId) -> Option<u64> {
 
 fn show(host: &Host, job: &JobId) -> Option<String> {
     let command = command(DEADLINE, job.cluster.as_deref()).args(["--oneliner", "show", "job", &job.id.to_string()]);
-    let output = host.run(&command).ok()?;
+    let output = silence::ask(host, job.cluster.as_deref(), &command).ok()?;
     output.success().then(|| output.stdout_text())
 }
 

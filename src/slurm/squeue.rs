@@ -10,22 +10,25 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::job::{JobId, Listing, QueryFailed, Row, State};
-use super::on_clusters;
+use super::job::{JobId, Listing, QueryFailed, Resources, Row, State};
+use super::{on_clusters, silence};
 use crate::files::random_hex;
 use crate::host::{Command, End, Host, Output};
+use crate::text::line;
 
 /// squeue gives up on a hung controller after 20 s by itself, on an unplugged one after 44 s.
 pub const DEADLINE: Duration = Duration::from_secs(25);
 
 /// The columns that Slurm itself writes, apart by a character that none of them holds.
-const COLUMNS: &str = "%A\u{1f}%T\u{1f}%r\u{1f}%B\u{1f}%V\u{1f}%S\u{1f}%e\u{1f}%P\u{1f}%U";
+const COLUMNS: &str = "%A\u{1f}%T\u{1f}%r\u{1f}%B\u{1f}%V\u{1f}%S\u{1f}%e\u{1f}%P\u{1f}%U\u{1f}%C\u{1f}%m";
 const SEPARATOR: char = '\u{1f}';
-const FIELDS: usize = 9;
+const FIELDS: usize = 11;
 
 /// The columns that a job's owner writes, last and bounded, in bytes: a name of ours is 16 long, a plugin may add to it; of
-/// a comment we read the first word, 46 long. Slurm bounds the directory itself (MAXPATHLEN), and its end tells most.
-const OWNER_COLUMNS: [&str; 3] = ["%96j", "%Z", "%80k"];
+/// a comment we read the first word, 46 long. Slurm bounds the directory itself (MAXPATHLEN), and its end tells most. Account
+/// and QOS are any text where no accounting checks them.
+const OWNER_COLUMNS: [&str; OWNER_VALUES] = ["%96j", "%Z", "%80k", "%48a", "%32q", "%48b"];
+const OWNER_VALUES: usize = 6;
 
 /// Marks one query's rows and values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +53,7 @@ impl Mark {
         &self.0
     }
 
-    /// `<mark>@ id state … uid <mark> name <mark> directory <mark> comment <mark>$`, without the blanks.
+    /// `<mark>@ id state … <mark> name <mark> directory <mark> … <mark>$`, without the blanks.
     fn format(&self) -> String {
         let mark = &self.0;
         format!("{mark}@{COLUMNS}{mark}{}{mark}$", OWNER_COLUMNS.join(mark))
@@ -107,7 +110,7 @@ pub type Answer = Result<Printed, QueryFailed>;
 pub fn ask_user(host: &Host, owner: Owner<'_>, cluster: Option<&str>, deadline: Duration) -> Answer {
     let user = owner.argument()?;
     let mark = new_mark()?;
-    let output = run(host, &base(&mark, cluster, deadline).arg(format!("--user={user}")))?;
+    let output = silence::ask(host, cluster, &base(&mark, cluster, deadline).arg(format!("--user={user}")))?;
     let printed = printed(&output, &mark)?;
     // Jobs of others are shown only where the site lets it, so what another user does not see may be there (docs/facts/slurm.md, "Jobs of other users").
     let own = host.user().is_ok_and(|user| user.uid == owner.uid);
@@ -135,22 +138,12 @@ pub fn list_user(
 pub fn find(host: &Host, job: &JobId, deadline: Duration) -> Result<Option<Row>, QueryFailed> {
     let cluster = job.cluster.as_deref();
     let mark = new_mark()?;
-    let output = run(host, &base(&mark, cluster, deadline).arg(format!("--jobs={}", job.id)))?;
+    let output = silence::ask(host, cluster, &base(&mark, cluster, deadline).arg(format!("--jobs={}", job.id)))?;
     parse_single(&output, &mark, job)
 }
 
 fn new_mark() -> Result<Mark, QueryFailed> {
     Mark::random().map_err(|error| QueryFailed(format!("squeue was not asked: {error}")))
-}
-
-fn run(host: &Host, command: &Command) -> Result<Output, QueryFailed> {
-    host.run(command).map_err(|error| {
-        let program = command.program();
-        QueryFailed(match host {
-            Host::Here => format!("{program} could not be started: {error}"),
-            Host::Login(_) => format!("{program} was not asked: {error}"),
-        })
-    })
 }
 
 /// Reads the answer about one job.
@@ -184,15 +177,17 @@ fn printed(output: &Output, mark: &Mark) -> Answer {
 fn parse_rows(text: &str, mark: &Mark, cluster: Option<&str>) -> (Vec<Row>, bool) {
     let mut rows = Vec::new();
     let mut clean = true;
-    // What stands between two marks is one value; a row has four, and its end begins the next piece.
+    // What stands between two marks is one value, and a row's end begins the next piece.
     let mut pieces = text.split(mark.as_str());
     let before = pieces.next().unwrap_or_default();
     // With --clusters and a header asked for, squeue names the cluster first.
     clean &=
         before.lines().all(|line| line.is_empty() || cluster.is_some_and(|name| line == format!("CLUSTER: {name}")));
     while let Some(columns) = pieces.next() {
-        let [name, directory, comment, end] = [(); 4].map(|()| pieces.next());
-        let (Some(name), Some(directory), Some(comment), Some(end)) = (name, directory, comment, end) else {
+        let values = [(); OWNER_VALUES].map(|()| pieces.next());
+        let ([Some(name), Some(directory), Some(comment), Some(account), Some(qos), Some(gres)], Some(end)) =
+            (values, pieces.next())
+        else {
             clean = false;
             break;
         };
@@ -203,6 +198,7 @@ fn parse_rows(text: &str, mark: &Mark, cluster: Option<&str>) -> (Vec<Row>, bool
                 name: name.trim_end().to_owned(),
                 directory: directory.to_owned(),
                 comment: present(comment.trim_end()),
+                resources: Resources { account: shown(account), qos: shown(qos), gres: shown(gres), ..row.resources },
                 ..row
             }),
             None => clean = false,
@@ -220,13 +216,14 @@ fn parse_rows(text: &str, mark: &Mark, cluster: Option<&str>) -> (Vec<Row>, bool
 /// A row of the columns that Slurm writes.
 fn parse_row(columns: &str, cluster: Option<&str>) -> Option<Row> {
     let fields: [&str; FIELDS] = columns.split(SEPARATOR).collect::<Vec<_>>().try_into().ok()?;
-    let [id, state, reason, node, submitted, start, end, partition, uid] = fields;
+    let [id, state, reason, node, submitted, start, end, partition, uid, cpus, mem] = fields;
     let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
     let time = |text: &str| text.parse().ok();
     Some(Row {
         job: JobId { id: id.parse().ok()?, cluster: cluster.map(str::to_owned) },
         state: word(state).then(|| State::new(state))?,
-        reason: reason.to_owned(),
+        // A job that waits for nothing has the reason None.
+        reason: if reason == "None" { String::new() } else { present(reason) },
         node: present(node),
         submitted: time(submitted),
         start: time(start),
@@ -236,7 +233,13 @@ fn parse_row(columns: &str, cluster: Option<&str>) -> Option<Row> {
         directory: String::new(),
         name: String::new(),
         comment: String::new(),
+        resources: Resources { cpus: shown(cpus), mem: shown(mem), ..Resources::default() },
     })
+}
+
+/// What is only shown to people.
+fn shown(text: &str) -> String {
+    line(&present(text.trim_end()))
 }
 
 /// A user id as squeue prints it: as a signed number of 32 bits, so those above 2^31 are negative.
@@ -268,7 +271,7 @@ mod tests {
 
     fn row_of(id: u64, name: &str, directory: &str, comment: &str) -> String {
         text(&format!(
-            "~@{id}|RUNNING|None|n1|1795308136|1795308137|1795309936|batch|1001~{name}~{directory}~{comment}~$\n"
+            "~@{id}|RUNNING|None|n1|1795308136|1795308137|1795309936|batch|1001|2|4G~{name}~{directory}~{comment}~lab  ~(null)~gpu:1 ~$\n"
         ))
     }
 
@@ -296,7 +299,7 @@ mod tests {
         let expected = Row {
             job: JobId { id: 7, cluster: None },
             state: State::new("RUNNING"),
-            reason: "None".into(),
+            reason: String::new(),
             node: "n1".into(),
             submitted: Some(1795308136),
             start: Some(1795308137),
@@ -306,6 +309,13 @@ mod tests {
             uid: 1001,
             name: "cbx-4b38f35d4e31".into(),
             comment: "cbx:x y".into(),
+            resources: Resources {
+                account: "lab".into(),
+                qos: String::new(),
+                gres: "gpu:1".into(),
+                cpus: "2".into(),
+                mem: "4G".into(),
+            },
         };
         assert_eq!(rows, [expected]);
     }

@@ -25,7 +25,10 @@ pub const QUESTIONS: &[(&str, &str)] = &[
     ("squeue: an unknown cluster", "squeue -h -M nowhere"),
     ("squeue: another cluster, nothing there", "squeue -M annex -h -n no-such-name"),
     ("squeue: the header", "squeue --me -n no-such-name"),
-    ("squeue: the header of a format", "squeue --me -n no-such-name -o '%A|%T|%r|%B|%V|%S|%e|%P|%U|%j|%k|%Z'"),
+    (
+        "squeue: the header of a format",
+        "squeue --me -n no-such-name -o '%A|%T|%r|%B|%V|%S|%e|%P|%U|%C|%m|%j|%Z|%k|%a|%q|%b'",
+    ),
     (
         "squeue: a waiting job",
         "submit -p closed -J waits --comment 'one two' --wrap true; squeue -h -j $J -o '%A|%T|%r|%B|%S|%P|%U|%j|%k|%R'; scancel $J",
@@ -34,6 +37,14 @@ pub const QUESTIONS: &[(&str, &str)] = &[
     (
         "squeue: a running job",
         "submit -J runs --wrap 'sleep 60'; await $J RUNNING; squeue -h -j $J -o '%A|%T|%r|%B|%N|%P|%U|%u|%j|%k|%c|%C|%D'; scancel $J",
+    ),
+    (
+        "squeue: what a job has",
+        "submit --gres=gpu:1 -c 2 --mem 100 --wrap 'sleep 60'; await $J RUNNING; squeue -h -j $J -o '%C|%m|%48a|%32q|%48b|'; scancel $J",
+    ),
+    (
+        "squeue: what a job has that asks for little",
+        "submit -H --wrap true; squeue -h -j $J -o '%C|%m|%48a|%32q|%48b|'; scancel $J",
     ),
     (
         "squeue: a cancelled job",
@@ -66,8 +77,14 @@ pub const QUESTIONS: &[(&str, &str)] = &[
         "squeue: a time limit that never fits",
         "submit -p short -t 30 --wrap true; sleep 2; squeue -h -j $J -o '%T|%r'; scancel $J",
     ),
-    ("squeue: cpus that never fit", "submit -c 5000 --wrap true; sleep 2; squeue -h -j $J -o '%T|%r'; scancel $J"),
-    ("squeue: nodes that never fit", "submit -N 90 --wrap true; sleep 2; squeue -h -j $J -o '%T|%r'; scancel $J"),
+    (
+        "squeue: cpus that never fit",
+        "submit -c 5000 --wrap true && { sleep 2; squeue -h -j $J -o '%T|%r'; scancel $J; }",
+    ),
+    (
+        "squeue: nodes that never fit",
+        "submit -N 90 --wrap true && { sleep 2; squeue -h -j $J -o '%T|%r'; scancel $J; }",
+    ),
     // ---------------------------------------------------------------- sbatch
     ("sbatch: an unknown partition", "sbatch -p nope --wrap true"),
     ("sbatch: two partitions, one unknown", "sbatch -p batch,nope --wrap true"),
@@ -88,6 +105,18 @@ pub const QUESTIONS: &[(&str, &str)] = &[
     ("sbatch: an unknown cluster", "sbatch -M nowhere --wrap true"),
     ("sbatch: an unknown option", "sbatch --frobnicate --wrap true"),
     ("sbatch: an ambiguous option", "sbatch --no --wrap true"),
+    ("sbatch: an option of 22.05", "sbatch --prefer=unobtainium --wrap true"),
+    ("sbatch: an option of 23.11", "submit --tres-per-task=cpu=1 -H --wrap true && scancel $J"),
+    ("sbatch: a value of 24.05", "submit --exclusive=topo -H --wrap true && scancel $J"),
+    (
+        "sbatch: when it would start",
+        "sbatch --test-only --wrap true 2>&1 | sed -E 's/Job [0-9]+/Job N/; s/at [0-9T:-]+/at TIME/'",
+    ),
+    ("sbatch: when it would start, never", "sbatch --test-only -c 5000 --wrap true"),
+    (
+        "sbatch: the variables of a job",
+        "script 'env | grep -o ^SLURM_[A-Z_]* | sort' | sbatch --parsable -J named -o out >id; J=$(<id); is job $J; await $J COMPLETED; tr '\\n' ' ' <out",
+    ),
     ("sbatch: no script on stdin", "sbatch </dev/null"),
     ("sbatch: no shebang", "echo true | sbatch"),
     ("sbatch: DOS line ends", r"printf '#!/bin/bash\r\ntrue\r\n' | sbatch"),
@@ -124,6 +153,7 @@ pub const QUESTIONS: &[(&str, &str)] = &[
     ("scancel: an unknown id", "scancel 999999"),
     ("scancel: a bad id", "scancel abc"),
     ("scancel: nothing", "scancel"),
+    ("scancel: an option of 22.05", "scancel --me --name=no-such-name; echo rc $?"),
     ("scancel: no match", "scancel --name=no-such-name; echo rc $?"),
     ("scancel: an unknown cluster", "scancel -M nowhere 1"),
     ("scancel: a job that has ended", "submit --wrap true; await $J COMPLETED; scancel $J; echo rc $?"),
@@ -133,13 +163,23 @@ pub const QUESTIONS: &[(&str, &str)] = &[
         "submit -H --wrap true; SCANCEL_STATE=RUNNING scancel $J; squeue -h -j $J -o %T; scancel $J",
     ),
     ("scancel: an unknown and a known id", "submit -H --wrap true; scancel 999999 $J; echo rc $?; await $J CANCELLED"),
+    // Its child may be signalled first, and what waits for it go on before its own signal comes.
     (
         "scancel: what the job sees",
-        "J=$(script 'trap \"echo TERM; exit 0\" TERM; sleep 60 & wait' | sbatch --parsable -o o); is job $J; await $J RUNNING; sleep 0.5; scancel $J; await $J CANCELLED; sed 's/JOB .*/JOB .../' o; squeue -h -t all -j $J -o '%T|%r'",
+        "J=$(script 'trap \"echo TERM; exit 0\" TERM; touch ready; while :; do sleep 60 & wait; done' | sbatch --parsable -o o); is job $J; until [[ -e ready ]]; do sleep 0.1; done; scancel $J; await $J CANCELLED; sed -E 's/^\\[[0-9T:.-]+\\]/[TIME]/; s/JOB .*/JOB .../' o; squeue -h -t all -j $J -o '%T|%r'",
     ),
     // ---------------------------------------------------------------- scontrol
     ("scontrol: ping", "scontrol ping"),
     ("scontrol: an unknown job", "scontrol show job 999999"),
+    (
+        "scontrol: a partition's fields",
+        "scontrol -o show partition batch | tr ' ' '\\n' | grep -oE '^[A-Za-z]+=' | tr -d '\\n'",
+    ),
+    (
+        "scontrol: a node's fields",
+        "scontrol -o show node $(sinfo -h -N -p batch -o %n | head -n 1) | tr ' ' '\\n' | grep -oE '^[A-Za-z]+=' | tr -d '\\n'",
+    ),
+    ("scontrol: no task plugin", "scontrol show config | grep '^TaskPlugin '"),
     ("scontrol: an unknown partition", "scontrol show partition nope"),
     ("scontrol: an unknown word", "scontrol frobnicate"),
     ("scontrol: process tracking", "scontrol show config | grep -c '^ProctrackType *= proctrack/'"),
@@ -170,6 +210,19 @@ pub const QUESTIONS: &[(&str, &str)] = &[
     (
         "scontrol: more time",
         "submit -t 5 --wrap 'sleep 60'; await $J RUNNING; scontrol update jobid=$J timelimit=10; echo rc $?; scancel $J",
+    ),
+    // ---------------------------------------------------------------- srun
+    (
+        "srun: a step in a job",
+        "submit --wrap 'sleep 60'; await $J RUNNING; srun --jobid=$J --overlap --quiet --unbuffered --mem=0 --cpu-bind=none --ntasks=1 --nodes=1 --chdir=/ --export=ALL /bin/sh -c 'pwd; exit 3'; echo rc $?; scancel $J",
+    ),
+    (
+        "srun: a step in a job that has ended",
+        "submit --wrap true; await $J COMPLETED; srun --jobid=$J --overlap --quiet --mem=0 --ntasks=1 --nodes=1 --chdir=/ /bin/true; echo rc $?",
+    ),
+    (
+        "srun: a step in an unknown job",
+        "srun --jobid=999999 --overlap --quiet --mem=0 --ntasks=1 --nodes=1 /bin/true; echo rc $?",
     ),
     // ---------------------------------------------------------------- sacct
     ("sacct: an unknown id", "sacct -X -n -P -j 999999 -o JobIDRaw,State"),

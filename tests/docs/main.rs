@@ -10,6 +10,7 @@
 )]
 
 mod messages;
+mod prose;
 mod site;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use std::process::Command;
 
 use slurm_sandbox::config::keys::{Group, KEYS};
 use slurm_sandbox::config::resources::{EXTRA_FLAGS, EXTRA_OPTIONS};
+use slurm_sandbox::doctor::TABLE;
 use slurm_sandbox::failure::Kind;
 
 /// Set to write what differs in place of failing.
@@ -72,7 +74,7 @@ fn tables_say_what_the_code_says() {
     block("docs/configuration.md", "extra sbatch options", &options);
 
     let mut table = "| exit | code | category | same call again? | what went wrong | what to do, if the message has nothing better |\n|---|---|---|---|---|---|\n".to_owned();
-    let meanings = meanings();
+    let meanings = comments("src/failure.rs", "pub enum Kind {\n");
     for kind in Kind::ALL {
         let row = kind.row();
         let again = if row.retry_safe { "yes" } else { "no" };
@@ -81,21 +83,31 @@ fn tables_say_what_the_code_says() {
             .unwrap();
     }
     block("docs/reference.md", "failure codes", &table);
+
+    let mut table = "| check | red or a warning when | what to do |\n|---|---|---|\n".to_owned();
+    let meanings = comments("src/doctor/check/id.rs", "pub enum CheckId {\n");
+    for row in TABLE {
+        let meaning = &meanings[&format!("{:?}", row.id)];
+        let (when, remedy) = meaning.split_once(" What to do: ").unwrap_or((meaning, ""));
+        let when = when.strip_prefix("Red or a warning: ").expect("what makes it red").trim_end_matches('.');
+        writeln!(table, "| `{}` | {when} | {remedy} |", row.name).unwrap();
+    }
+    block("docs/reference.md", "checks of doctor", &table);
 }
 
 fn code(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ")
 }
 
-/// What each kind of failure means: the comments of the enum.
-fn meanings() -> BTreeMap<String, String> {
-    let source = read("src/failure.rs");
-    let (_, body) = source.split_once("pub enum Kind {\n").expect("the enum of kinds");
+/// What each variant of an enum means: its comment.
+fn comments(file: &str, start: &str) -> BTreeMap<String, String> {
+    let source = read(file);
+    let (_, body) = source.split_once(start).expect("the enum");
     let mut meanings = BTreeMap::new();
     let mut comment: Vec<&str> = Vec::new();
     for line in body.lines().map(str::trim).take_while(|line| *line != "}") {
-        match line.strip_prefix("/// ") {
-            Some(text) => comment.push(text),
+        match line.strip_prefix("///") {
+            Some(text) => comment.extend(Some(text.trim()).filter(|text| !text.is_empty())),
             None => {
                 let text = comment.join(" ").trim_end_matches('.').to_owned();
                 meanings.insert(line.trim_end_matches(',').to_owned(), text);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 
 use super::{block, root};
 
@@ -11,7 +12,23 @@ const LEAST_WORDS: usize = 3;
 #[test]
 fn messages_are_listed() {
     let mut texts = BTreeSet::new();
-    let mut open = vec![root().join("src")];
+    for Source { code, .. } in sources() {
+        texts.extend(literals(&code).into_iter().map(|literal| literal.text).filter(|text| is_message(text)));
+    }
+    let lines: String = texts.iter().map(|text| format!("{text}\n")).collect();
+    block("docs/messages.md", "messages", &format!("```text\n{lines}```\n"));
+}
+
+/// A source file: its path below src/, its code, and its tests.
+pub struct Source {
+    pub path: String,
+    pub code: String,
+    pub tests: String,
+}
+
+/// All of src/.
+pub fn sources() -> Vec<Source> {
+    let (src, mut open, mut found) = (root().join("src"), vec![root().join("src")], vec![]);
     while let Some(path) = open.pop() {
         if path.is_dir() {
             open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
@@ -21,22 +38,38 @@ fn messages_are_listed() {
             && !path.ends_with("tests.rs")
         {
             let source = fs::read_to_string(&path).unwrap();
-            let code = source.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-            texts.extend(literals(code).into_iter().filter(|text| is_message(text)));
+            // The tests stand last, as a module, which may have attributes of its own.
+            let at = source.match_indices("#[cfg(test)]\n").map(|(at, _)| at).find(|at| {
+                let mut lines = source[*at..].lines().skip_while(|line| line.starts_with("#["));
+                lines.next().is_some_and(|line| line.starts_with("mod ") || line.starts_with("pub mod "))
+            });
+            let (code, tests) = source.split_at(at.unwrap_or(source.len()));
+            let path = path.strip_prefix(&src).map(PathBuf::from).unwrap().to_string_lossy().into_owned();
+            found.push(Source { path, code: code.to_owned(), tests: tests.to_owned() });
         }
     }
-    let lines: String = texts.iter().map(|text| format!("{text}\n")).collect();
-    block("docs/messages.md", "messages", &format!("```text\n{lines}```\n"));
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
 }
 
-fn is_message(text: &str) -> bool {
-    let words = text.split(|c: char| !c.is_alphabetic()).filter(|word| word.len() > 1).count();
+pub fn words(text: &str) -> usize {
+    text.split(|c: char| !c.is_alphabetic()).filter(|word| word.len() > 1).count()
+}
+
+pub fn is_message(text: &str) -> bool {
     // What a shell is given, and options.
-    words >= LEAST_WORDS && text.contains(' ') && !text.contains(['$', '\n', '\t']) && !text.starts_with('-')
+    words(text) >= LEAST_WORDS && text.contains(' ') && !text.contains(['$', '\n', '\t']) && !text.starts_with('-')
 }
 
-/// The plain string literals of Rust code, as they are when the program runs.
-fn literals(code: &str) -> Vec<String> {
+/// A plain string literal of Rust code: its text when the program runs, and the code around it.
+pub struct Literal<'a> {
+    pub before: &'a str,
+    pub text: String,
+    pub after: &'a str,
+}
+
+/// The plain string literals of Rust code.
+pub fn literals(code: &str) -> Vec<Literal<'_>> {
     let mut found = Vec::new();
     let mut rest = code;
     while let Some(at) = rest.find(['"', '\'', '/']) {
@@ -47,12 +80,13 @@ fn literals(code: &str) -> Vec<String> {
             let end = format!("\"{}", "#".repeat(hashes));
             from[1..].split_once(&end).map_or("", |(_, rest)| rest)
         } else if let Some(inside) = from.strip_prefix('"') {
-            let (text, rest) = string(inside);
+            let (text, after) = string(inside);
             // Why a lint is let off is told to nobody.
             if !before.ends_with("reason = ") {
-                found.push(text.trim().to_owned());
+                let before = &code[..code.len() - from.len()];
+                found.push(Literal { before, text: text.trim().to_owned(), after });
             }
-            rest
+            after
         } else if let Some(escaped) = from.strip_prefix("'\\") {
             // What is escaped may be a quote.
             escaped.get(1..).and_then(|rest| rest.split_once('\'')).map_or("", |(_, rest)| rest)
@@ -102,5 +136,6 @@ fn string(inside: &str) -> (String, &str) {
 #[test]
 fn literals_are_found_where_they_are() {
     let code = "// \"no\"\n#[expect(x, reason = \"no\")]\nlet c = '\"'; let l = 'a'; f::<'static>(\"one \\\"two\\\" \\\n   three\", r#\"no \"x\" no\"#, \"last\")";
-    assert_eq!(literals(code), ["one \"two\" three", "last"]);
+    let texts: Vec<_> = literals(code).into_iter().map(|literal| literal.text).collect();
+    assert_eq!(texts, ["one \"two\" three", "last"]);
 }

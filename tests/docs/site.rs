@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::{read, root};
+use slurm_sandbox::doctor::TABLE;
+
+use super::root;
 
 /// A scheduler and a home for one test, which end with it.
 struct Site {
@@ -83,33 +85,30 @@ fn a_one_off_command_leaves_its_exit_code_and_no_job() {
     assert_eq!(site.ok("squeue --noheader").trim(), "");
 }
 
-/// Rows of docs/reference.md for which something has to be found first, or that only a login host has which can be used.
+/// Checks for which something has to be found first, or that only a login host has which can be used.
 const NOT_ALWAYS: &[&str] = &["clock", "lease records"];
 
-/// The names of doctor's checks: those that it tells on the fake scheduler and of a login host that is not there.
+/// The checks of the table are those that doctor tells on the fake scheduler and of a login host that is not there.
 #[test]
-fn each_check_of_doctor_is_described() {
+fn each_check_of_the_table_is_told() {
     let site = Site::new();
     let mut told = BTreeSet::new();
     // Nobody listens at the discard port.
     let nowhere = site.dir.path().join("ssh_config");
     fs::write(&nowhere, "Host nowhere\n  HostName 127.0.0.1\n  Port 9\n").unwrap();
-    for config in ["{}".to_owned(), serde_json::json!({"submitHost": "nowhere", "sshConfig": nowhere}).to_string()] {
+    let unusable = serde_json::json!({"submitHost": "nowhere", "sshConfig": nowhere}).to_string();
+    for (config, words) in [("{}".to_owned(), "doctor --live"), (unusable, "doctor")] {
         let file = site.dir.path().join("config.json");
         fs::write(&file, config).unwrap();
-        let output = site.run(&format!("slurm-sandbox --json --config {} doctor", file.display()));
+        let output = site.run(&format!("slurm-sandbox --json --config {} {words}", file.display()));
         let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
         let checks = answer.as_array().expect("checks");
         told.extend(checks.iter().filter_map(|check| check["name"].as_str().map(str::to_owned)));
     }
-    let page = read("docs/reference.md");
-    let (_, table) = page.split_once("<!-- checks -->\n").expect("the table of checks");
-    let (table, _) = table.split_once("<!-- end checks -->").expect("its end");
-    let described: BTreeSet<String> =
-        table.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split('`').next()?.to_owned())).collect();
-    let missing: Vec<_> = told.difference(&described).collect();
-    assert_eq!(missing, Vec::<&String>::new(), "docs/reference.md does not describe these checks");
-    let gone: Vec<_> = described.difference(&told).filter(|name| !NOT_ALWAYS.contains(&name.as_str())).collect();
-    assert_eq!(gone, Vec::<&String>::new(), "docs/reference.md describes checks that doctor does not have");
+    let known: BTreeSet<String> = TABLE.iter().map(|row| row.name.to_owned()).collect();
+    let unknown: Vec<_> = told.difference(&known).collect();
+    assert_eq!(unknown, Vec::<&String>::new());
+    let missing: Vec<_> = known.difference(&told).filter(|name| !NOT_ALWAYS.contains(&name.as_str())).collect();
+    assert_eq!(missing, Vec::<&String>::new(), "doctor does not tell these checks of its table");
 }

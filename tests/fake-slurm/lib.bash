@@ -117,7 +117,7 @@ background() {
     </dev/null >/dev/null 2>>"$STATE/fake.log" 9>&- &
 }
 
-for part in conf getopt text jobs schedule faults; do
+for part in dialect conf getopt text jobs schedule faults; do
   # shellcheck disable=SC1090
   . "$FAKE_LIB/$part.bash"
 done

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rstest::rstest;
 use serde_json::json;
 
 use crate::scenarios::process;
@@ -19,49 +20,43 @@ fn control(site: &Site, words: &[&str]) -> String {
 }
 
 /// A refusal is one at once, with sbatch's text and what to change.
-#[test]
-fn refusals_say_what_to_change() {
-    process::each(
-        &[
-            (
-                "reject",
-                "Invalid account or account/partition combination specified",
-                "submit-rejected",
-                "correct account",
-            ),
-            (
-                "exit",
-                "1:sbatch: fatal: --core-spec and --thread-spec options are mutually exclusive",
-                "submit-rejected",
-                "options",
-            ),
-            (
-                "exit",
-                "1:sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
-                "submit-rejected",
-                "lower timeLimit",
-            ),
-            (
-                "exit",
-                "1:sbatch: error: AssocGrpSubmitJobsLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
-                "limit-reached",
-                "repeat",
-            ),
-            ("reject", "System submissions disabled", "slurm-unavailable", "repeat"),
-        ],
-        |&(fault, text, code, remedy)| {
-            let site = site();
-            let lease = site.lease("refused");
-            control(&site, &["set", "sbatch", fault, text]);
-            let reply = site.acquire(&lease, json!({}));
-            let refusal = site.refusal(&reply, code, &lease, None);
-            refusal.says(&[remedy, text.rsplit(": ").next().unwrap_or_default()]);
-            assert_eq!(refusal.retry_safe, code != "submit-rejected");
-            assert_eq!(control(&site, &["calls", "sbatch"]), "1");
-            assert!(reply.took < process::limit(5), "{:?}", reply.took);
-            site.nothing_left(&lease);
-        },
-    );
+#[rstest]
+#[case::account(
+    "reject",
+    "Invalid account or account/partition combination specified",
+    "submit-rejected",
+    "correct account"
+)]
+#[case::options(
+    "exit",
+    "1:sbatch: fatal: --core-spec and --thread-spec options are mutually exclusive",
+    "submit-rejected",
+    "options"
+)]
+#[case::qos_time(
+    "exit",
+    "1:sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+    "submit-rejected",
+    "lower timeLimit"
+)]
+#[case::group_limit(
+    "exit",
+    "1:sbatch: error: AssocGrpSubmitJobsLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+    "limit-reached",
+    "repeat"
+)]
+#[case::closed("reject", "System submissions disabled", "slurm-unavailable", "repeat")]
+fn refusals_say_what_to_change(#[case] fault: &str, #[case] text: &str, #[case] code: &str, #[case] remedy: &str) {
+    let site = site();
+    let lease = site.lease("refused");
+    control(&site, &["set", "sbatch", fault, text]);
+    let reply = site.acquire(&lease, json!({}));
+    let refusal = site.refusal(&reply, code, &lease, None);
+    refusal.says(&[remedy, text.rsplit(": ").next().unwrap_or_default()]);
+    assert_eq!(refusal.retry_safe, code != "submit-rejected");
+    assert_eq!(control(&site, &["calls", "sbatch"]), "1");
+    assert!(reply.took < process::limit(5), "{:?}", reply.took);
+    site.nothing_left(&lease);
 }
 
 /// What passes is waited for, and what it was is told where it does not.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::scenarios::process::{self, Output};
@@ -51,48 +52,43 @@ fn whole(site: &Site, lease: &Lease, handed: &Value, what: &str) {
 }
 
 /// sbatch's answer is lost, late, or comes with noise; its job exists or appears later. It is found by name.
-#[test]
-fn submissions_whose_answer_is_lost_are_found() {
-    process::each(
-        &[
-            "timeout done",
-            "timeout 2",
-            "zero-bytes done",
-            "zero-bytes 1",
-            "empty",
-            "garble",
-            "truncate 0",
-            "banner",
-            "banner-after",
-            "banner Welcome to cluster 12",
-            "banner-stderr",
-            "banner-after 99 bottles",
-        ],
-        |&fault| {
-            let site = site();
-            let lease = site.lease("lost");
-            control(&site, &format!("set sbatch {fault}"));
-            let reply = site.acquire(&lease, json!({}));
-            assert_eq!(calls(&site, "sbatch"), 1, "{fault}: submitted twice");
-            whole(&site, &lease, reply.lease(), fault);
-        },
-    );
+#[rstest]
+#[case::timeout_done("timeout done")]
+#[case::timeout_2("timeout 2")]
+#[case::zero_bytes_done("zero-bytes done")]
+#[case::zero_bytes_1("zero-bytes 1")]
+#[case::empty("empty")]
+#[case::garble("garble")]
+#[case::truncate_0("truncate 0")]
+#[case::banner("banner")]
+#[case::banner_after("banner-after")]
+#[case::banner_welcome_to_cluster_12("banner Welcome to cluster 12")]
+#[case::banner_stderr("banner-stderr")]
+#[case::banner_after_99_bottles("banner-after 99 bottles")]
+fn submissions_whose_answer_is_lost_are_found(#[case] fault: &str) {
+    let site = site();
+    let lease = site.lease("lost");
+    control(&site, &format!("set sbatch {fault}"));
+    let reply = site.acquire(&lease, json!({}));
+    assert_eq!(calls(&site, "sbatch"), 1, "{fault}: submitted twice");
+    whole(&site, &lease, reply.lease(), fault);
 }
 
 /// The request is lost for good: after two denials another attempt, and never two jobs past their permit.
-#[test]
-fn submissions_that_are_lost_are_made_again() {
-    process::each(&["timeout lost", "zero-bytes lost", "frozen-then-killed"], |&fault| {
-        let site = site();
-        let lease = site.lease("again");
-        control(&site, &format!("set sbatch {fault}"));
-        let waiting = site.spawn(site.acquiring(&lease, json!({})));
-        submitted(&site, 1);
-        control(&site, "clear sbatch");
-        let reply = site.reply(waiting);
-        assert_eq!(calls(&site, "sbatch"), 2, "{fault}");
-        whole(&site, &lease, reply.lease(), fault);
-    });
+#[rstest]
+#[case::timeout_lost("timeout lost")]
+#[case::zero_bytes_lost("zero-bytes lost")]
+#[case::frozen_then_killed("frozen-then-killed")]
+fn submissions_that_are_lost_are_made_again(#[case] fault: &str) {
+    let site = site();
+    let lease = site.lease("again");
+    control(&site, &format!("set sbatch {fault}"));
+    let waiting = site.spawn(site.acquiring(&lease, json!({})));
+    submitted(&site, 1);
+    control(&site, "clear sbatch");
+    let reply = site.reply(waiting);
+    assert_eq!(calls(&site, "sbatch"), 2, "{fault}");
+    whole(&site, &lease, reply.lease(), fault);
 }
 
 /// A job of an attempt that was given up starts late: it finds no permit and ends by itself.
@@ -121,48 +117,41 @@ fn a_job_that_appears_late_ends_by_itself() {
 }
 
 /// The caller dies with its process group between the submission and its own record of it.
-#[test]
-fn callers_killed_by_their_own_commands() {
-    process::each(
-        &[
-            "sbatch kill-parent after",
-            "sbatch kill-parent after-group",
-            "sbatch kill-parent before",
-            "sbatch kill-parent before-group",
-        ],
-        |&fault| {
-            let site = site();
-            let lease = site.lease("dies");
-            control(&site, &format!("set {fault}"));
-            let output = site.run(site.acquiring(&lease, json!({})));
-            assert_eq!((output.code, output.stdout.as_str()), (128 + 9, ""), "{fault}: {}", output.stderr);
-            control(&site, "clear sbatch");
-            let row = site.row(&lease).unwrap_or_else(|| panic!("{fault}: not listed"));
-            assert_eq!(row["labels"]["state"], "provisioning", "{fault}: {row}");
-            let reply = site.acquire(&lease, json!({}));
-            let submitted = if fault.contains("after") { 1 } else { 2 };
-            assert_eq!(calls(&site, "sbatch"), submitted, "{fault}");
-            whole(&site, &lease, reply.lease(), fault);
-        },
-    );
-    process::each(
-        &[
-            "scancel kill-parent after",
-            "scancel kill-parent before",
-            "squeue kill-parent after",
-            "squeue kill-parent before-group",
-        ],
-        |&fault| {
-            let site = site();
-            let lease = site.lease("dies");
-            site.acquired(&lease, json!({}));
-            control(&site, &format!("set {fault}"));
-            let output = site.run(Call::request(&site.request("release", json!({"lease": lease.desired()}))));
-            assert_eq!((output.code, output.stdout.as_str()), (128 + 9, ""), "{fault}: {}", output.stderr);
-            control(&site, "clear");
-            site.release_cleanly(&lease);
-        },
-    );
+#[rstest]
+#[case::after("after")]
+#[case::after_group("after-group")]
+#[case::before("before")]
+#[case::before_group("before-group")]
+fn an_acquire_killed_by_its_sbatch(#[case] moment: &str) {
+    let site = site();
+    let lease = site.lease("dies");
+    control(&site, &format!("set sbatch kill-parent {moment}"));
+    let output = site.run(site.acquiring(&lease, json!({})));
+    assert_eq!((output.code, output.stdout.as_str()), (128 + 9, ""), "{}", output.stderr);
+    control(&site, "clear sbatch");
+    let row = site.row(&lease).expect("listed");
+    assert_eq!(row["labels"]["state"], "provisioning", "{row}");
+    let reply = site.acquire(&lease, json!({}));
+    let submitted = if moment.contains("after") { 1 } else { 2 };
+    assert_eq!(calls(&site, "sbatch"), submitted);
+    whole(&site, &lease, reply.lease(), moment);
+}
+
+/// The same in a release: the next one finishes it.
+#[rstest]
+#[case::scancel_after("scancel kill-parent after")]
+#[case::scancel_before("scancel kill-parent before")]
+#[case::squeue_after("squeue kill-parent after")]
+#[case::squeue_before_group("squeue kill-parent before-group")]
+fn a_release_killed_by_its_own_command(#[case] fault: &str) {
+    let site = site();
+    let lease = site.lease("dies");
+    site.acquired(&lease, json!({}));
+    control(&site, &format!("set {fault}"));
+    let output = site.run(Call::request(&site.request("release", json!({"lease": lease.desired()}))));
+    assert_eq!((output.code, output.stdout.as_str()), (128 + 9, ""), "{}", output.stderr);
+    control(&site, "clear");
+    site.release_cleanly(&lease);
 }
 
 /// A release after a submission whose fate is unknown: an error that keeps it listed, until the job appears and is
@@ -190,72 +179,67 @@ fn a_release_before_the_fate_of_a_submission_is_known() {
 }
 
 /// scancel that does nothing, or says that it failed: release does not believe either, and says so.
-#[test]
-fn cancellations_that_do_nothing() {
-    process::each(&["noeffect", "timeout lost", "error-exit0", "down"], |&fault| {
-        let site = site();
-        let lease = site.lease("stays");
-        let job = job_of(&site.acquired(&lease, json!({"runnerScript": site.write("stubborn.sh", STUBBORN)})));
-        control(&site, &format!("set scancel {fault}"));
-        let release = site.release(&lease);
-        site.refusal(&release, "releasing", &lease, Some(&job));
-        assert!(release.took < process::limit(25), "{fault} took {:?}", release.took);
-        assert_eq!(site.live_jobs(&lease), [format!("{job} RUNNING")], "{fault}");
-        assert_eq!(site.row(&lease).expect("listed")["labels"]["state"], "deleting", "{fault}");
-        control(&site, "clear");
-        site.settled_by_list(&lease, Duration::from_secs(20));
-        site.shell(&format!("rm -rf {}/work", site.root)).ok();
-        site.nothing_left(&lease);
-    });
+#[rstest]
+#[case::noeffect("noeffect")]
+#[case::timeout_lost("timeout lost")]
+#[case::error_exit0("error-exit0")]
+#[case::down("down")]
+fn cancellations_that_do_nothing(#[case] fault: &str) {
+    let site = site();
+    let lease = site.lease("stays");
+    let job = job_of(&site.acquired(&lease, json!({"runnerScript": site.write("stubborn.sh", STUBBORN)})));
+    control(&site, &format!("set scancel {fault}"));
+    let release = site.release(&lease);
+    site.refusal(&release, "releasing", &lease, Some(&job));
+    assert!(release.took < process::limit(25), "{fault} took {:?}", release.took);
+    assert_eq!(site.live_jobs(&lease), [format!("{job} RUNNING")], "{fault}");
+    assert_eq!(site.row(&lease).expect("listed")["labels"]["state"], "deleting", "{fault}");
+    control(&site, "clear");
+    site.settled_by_list(&lease, Duration::from_secs(20));
+    site.shell(&format!("rm -rf {}/work", site.root)).ok();
+    site.nothing_left(&lease);
 }
 
 /// In the reference adapter's contract: it does not end when its permit goes.
 const STUBBORN: &str = crate::scenarios::runners::REFERENCE;
 
-/// squeue that fails, lies or stammers: rows stay, nothing is gone, nothing is cancelled, and a lease that works is
+/// squeue that fails, lies or stammers: the row stays, nothing is gone, nothing is cancelled, and a lease that works is
 /// not called dead.
-#[test]
-fn listings_that_lie_move_nothing() {
-    let faults = [
-        "down",
-        "timeout",
-        "zero-bytes",
-        "munge-here",
-        "munge-there",
-        "empty",
-        "garble",
-        "truncate",
-        "truncate 20",
-        "banner",
-        "banner-after",
-        "banner-between",
-        "banner-stderr",
-        "error-exit0",
-        "exit 1:slurm_load_jobs error: Unexpected message received",
-        "unknown-state EXPEDITING",
-        "omit all",
-        "exit 0",
-        "exit 7",
-    ];
-    process::each(&faults.chunks(5).collect::<Vec<_>>(), |faults| {
-        let site = site();
-        let lease = site.lease("shown");
-        let handed = site.acquired(&lease, json!({}));
-        for fault in *faults {
-            control(&site, &format!("set squeue {fault}"));
-            let row = site.row(&lease).unwrap_or_else(|| panic!("{fault}: not listed"));
-            assert_eq!(row["cloudId"], handed["cloudId"], "{fault}");
-            let reply = site.ask("resolve", json!({"id": lease.id, "config": {"resolveWaitSeconds": 1}}));
-            if reply.value.get("lease").is_none() {
-                assert_ne!(reply.error().code, "job-ended", "{fault}: {}", reply.value);
-            }
-            site.ask("cleanup", json!({}));
-            assert_eq!(calls(&site, "scancel"), 0, "{fault}");
-            control(&site, "clear");
-            assert_eq!(site.resolve(&lease.id).lease()["ssh"], handed["ssh"], "{fault}");
-        }
-        whole(&site, &lease, &handed, "after all of them");
-    });
+#[rstest]
+#[case::down("down")]
+#[case::timeout("timeout")]
+#[case::zero_bytes("zero-bytes")]
+#[case::munge_here("munge-here")]
+#[case::munge_there("munge-there")]
+#[case::empty("empty")]
+#[case::garble("garble")]
+#[case::truncate("truncate")]
+#[case::truncate_20("truncate 20")]
+#[case::banner("banner")]
+#[case::banner_after("banner-after")]
+#[case::banner_between("banner-between")]
+#[case::banner_stderr("banner-stderr")]
+#[case::error_exit0("error-exit0")]
+#[case::exit_1("exit 1:slurm_load_jobs error: Unexpected message received")]
+#[case::unknown_state_expediting("unknown-state EXPEDITING")]
+#[case::omit_all("omit all")]
+#[case::exit_0("exit 0")]
+#[case::exit_7("exit 7")]
+fn listings_that_lie_move_nothing(#[case] fault: &str) {
+    let site = site();
+    let lease = site.lease("shown");
+    let handed = site.acquired(&lease, json!({}));
+    control(&site, &format!("set squeue {fault}"));
+    assert_eq!(site.row(&lease).expect("listed")["cloudId"], handed["cloudId"]);
+    let reply = site.ask("resolve", json!({"id": lease.id, "config": {"resolveWaitSeconds": 1}}));
+    if reply.value.get("lease").is_none() {
+        assert_ne!(reply.error().code, "job-ended", "{}", reply.value);
+    }
+    site.ask("cleanup", json!({}));
+    assert_eq!(calls(&site, "scancel"), 0);
+    control(&site, "clear");
+    assert_eq!(site.resolve(&lease.id).lease()["ssh"], handed["ssh"]);
+    whole(&site, &lease, &handed, fault);
 }
 
 /// An id that belongs to another job now: that job is not ours to end.
@@ -285,59 +269,53 @@ fn recycled_job_ids_are_left_alone() {
 }
 
 /// Other things that befall a job: the lease says so at once and lets itself be released.
-#[test]
-fn jobs_that_meet_an_accident() {
-    process::each(
-        &[
-            ("node-fail", "NODE_FAIL"),
-            ("oom", "OUT_OF_MEMORY"),
-            ("deadline", "DEADLINE"),
-            ("preempt-cancel", "PREEMPTED"),
-            ("requeue", ""),
-            ("requeue-hold", ""),
-            ("suspend", "SUSPENDED"),
-        ],
-        |&(event, words)| {
-            let site = site();
-            let lease = site.lease("accident");
-            let handed = site.acquired(&lease, json!({}));
-            let job = job_of(&handed);
-            control(&site, &format!("hit {job} {event}"));
-            process::until(event, Duration::from_secs(15), || {
-                let state = site.shell(&format!("squeue -h -t all -j {job} -o %T"));
-                (!["RUNNING", "COMPLETING"].contains(&state.line())).then_some(())
-            });
-            let reply = site.ask("resolve", json!({"id": lease.id, "config": {"resolveWaitSeconds": 1}}));
-            let refusal = reply.error();
-            refusal.says(&[&lease.id, &format!("job {job}"), words]);
-            assert!(refusal.took < process::limit(6), "{event} took {:?}", refusal.took);
-            let row = site.row(&lease).expect("listed");
-            assert_ne!(row["labels"]["state"], "ready", "{event}: {row}");
-            site.release(&lease).ok();
-            // Who is killed without a warning cannot clear the node.
-            site.shell(&format!(
-                "rm -rf {}/work $(grep -lsF -D skip {} /tmp/slurm-sandbox.*/* | xargs -r -n1 dirname)",
-                site.root, lease.id
-            ))
-            .ok();
-            site.nothing_left(&lease);
-        },
-    );
+#[rstest]
+#[case::node_fail("node-fail", "NODE_FAIL")]
+#[case::oom("oom", "OUT_OF_MEMORY")]
+#[case::deadline("deadline", "DEADLINE")]
+#[case::preempt_cancel("preempt-cancel", "PREEMPTED")]
+#[case::requeue("requeue", "")]
+#[case::requeue_hold("requeue-hold", "")]
+#[case::suspend("suspend", "SUSPENDED")]
+fn jobs_that_meet_an_accident(#[case] event: &str, #[case] words: &str) {
+    let site = site();
+    let lease = site.lease("accident");
+    let handed = site.acquired(&lease, json!({}));
+    let job = job_of(&handed);
+    control(&site, &format!("hit {job} {event}"));
+    process::until(event, Duration::from_secs(15), || {
+        let state = site.shell(&format!("squeue -h -t all -j {job} -o %T"));
+        (!["RUNNING", "COMPLETING"].contains(&state.line())).then_some(())
+    });
+    let reply = site.ask("resolve", json!({"id": lease.id, "config": {"resolveWaitSeconds": 1}}));
+    let refusal = reply.error();
+    refusal.says(&[&lease.id, &format!("job {job}"), words]);
+    assert!(refusal.took < process::limit(6), "{event} took {:?}", refusal.took);
+    let row = site.row(&lease).expect("listed");
+    assert_ne!(row["labels"]["state"], "ready", "{event}: {row}");
+    site.release(&lease).ok();
+    // Who is killed without a warning cannot clear the node.
+    site.shell(&format!(
+        "rm -rf {}/work $(grep -lsF -D skip {} /tmp/slurm-sandbox.*/* | xargs -r -n1 dirname)",
+        site.root, lease.id
+    ))
+    .ok();
+    site.nothing_left(&lease);
 }
 
 /// A job that cannot be launched is an error with a reason, not a wait.
-#[test]
-fn jobs_that_cannot_be_launched() {
-    for (fault, code, word) in [("prolog-fail", "never-runs", "launch failed"), ("launch-fail", "job-ended", "0:53")] {
-        let site = site();
-        let lease = site.lease("launch");
-        control(&site, &format!("set node {fault}"));
-        let reply = site.acquire(&lease, json!({}));
-        assert_eq!(reply.value["code"], code, "{fault}: {}", reply.value);
-        site.refusal(&reply, code, &lease, None).says(&[word]);
-        assert!(reply.took < process::limit(15), "{fault} took {:?}", reply.took);
-        site.nothing_left(&lease);
-    }
+#[rstest]
+#[case::in_its_prolog("prolog-fail", "never-runs", "launch failed")]
+#[case::by_its_node("launch-fail", "job-ended", "0:53")]
+fn jobs_that_cannot_be_launched(#[case] fault: &str, #[case] code: &str, #[case] word: &str) {
+    let site = site();
+    let lease = site.lease("launch");
+    control(&site, &format!("set node {fault}"));
+    let reply = site.acquire(&lease, json!({}));
+    assert_eq!(reply.value["code"], code, "{fault}: {}", reply.value);
+    site.refusal(&reply, code, &lease, None).says(&[word]);
+    assert!(reply.took < process::limit(15), "{fault} took {:?}", reply.took);
+    site.nothing_left(&lease);
 }
 
 /// No Slurm at all.

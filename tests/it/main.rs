@@ -12,12 +12,14 @@
 mod acquirer;
 mod answers;
 mod cli;
+mod dialects;
 mod doctor;
 mod hanging;
 mod locks;
 mod lost;
 mod many;
 mod orphans;
+mod silent;
 
 #[path = "../scenarios/mod.rs"]
 mod scenarios;

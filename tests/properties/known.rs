@@ -10,6 +10,7 @@ use slurm_sandbox::failure::Kind;
 use slurm_sandbox::host::{End, Output};
 use slurm_sandbox::lease::Identity;
 use slurm_sandbox::lease::lifecycle::{Verdict, classify};
+use slurm_sandbox::lease::limits::Limits;
 use slurm_sandbox::lease::record::{Denials, PinnedEndpoint, Record};
 use slurm_sandbox::operation::answer;
 use slurm_sandbox::operation::settle::{Step, apply, next_step};
@@ -175,7 +176,7 @@ fn p12_a_node_count_is_of_digits() {
 fn p13_no_label_is_empty() {
     let record = Record { shared_dir: "/nonexistent".into(), ..record() };
     let view = view(&record, &seen(vec![Row { reason: "(...)(".replace('.', "("), ..row() }]));
-    let labels = answer::lease(&record, &view, &status(&record, &view, NOW), None).labels;
+    let labels = answer::listed(&record, &Limits::default(), &view, &status(&record, &view, NOW), None).labels;
     assert!(labels.values().all(|value| !value.is_empty()), "{labels:?}");
 }
 

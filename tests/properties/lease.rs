@@ -8,7 +8,7 @@ use slurm_sandbox::lease::cloud_id::CloudId;
 use slurm_sandbox::lease::format;
 use slurm_sandbox::lease::record::{Attempt, Denials, Ended, Ownership, Phase, PinnedEndpoint, Record, comment};
 use slurm_sandbox::lease::{Identity, LeaseId, Nonce, client_name};
-use slurm_sandbox::slurm::job::{JobId, Row, State};
+use slurm_sandbox::slurm::job::{JobId, Resources, Row, State};
 
 use crate::wire::{json_value, text};
 use crate::{check, oracle};
@@ -23,7 +23,7 @@ pub fn row() -> Row {
     Row {
         job: JobId { id: 7, cluster: None },
         state: State::new("RUNNING"),
-        reason: "None".into(),
+        reason: String::new(),
         node: "n1".into(),
         submitted: Some(1001),
         start: Some(1002),
@@ -33,6 +33,7 @@ pub fn row() -> Row {
         uid: 1001,
         name: "cbx-4b38f35d4e31".into(),
         comment: format!("cbx:cbx_4b38f35d4e31:{}:abcd1234 site text", oracle::NONCE),
+        resources: Resources::default(),
     }
 }
 

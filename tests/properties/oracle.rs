@@ -275,11 +275,7 @@ pub fn sbatch_output(output: &Output) {
         Outcome::Unknown { said, .. } => {
             line(&said);
         }
-        Outcome::Refused { said, .. }
-        | Outcome::Limit { said }
-        | Outcome::Closed { said }
-        | Outcome::NotSent { said }
-        | Outcome::NoSbatch { said } => {
+        Outcome::NoJob { said, .. } | Outcome::NotSent { said } => {
             line(&said);
             assert!(matches!(output.end, End::Exit(code) if code != 0));
         }

@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use slurm_sandbox::host::{End, Output};
-use slurm_sandbox::slurm::job::{Class, JobId, Row, State, pending_reason};
+use slurm_sandbox::slurm::job::{Class, JobId, Resources, Row, State, pending_reason};
 use slurm_sandbox::slurm::squeue::{parse_listing, parse_single};
 
 use crate::wire::text;
@@ -41,7 +41,7 @@ fn output(end: End, stdout: impl Into<Vec<u8>>, stderr: impl Into<Vec<u8>>) -> O
 fn free_text() -> impl Strategy<Value = String> {
     let other = oracle::MARK.replace('1', "2");
     let forged = format!(
-        "{other}@7\u{1f}CANCELLED\u{1f}None\u{1f}n1\u{1f}1\u{1f}2\u{1f}3\u{1f}b\u{1f}1001{other}n{other}/{other}c{other}$"
+        "{other}@7\u{1f}CANCELLED\u{1f}None\u{1f}n1\u{1f}1\u{1f}2\u{1f}3\u{1f}b\u{1f}1001\u{1f}1\u{1f}1G{other}n{other}/{other}c{other}a{other}q{other}g{other}$"
     );
     let line = prop_oneof![
         text(),
@@ -76,22 +76,31 @@ fn row() -> impl Strategy<Value = Row> {
         ("[a-z0-9-]{1,8}", "[a-z]{1,8}", free_text()),
         times,
         any::<u32>(),
-        free_text(),
-        free_text(),
+        (free_text(), free_text()),
+        (free_text(), free_text(), free_text(), word(), word()),
     )
-        .prop_map(|(id, state, reason, (node, partition, directory), times, uid, name, comment)| Row {
-            job: JobId { id, cluster: None },
-            state: State::new(state),
-            reason,
-            node,
-            submitted: times.0.map(i64::from),
-            start: times.1.map(i64::from),
-            end: times.2.map(i64::from),
-            partition,
-            directory,
-            uid,
-            name,
-            comment,
+        .prop_map(|(id, state, reason, (node, partition, directory), times, uid, (name, comment), resources)| {
+            Row {
+                job: JobId { id, cluster: None },
+                state: State::new(state),
+                reason,
+                node,
+                submitted: times.0.map(i64::from),
+                start: times.1.map(i64::from),
+                end: times.2.map(i64::from),
+                partition,
+                directory,
+                uid,
+                name,
+                comment,
+                resources: Resources {
+                    account: resources.0,
+                    qos: resources.1,
+                    gres: resources.2,
+                    cpus: resources.3,
+                    mem: resources.4,
+                },
+            }
         })
 }
 
@@ -101,19 +110,39 @@ pub fn printed(row: &Row) -> String {
     let (submitted, start, end) = (time(row.submitted), time(row.start), time(row.end));
     let id = format!("@{}", row.job.id);
     let uid = row.uid as i32;
-    let fields =
-        [&id, row.state.word(), &row.reason, &row.node, &submitted, &start, &end, &row.partition, &uid.to_string()];
+    let Row { name, directory, comment, resources, .. } = row;
+    let Resources { account, qos, gres, cpus, mem } = resources;
+    let uid = uid.to_string();
+    let slurms =
+        [&id, row.state.word(), &row.reason, &row.node, &submitted, &start, &end, &row.partition, &uid, cpus, mem];
+    let owners = [name, directory, comment, account, qos, gres].map(String::as_str);
     let mark = oracle::MARK;
-    let Row { name, directory, comment, .. } = row;
-    format!("{mark}{}{mark}{name}{mark}{directory}{mark}{comment}{mark}$\n", fields.join("\u{1f}"))
+    format!("{mark}{}{mark}{}{mark}$\n", slurms.join("\u{1f}"), owners.join(mark))
 }
 
 /// What is read of a row: squeue pads what it bounds.
 fn as_read(row: &Row) -> Row {
-    let comment = row.comment.trim_end();
-    let absent = ["n/a", "N/A", "(null)", "None assigned"].contains(&comment);
-    let comment = if absent { String::new() } else { comment.to_owned() };
-    Row { name: row.name.trim_end().to_owned(), comment, ..row.clone() }
+    let present = |text: &str| {
+        let absent = ["n/a", "N/A", "(null)", "None assigned"].contains(&text);
+        if absent { String::new() } else { text.to_owned() }
+    };
+    Row {
+        name: row.name.trim_end().to_owned(),
+        comment: present(row.comment.trim_end()),
+        reason: if row.reason == "None" { String::new() } else { present(&row.reason) },
+        resources: Resources::default(),
+        ..row.clone()
+    }
+}
+
+/// Rows without what is only shown, which is one line of plain text.
+fn without_resources(rows: &[Row]) -> Vec<Row> {
+    let without = |row: &Row| {
+        let Resources { account, qos, gres, cpus, mem } = &row.resources;
+        assert!(![account, qos, gres, cpus, mem].iter().any(|text| text.contains(char::is_control)), "{row:?}");
+        Row { resources: Resources::default(), ..row.clone() }
+    };
+    rows.iter().map(without).collect()
 }
 
 /// Whatever a job's owner writes: every row is found as it is, and nothing else is.
@@ -122,7 +151,7 @@ fn rows_that_were_printed_are_found() {
     check(700, rows(6), |rows| {
         let text: String = rows.iter().map(printed).collect();
         let listing = parse_listing(&output(End::Exit(0), text, ""), &oracle::mark(), None).unwrap();
-        assert_eq!(listing.rows, rows.iter().map(as_read).collect::<Vec<_>>());
+        assert_eq!(without_resources(&listing.rows), rows.iter().map(as_read).collect::<Vec<_>>());
         assert!(listing.complete);
     });
 }
@@ -144,7 +173,7 @@ fn a_cut_listing_is_never_complete_unless_cut_between_rows() {
         let cut = output(End::Exit(0), &whole.as_bytes()[..at], "");
         let listing = parse_listing(&cut, &oracle::mark(), None).unwrap();
         assert_eq!(listing.complete, between, "cut at {at} of {whole:?}");
-        assert!(rows.iter().map(as_read).collect::<Vec<_>>().starts_with(&listing.rows));
+        assert!(rows.iter().map(as_read).collect::<Vec<_>>().starts_with(&without_resources(&listing.rows)));
         oracle::cut_listing(&output(End::Exit(0), whole.as_bytes(), ""), None, at);
     });
 }
@@ -156,7 +185,7 @@ fn other_text_beside_rows_hides_none_and_is_noticed() {
         let mut lines: Vec<String> = rows.iter().map(printed).collect();
         lines.insert(at.index(rows.len() + 1), format!("{noise}\n"));
         let listing = parse_listing(&output(End::Exit(0), lines.concat(), ""), &oracle::mark(), None).unwrap();
-        assert_eq!(listing.rows, rows.iter().map(as_read).collect::<Vec<_>>());
+        assert_eq!(without_resources(&listing.rows), rows.iter().map(as_read).collect::<Vec<_>>());
         assert!(!listing.complete);
     });
 }

@@ -3,6 +3,9 @@
 //! `SLURM_SANDBOX_CAMPUS=DIR` names where they are or are to be (`DIR/full`, `DIR/plain`, `DIR/outside`); whoever sets it takes them
 //! down. Without it they lie in a directory of this process, and a small watcher takes them down when it has ended,
 //! however it ended.
+//!
+//! `CAMPUS_SUITE=NAME` makes them of another Debian suite, and `SLURM_SANDBOX_PROGRAM=FILE` is the program that runs there, where
+//! cargo's would not. scripts/test --suite sets both.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -65,7 +68,7 @@ impl Shared {
                 return Err(format!("exit {}: {}{}", output.code, output.stdout, output.stderr));
             }
             let mut put = command(&root, "put");
-            put.arg(env!("CARGO_BIN_EXE_slurm-sandbox"));
+            put.arg(std::env::var_os("SLURM_SANDBOX_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_slurm-sandbox").into()));
             process::run(put, Vec::new(), LIMIT).ok();
             give_fault(&root);
             Ok(root)

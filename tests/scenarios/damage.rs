@@ -2,44 +2,36 @@
 
 use serde_json::json;
 
-use super::process;
-use super::site::{Lease, Open, Setup, Site, job_of};
+use super::site::{Lease, Open, Setup, job_of};
 
 /// What happens to `record.json`, as shell lines in the lease's directory.
-const DAMAGES: &[(&str, &str)] = &[
+pub const DAMAGES: &[(&str, &str)] = &[
     ("truncated", "head -c 40 record.json > x && mv x record.json"),
     ("empty", ": > record.json"),
     ("binary", "head -c 500 /dev/urandom > record.json"),
     ("missing", "rm record.json"),
-    ("another lease's", r#"sed -i 's/cbx_[0-9a-f]\{12\}/cbx_0123456789ab/' record.json"#),
-    ("a directory", "rm record.json && mkdir record.json"),
-    ("a link", "mv record.json ../moved && ln -s ../moved record.json"),
-    ("all but the key gone", "rm record.json identity.json"),
+    ("another_leases", r#"sed -i 's/cbx_[0-9a-f]\{12\}/cbx_0123456789ab/' record.json"#),
+    ("a_directory", "rm record.json && mkdir record.json"),
+    ("a_link", "mv record.json ../moved && ln -s ../moved record.json"),
+    ("all_but_the_key_gone", "rm record.json identity.json"),
 ];
 
-pub fn damaged_records(open: Open) {
+pub fn damaged_records(open: Open, damage: &str) {
     let site = open(Setup::default());
-    let untouched = site.lease("whole");
-    site.acquired(&untouched, json!({}));
-    process::each(DAMAGES, |(what, damage)| damaged(&site, what, damage));
-    assert_eq!(site.resolve(&untouched.id).lease()["status"], "RUNNING");
-    site.release_cleanly(&untouched);
-}
-
-fn damaged(site: &Site, what: &str, damage: &str) {
-    let lease = site.lease("damaged");
+    let [beside, lease] = [site.lease("whole"), site.lease("damaged")];
+    site.acquired(&beside, json!({}));
     let job = job_of(&site.acquired(&lease, json!({})));
     site.client(&format!("cd {} && {damage}", site.record_dir(&lease))).ok();
 
-    let row = site.row(&lease).unwrap_or_else(|| panic!("{what}: not listed"));
+    let row = site.row(&lease).expect("listed");
     if !damage.contains("identity.json") {
-        assert_eq!((&row["slug"], &row["name"]), (&json!(lease.slug), &json!(lease.name)), "{what}");
+        assert_eq!((&row["slug"], &row["name"]), (&json!(lease.slug), &json!(lease.name)));
     } else {
-        assert_eq!(row["slug"], format!("damaged-{}", &lease.id[4..]), "{what}");
+        assert_eq!(row["slug"], format!("damaged-{}", &lease.id[4..]));
     }
     assert!(
         row["cloudId"] == format!("slurm/lost/{}", lease.id) || row["cloudId"] == format!("slurm/job/{job}"),
-        "{what}: {row}"
+        "{row}"
     );
     for (operation, fields) in [
         ("resolve", json!({"id": lease.id})),
@@ -51,17 +43,19 @@ fn damaged(site: &Site, what: &str, damage: &str) {
             reply.error().says(&[&lease.id]);
         }
     }
-    assert_eq!(site.live_jobs(&lease), [format!("{job} RUNNING")], "{what}: nothing but release ends the job");
+    assert_eq!(site.live_jobs(&lease), [format!("{job} RUNNING")], "nothing but release ends the job");
     let identity = Lease {
         id: lease.id.clone(),
         slug: row["slug"].as_str().unwrap().into(),
         name: row["name"].as_str().unwrap().into(),
     };
     let reply = site.release(&identity);
-    assert!(reply.value.get("error").is_none(), "{what}: {}", reply.value);
+    assert!(reply.value.get("error").is_none(), "{}", reply.value);
     site.client(&format!("rm -f {}/leases/moved", site.state_dir())).ok();
     site.nothing_left(&lease);
-    assert_eq!(site.row(&lease), None, "{what}");
+    assert_eq!(site.row(&lease), None);
+    assert_eq!(site.resolve(&beside.id).lease()["status"], "RUNNING");
+    site.release_cleanly(&beside);
 }
 
 /// A state dir that others may write to, or that is none, is refused with the remedy.

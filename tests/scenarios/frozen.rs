@@ -89,13 +89,12 @@ pub fn a_controller_frozen_during_sbatch(open: Open) {
     drop(heal);
 }
 
-/// Frozen while everything else asks: rows stay, nothing is said to be gone, and release tells that it is not sure.
-pub fn a_controller_frozen_during_the_rest(open: Open) {
+/// Frozen while leases are read: rows stay, and nothing is said to be gone.
+pub fn a_controller_frozen_during_reads(open: Open) {
     let site = open(ALONE);
     let heal = Frozen(&site);
     let lease = site.lease("frozen");
     let handed = site.acquired(&lease, json!({}));
-    let job = job_of(&handed);
     site.freeze();
     let ask = |operation: &str, fields| site.spawn(Call::request(&site.request(operation, fields)));
     let list = ask("list", json!({}));
@@ -116,6 +115,18 @@ pub fn a_controller_frozen_during_the_rest(open: Open) {
         Some(lease) => assert_eq!(lease["ssh"], handed["ssh"]),
         None => assert_ne!(resolved.error().code, "job-ended"),
     }
+    site.thaw();
+    site.release_cleanly(&lease);
+    drop(heal);
+}
+
+/// Frozen while a lease is released: release tells that it is not sure, and the lease stays listed until its job is gone.
+pub fn a_controller_frozen_during_a_release(open: Open) {
+    let site = open(ALONE);
+    let heal = Frozen(&site);
+    let lease = site.lease("frozen");
+    let job = job_of(&site.acquired(&lease, json!({})));
+    site.freeze();
     let release = site.release(&lease);
     assert!(release.took < process::limit(25), "the client kills a release after 30 s: {:?}", release.took);
     site.refusal(&release, "releasing", &lease, Some(&job));
@@ -126,6 +137,31 @@ pub fn a_controller_frozen_during_the_rest(open: Open) {
     site.settled_by_list(&lease, Duration::from_secs(30));
     site.nothing_left(&lease);
     drop(heal);
+}
+
+/// munged of the login host is away for longer than the controller waits for what an sbatch has to say. Some versions of sbatch
+/// fail then with words that do not tell what became of the job: one job, of which the call knows.
+pub fn munge_that_is_away(open: Open) {
+    let site = open(ALONE);
+    let lease = site.lease("late");
+    let acquire = |timeout| site.spawn(site.acquiring(&lease, json!({"acquireTimeoutSeconds": timeout})));
+    let waiting = match &site.place {
+        Place::Fake(fake) => {
+            fake.control(&["set", "sbatch", "munge-late", "--times", "1"]).ok();
+            acquire(80)
+        }
+        Place::Campus(campus) => {
+            campus.control("svc", &["login", "kill", "munged"]);
+            let waiting = acquire(80);
+            // The controller hangs up after ten seconds.
+            std::thread::sleep(Duration::from_secs(15));
+            campus.control("svc", &["login", "start", "munged"]);
+            waiting
+        }
+    };
+    let handed = site.reply(waiting).lease().clone();
+    assert_eq!(site.all_jobs(&lease), [format!("{} RUNNING", job_of(&handed))]);
+    site.release_cleanly(&lease);
 }
 
 /// Dead: nothing is sent, so nothing is left; what exists stays as it is.

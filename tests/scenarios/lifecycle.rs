@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::process;
 use super::session::Login;
-use super::site::{Open, Place, Setup, Site, job_of, now};
+use super::site::{Lease, Open, Place, Setup, Site, job_of, now};
 
 /// Everything that a lease is for, in order.
 pub fn a_lease_from_doctor_to_nothing_left(open: Open) {
@@ -205,4 +205,89 @@ impl Site {
         }
         process::until("the controller forgets", Duration::from_secs(40), || (look().code != 0).then_some(()));
     }
+}
+
+/// What the client keeps of a lease in the home there goes with the lease, by release and by cleanup; another lease's stays.
+pub fn files_of_the_client(open: Open) {
+    let site = open(Setup::default());
+    let [released, ended, other] = [site.lease("client"), site.lease("client"), site.lease("client")];
+    let paths = |lease: &Lease| {
+        format!(
+            "~/.crabbox/actions/{0}.env.sh ~/.crabbox/workspace-owners/$(printf 'crabbox-workspace-owner-v1\\0%s' {0} | sha256sum | cut -c 1-64).gate",
+            lease.id
+        )
+    };
+    let make = |lease: &Lease| {
+        format!(
+            "mkdir -p ~/.crabbox/actions ~/.crabbox/workspace-owners; for f in {}; do echo x >$f; done",
+            paths(lease)
+        )
+    };
+    let kept = |lease: &Lease| site.shell(&format!("ls {} 2>/dev/null | wc -l", paths(lease))).line().to_owned();
+    site.shell(&make(&other)).ok();
+    for lease in [&released, &ended] {
+        let handed = site.acquired(lease, json!({}));
+        Login::of(&handed).ssh(&site, &make(lease)).ok();
+        assert_eq!(kept(lease), "2", "the session and the login host have one home");
+        if lease.id == released.id {
+            site.release_cleanly(lease);
+        } else {
+            site.shell(&format!("scancel {}", job_of(&handed))).ok();
+            site.no_live_job(lease);
+            site.ask("cleanup", json!({})).ok();
+            assert_eq!(site.row(lease), None);
+        }
+        assert_eq!(kept(lease), "0");
+    }
+    assert_eq!(kept(&other), "2");
+    site.shell(&format!("rm {}; rmdir ~/.crabbox/actions ~/.crabbox/workspace-owners ~/.crabbox; :", paths(&other)))
+        .ok();
+}
+
+/// A row of a list has what the job has and until when it may live: what was asked for, and what a touch has said since.
+pub fn what_a_list_tells(open: Open) {
+    let site = open(Setup::default());
+    let lease = site.lease("tells");
+    let config = json!({"partition": "batch", "cpus": 2, "mem": "100M", "gres": "gpu:1", "timeLimit": "00:20:00", "ttlSeconds": 600});
+    let handed = site.acquired(&lease, config);
+    let label = |row: &serde_json::Value, name: &str| row["labels"][name].as_str().unwrap_or_default().to_owned();
+    let number = |row: &serde_json::Value, name: &str| label(row, name).parse::<i64>().unwrap_or_default();
+    for name in ["class", "ttl_secs", "idle_timeout_secs", "last_touched_at"] {
+        assert_eq!(handed["labels"].get(name), None, "{name} would take the place of what the client's user asked for");
+    }
+    let row = site.row(&lease).expect("listed");
+    let has = [
+        "server_type",
+        "class",
+        "slurmPartition",
+        "slurmCpus",
+        "slurmMem",
+        "slurmGres",
+        "ttl_secs",
+        "idle_timeout_secs",
+    ];
+    assert_eq!(
+        has.map(|name| label(&row, name)),
+        ["batch-2c-100M-1gpu", "batch", "batch", "2", "100M", "gpu-1", "600", "1800"]
+    );
+    let of_slurm = site
+        .shell(&format!("squeue -h -j {} -o '%a|%q'", job_of(&handed)))
+        .line()
+        .replace("N/A", "")
+        .replace("(null)", "");
+    assert_eq!(format!("{}|{}", label(&row, "slurmAccount"), label(&row, "slurmQos")), of_slurm);
+    assert_eq!(number(&row, "expires_at"), number(&row, "slurmStart") + 600);
+    assert_eq!(label(&row, "last_touched_at"), label(&row, "created_at"));
+    for (ttl, expires) in [("300", Some(300)), ("7200", None)] {
+        let mut sent = handed.clone();
+        sent["labels"] = json!({"ttl_secs": ttl, "idle_timeout_secs": "900"});
+        let before = now();
+        site.ask("touch", json!({"lease": sent, "state": "ready"})).ok();
+        let row = site.row(&lease).expect("listed");
+        let end = expires.map_or_else(|| number(&row, "slurmEnd"), |ttl| number(&row, "created_at") + ttl);
+        assert_eq!(number(&row, "expires_at"), end, "{row}");
+        assert_eq!((label(&row, "ttl_secs"), label(&row, "idle_timeout_secs")), (ttl.to_owned(), "900".to_owned()));
+        assert!((before as i64..before as i64 + 60).contains(&number(&row, "last_touched_at")), "{row}");
+    }
+    site.release_cleanly(&lease);
 }

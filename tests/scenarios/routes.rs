@@ -66,19 +66,24 @@ fn used(site: &Site, name: &str, config: &Value) {
     site.release_cleanly(&lease);
 }
 
-const WAYS: &[(&str, &str, &str)] =
-    &[("one", "proxy-through-login", ""), ("chain", "proxy-through-login", "login,login"), ("stdio", "stdio", "")];
+/// A mode and login hosts.
+pub const WAYS: &[(&str, (&str, &str))] = &[
+    ("one_login_host", ("proxy-through-login", "")),
+    ("a_chain", ("proxy-through-login", "login,login")),
+    ("stdio", ("stdio", "")),
+];
+
+fn config_of((mode, hosts): (&str, &str)) -> Value {
+    let mut config = json!({"sshMode": mode});
+    if !hosts.is_empty() {
+        config["loginHost"] = json!(hosts);
+    }
+    config
+}
 
 /// ssh, sftp, scp, rsync and a forwarded port, each way.
-pub fn every_way_from_a_laptop(_: Open) {
-    process::each(WAYS, |(name, mode, hosts)| {
-        let site = Site::laptop(Setup::default());
-        let mut config = json!({"sshMode": mode});
-        if !hosts.is_empty() {
-            config["loginHost"] = json!(hosts);
-        }
-        used(&site, name, &config);
-    });
+pub fn every_way_from_a_laptop(_: Open, way: (&str, &str)) {
+    used(&Site::laptop(Setup::default()), "way", &config_of(way));
 }
 
 /// The same where nothing needs a login host but the platform was told of one; and a lease of ours beside: both are listed and
@@ -147,47 +152,46 @@ pub fn sessions_of_their_own(_: Open) {
 }
 
 /// connect says why there is no way, at once; and a host key that is not the pinned one is refused.
-pub fn ways_that_lead_nowhere(_: Open) {
+pub fn ways_that_lead_nowhere(_: Open, way: (&str, &str)) {
     let site = Site::laptop(Setup::default());
-    process::each(WAYS, |(name, mode, hosts)| {
-        let lease = site.lease(name);
-        let mut config = json!({"sshMode": mode});
-        if !hosts.is_empty() {
-            config["loginHost"] = json!(hosts);
-        }
-        let handed = site.acquired(&lease, config);
-        let job = job_of(&handed);
-        let login = Login::of(&handed);
-        let known = format!("{}/known_hosts", site.record_dir(&lease));
-        let other = format!(
-            "cp {known} {0}/{name}-known && ssh-keygen -q -t ed25519 -N '' -f {0}/{name}-key && \
-             key=$(cut -d' ' -f1,2 {0}/{name}-key.pub) && while read -r host _; do echo \"$host $key\"; done <{0}/{name}-known >{known}",
-            site.root
-        );
-        site.client(&other).ok();
-        let refused = login.ssh(&site, "echo in");
-        assert!(
-            refused.code == 255 && refused.stdout.is_empty() && refused.stderr.contains("verification failed"),
-            "{name}: {refused:?}"
-        );
-        let resolved = site.resolve(&lease.id);
-        assert!(resolved.value.get("lease").is_none(), "{name}: {}", resolved.value);
-        site.client(&format!("cat {}/{name}-known >{known}", site.root)).ok();
-        assert_eq!(login.ssh(&site, "echo in").line(), "in", "{name}");
+    let lease = site.lease("nowhere");
+    let handed = site.acquired(&lease, config_of(way));
+    let job = job_of(&handed);
+    let login = Login::of(&handed);
+    let known = format!("{}/known_hosts", site.record_dir(&lease));
+    let other = format!(
+        "cp {known} {0}/known && ssh-keygen -q -t ed25519 -N '' -f {0}/key && \
+         key=$(cut -d' ' -f1,2 {0}/key.pub) && while read -r host _; do echo \"$host $key\"; done <{0}/known >{known}",
+        site.root
+    );
+    site.client(&other).ok();
+    let refused = login.ssh(&site, "echo in");
+    assert!(
+        refused.code == 255 && refused.stdout.is_empty() && refused.stderr.contains("verification failed"),
+        "{refused:?}"
+    );
+    let resolved = site.resolve(&lease.id);
+    assert!(resolved.value.get("lease").is_none(), "{}", resolved.value);
+    site.client(&format!("cat {}/known >{known}", site.root)).ok();
+    assert_eq!(login.ssh(&site, "echo in").line(), "in");
 
-        site.shell(&format!("scancel {job}")).ok();
-        site.no_live_job(&lease);
-        for _ in 0..2 {
-            let dead = login.ssh(&site, "echo in");
-            assert!(dead.code == 255 && dead.took < process::limit(6), "{name}: {dead:?}");
-            for word in [&lease.id, &job, "CANCELLED"] {
-                assert!(dead.stderr.contains(word), "{name}: no {word} in {}", dead.stderr);
-            }
+    site.shell(&format!("scancel {job}")).ok();
+    site.no_live_job(&lease);
+    for _ in 0..2 {
+        let dead = login.ssh(&site, "echo in");
+        assert!(dead.code == 255 && dead.took < process::limit(6), "{dead:?}");
+        for word in [&lease.id, &job, "CANCELLED"] {
+            assert!(dead.stderr.contains(word), "no {word} in {}", dead.stderr);
         }
-        site.release_cleanly(&lease);
-        let gone = site.cli(&["connect", &lease.id]);
-        assert!(gone.code != 0 && gone.stderr.contains("no lease"), "{name}: {gone:?}");
-    });
+    }
+    site.release_cleanly(&lease);
+    let gone = site.cli(&["connect", &lease.id]);
+    assert!(gone.code != 0 && gone.stderr.contains("no lease"), "{gone:?}");
+}
+
+/// A session of its own and a proxy of the site's exclude each other.
+pub fn a_way_that_is_none(_: Open) {
+    let site = Site::laptop(Setup::default());
     let reply = Reply::read(&site.run(Call::request(&site.request(
         "acquire",
         json!({"desired": site.lease("x").desired(), "config": {"sshMode": "stdio", "proxyCommand": "x"}}),

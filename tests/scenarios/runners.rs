@@ -77,6 +77,28 @@ pub fn a_runner_of_the_reference_adapter(open: Open) {
     site.release(&lease).ok();
 }
 
+/// An sshd that refuses its user says why in its log alone, which goes with the lease: acquire tells it.
+pub fn an_sshd_that_refuses_its_user(open: Open) {
+    let site = open(Setup::default());
+    if site.is_outside() {
+        // What is set there is of the laptop and not of the site.
+        return;
+    }
+    let sshd = site.write("sshd", "#!/bin/bash\nexec /usr/sbin/sshd \"$@\" -o DenyUsers=*\n");
+    site.shell(&format!("chmod 755 {sshd}")).ok();
+    let lease = site.lease("refusing");
+    let call = site.acquiring(&lease, json!({"acquireTimeoutSeconds": 8})).env("CBX_SSHD", &sshd);
+    let reply = super::wire::Reply::read(&site.run(call));
+    let refusal = reply.refused("endpoint-unusable");
+    refusal.says(&[
+        &lease.id,
+        "Permission denied",
+        "its sshd.log ends with",
+        "not allowed because listed in DenyUsers",
+    ]);
+    site.nothing_left(&lease);
+}
+
 /// All tasks of an array would find the one permit: refused before anything is submitted, and red.
 pub fn a_runner_that_asks_for_an_array(open: Open) {
     let site = open(Setup::default());

@@ -66,8 +66,10 @@ impl Login {
             ),
             (
                 "scp-O",
+                // The old protocol, which an scp without that option speaks by itself.
                 format!(
-                    "scp -q -O {options} -P {port} {dir}/a {target}:{far}/scp-O && scp -q -O {options} -P {port} {target}:{far}/scp-O {dir}/scp-O"
+                    "case $(scp -O 2>&1) in *'unknown option'*) O=;; *) O=-O;; esac; \
+                     scp -q $O {options} -P {port} {dir}/a {target}:{far}/scp-O && scp -q $O {options} -P {port} {target}:{far}/scp-O {dir}/scp-O"
                 ),
             ),
             (

@@ -1,12 +1,11 @@
 //! What the client's ssh will meet in the user's configuration. Our own ssh is kept from most of it (`ssh/lease.rs`); the client's is
 //! not, so each line that keeps it from its work is named.
 
+use crate::doctor::check::CheckId;
 use crate::doctor::finding::{Category, Finding, cut, tail};
 use crate::doctor::run::Clock;
 use crate::host::{End, Output};
 use crate::ssh::effective::{self, Effective, Unknown};
-
-pub const NAME: &str = "ssh configuration";
 
 /// A port like those that leases get; a configuration may speak of port 22 apart.
 const PORT: u16 = 4022;
@@ -19,13 +18,15 @@ pub fn check(clock: Clock, user: Option<&str>, node: Option<&str>, own_key: bool
         Ok(output) if output.success() => classify(&Effective::of(&output), host, own_key),
         Ok(output) if output.end == End::DeadlinePassed => {
             let remedy = "`ssh -G node` hangs: its configuration runs a command, or its name service hangs";
-            vec![Finding::warning(NAME, format!("ssh -G {host}: {}", output.said()), remedy).not_asked()]
+            vec![Finding::warning(CheckId::SshConfiguration, format!("ssh -G {host}: {}", output.said()), remedy)]
         }
         Ok(output) => {
             vec![refused(&output, ask(Unknown::Ignored).is_ok_and(|output| output.success()))]
         }
         // That it is missing is the finding of another check.
-        Err(error) => vec![Finding::warning(NAME, format!("ssh could not be started: {error}"), "")],
+        Err(error) => {
+            vec![Finding::warning(CheckId::SshConfiguration, format!("ssh could not be started: {error}"), "")]
+        }
     }
 }
 
@@ -34,9 +35,9 @@ fn refused(output: &Output, ours_works: bool) -> Finding {
     let seen = format!("ssh itself fails here: {}", tail(&output.said(), 300));
     let remedy = "correct ~/.ssh/config (or /etc/ssh/ssh_config): `ssh -G node` says the same";
     if ours_works {
-        Finding::warning(NAME, format!("{seen}; the client's ssh will fail"), remedy)
+        Finding::warning(CheckId::SshConfiguration, format!("{seen}; the client's ssh will fail"), remedy)
     } else {
-        Finding::red(NAME, Category::Config, seen, remedy)
+        Finding::red(CheckId::SshConfiguration, Category::Config, seen, remedy)
     }
 }
 
@@ -99,7 +100,7 @@ fn classify(effective: &Effective, host: &str, own_key: bool) -> Vec<Finding> {
         let seen = format!("{key} is {} for {host}: {what}", cut(value, 120));
         let remedy =
             format!("in ~/.ssh/config, above what sets it, for the nodes' names: `Host …` with `{key} {good}`");
-        Finding::warning(NAME, seen, remedy)
+        Finding::warning(CheckId::SshConfiguration, seen, remedy)
     };
     let mut findings = Vec::new();
     for (keyword, keeps, key, what, good) in TROUBLES {
@@ -126,7 +127,7 @@ fn classify(effective: &Effective, host: &str, own_key: bool) -> Vec<Finding> {
         let mut seen = "nothing in it keeps the client's ssh from its work".to_owned();
         seen.extend(hostname.map(|name| format!("; {host} becomes {name}")));
         seen.extend(alias.map(|alias| format!("; host keys of {host} are looked up as {alias}")));
-        findings.push(Finding::ok(NAME, seen));
+        findings.push(Finding::ok(CheckId::SshConfiguration, seen));
     }
     findings
 }
@@ -160,7 +161,7 @@ mod tests {
     fn lines_that_keep_the_client_from_its_work(#[case] text: &str, #[case] expected: &[&str]) {
         // The first line of a keyword counts.
         let findings = classify(&Effective::parse(&format!("{text}{PLAIN}")), "n1", false);
-        let found: Vec<_> = findings.iter().filter(|finding| finding.is(Warning)).map(|f| &f.check.seen).collect();
+        let found: Vec<_> = findings.iter().filter(|finding| finding.is(Warning)).map(|f| &f.seen).collect();
         assert_eq!(found.len(), expected.len(), "{findings:?}");
         assert!(found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected)), "{found:?}");
     }
@@ -171,7 +172,7 @@ mod tests {
         let findings = classify(&Effective::parse(&text), "n1", false);
         assert!(
             findings[0].is(Green)
-                && findings[0].check.seen.ends_with("n1 becomes n1.cluster; host keys of n1 are looked up as nodes")
+                && findings[0].seen.ends_with("n1 becomes n1.cluster; host keys of n1 are looked up as nodes")
         );
     }
 
@@ -181,6 +182,6 @@ mod tests {
         let output = Output { end: End::Exit(255), stdout: vec![], stderr, took: Duration::ZERO };
         assert!(refused(&output, true).is(Warning));
         let red = refused(&output, false);
-        assert!(red.is(Red) && red.check.seen.contains("usekeychain"), "{red:?}");
+        assert!(red.is(Red) && red.seen.contains("usekeychain"), "{red:?}");
     }
 }

@@ -3,12 +3,12 @@
 //! `scontrol ping` is the one question to which a controller that does not run is told at once; it says DOWN for
 //! everything that can be wrong, so the reason is read from what else is said (docs/facts/slurm.md, "What a broken site says").
 
-use std::time::Duration;
-
+use crate::doctor::check::CheckId;
+use crate::doctor::check::table::AGAIN;
 use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::run::Clock;
-use crate::doctor::sessions::{Place, RemoteHost};
-use crate::host::{Command, End, Output};
+use crate::doctor::sessions::Place;
+use crate::host::{End, Output};
 use crate::protocol::CheckStatus;
 use crate::slurm::{ping, scontrol};
 
@@ -16,23 +16,24 @@ use crate::slurm::{ping, scontrol};
 pub fn check(place: &Place, clock: Clock, cluster: Option<&str>) -> Vec<Finding> {
     vec![match place.with(clock, |host| host.run(&scontrol::command(clock.left(), cluster).arg("ping"))) {
         Ok(Ok(output)) if output.end == End::ConnectionLost => {
-            Finding::red(CONTROLLER, Category::Network, output.said(), "run doctor again").not_asked()
+            Finding::red(CheckId::Controller, Category::Network, output.said(), AGAIN).not_asked()
         }
         Ok(Ok(output)) => judge_ping(&output, cluster),
         // That it is missing is the finding of another check.
         Ok(Err(error)) => {
-            Finding::warning(CONTROLLER, format!("scontrol could not be started: {error}"), "").not_asked()
+            Finding::warning(CheckId::Controller, format!("scontrol could not be started: {error}"), "").not_asked()
         }
-        Err(said) => Finding::red(CONTROLLER, Category::Provider, said, "run doctor again").not_asked(),
+        Err(said) => Finding::red(CheckId::Controller, Category::Provider, said, AGAIN).not_asked(),
     }]
 }
-
-/// Name of the check that all questions to Slurm hang on.
-pub const CONTROLLER: &str = "controller";
 
 /// Texts of authentication that failed, here or on the controller's host.
 const AUTH_TEXTS: &[&str] =
     &["unge", "authentication", "Zero Bytes were transmitted", "credential", "auth_g_", "Rewound", "Expired"];
+
+/// Of munge and of auth/slurm alike.
+const PROOF_REFUSED: &str = "the controller turns our messages down, or we cannot send any: keys or clocks of the two hosts differ, or what makes the proof is down on one \
+     of them; the check `authentication` names it; tell the site's admins";
 
 fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
     let mut hosts = ping::parse(&output.stdout_text());
@@ -48,27 +49,28 @@ fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
     let took = output.took.as_secs_f32();
     if !up.is_empty() {
         if down.is_empty() {
-            return Finding::ok(CONTROLLER, format!("{up} answers in {:.0} ms", took * 1000.0))
+            return Finding::ok(CheckId::Controller, format!("{up} answers in {:.0} ms", took * 1000.0))
                 .fact("controller", "up");
         }
         let seen = format!("{up} answers, {down} does not");
-        return Finding::warning(CONTROLLER, seen, "tell the site's admins: a controller is down")
+        return Finding::warning(CheckId::Controller, seen, "tell the site's admins: a controller is down")
             .fact("controller", "backup");
     }
     if output.end == End::DeadlinePassed {
         let seen = format!(
-            "scontrol ping has no answer after {took:.0} s: the controller or the munged beside it hangs, or its host is off the net"
+            "scontrol ping has no answer after {took:.0} s: the controller, or what proves there who asks, hangs, or its host is off the net"
         );
         return Finding::red(
-            CONTROLLER,
+            CheckId::Controller,
             Category::Timeout,
             seen,
             "try again in a minute; if it stays so, tell the site's admins",
         );
     }
     if said.contains("Munge encode failed") {
-        let seen = "Slurm's commands cannot say who they are: munged on this host does not answer";
-        return Finding::red(CONTROLLER, Category::Auth, seen, START_MUNGE);
+        let seen = "Slurm's commands cannot say who they are: munged, which they ask, does not answer";
+        let remedy = "have the admins of the host where they run start munged";
+        return Finding::red(CheckId::Controller, Category::Auth, seen, remedy);
     }
     let seen = match (down.is_empty(), said.trim().is_empty()) {
         (false, true) => format!("scontrol ping: {down} is DOWN"),
@@ -76,119 +78,67 @@ fn judge_ping(output: &Output, cluster: Option<&str>) -> Finding {
         (true, _) => format!("scontrol ping: {}", tail(&output.said(), 400)),
     };
     if AUTH_TEXTS.iter().any(|text| said.contains(text)) {
-        return Finding::red(
-            CONTROLLER,
-            Category::Auth,
-            seen,
-            "munge on this host must have the cluster's key, and the clock must be right: tell the host's admins",
-        );
+        return Finding::red(CheckId::Controller, Category::Auth, seen, PROOF_REFUSED);
     }
     if said.contains("configuration source") || said.contains("slurm.conf") {
         let remedy = "set SLURM_CONF to the cluster's slurm.conf, or run this on a host that Slurm is set up on";
-        return Finding::red(CONTROLLER, Category::Config, seen, remedy);
+        return Finding::red(CheckId::Controller, Category::Config, seen, remedy);
     }
     if said.contains("entry for --cluster") || said.contains("No cluster '") {
         let remedy = "correct clusters in external.config; if they are right, their controllers or the accounting database are down";
-        return Finding::red(CONTROLLER, Category::Config, seen, remedy);
+        return Finding::red(CheckId::Controller, Category::Config, seen, remedy);
     }
     if said.contains("talking to database") || said.contains("talking to the database") {
         let remedy = "the accounting database, which knows the clusters' names, is down: tell the site's admins, or remove clusters";
-        return Finding::red(CONTROLLER, Category::Provider, seen, remedy);
+        return Finding::red(CheckId::Controller, Category::Provider, seen, remedy);
     }
     let remedy = "the controller does not run, or the network keeps this host from its port: tell the site's admins; is SLURM_CONF that of a cluster which lives?";
-    Finding::red(CONTROLLER, Category::Network, seen, remedy)
+    Finding::red(CheckId::Controller, Category::Network, seen, remedy)
 }
 
-/// More about a controller that is down: from what squeue was told meanwhile, and from this host's munge.
-pub fn with_evidence(controller: &mut Finding, listing: &str, munge: Option<&str>) {
+/// Weighs what ping came to against what the other questions to Slurm came to meanwhile.
+pub fn weigh(findings: &mut [Finding]) {
+    let listings = || findings.iter().filter(|finding| finding.id == CheckId::JobListing);
+    // Whoever answers squeue is a controller.
+    let lives = listings().count() > 0 && listings().all(|finding| !finding.unanswered);
+    let said = listings().find(|finding| finding.unanswered).map(|finding| finding.seen.clone()).unwrap_or_default();
+    let unproven = |finding: &&Finding| {
+        finding.id == CheckId::Authentication && finding.is(CheckStatus::Warning) && !finding.unanswered
+    };
+    let unproven = findings.iter().find(unproven).cloned();
+    let is_down = |finding: &&mut Finding| finding.id == CheckId::Controller && finding.is(CheckStatus::Red);
+    for finding in findings.iter_mut().filter(is_down) {
+        if lives {
+            finding.status = CheckStatus::Warning;
+            finding.seen += "; yet squeue is answered, so a controller lives";
+            finding.remedy = "run `scontrol ping` by hand: a wrapper, or one of several controllers, hangs".to_owned();
+        } else {
+            with_evidence(finding, &said, unproven.as_ref());
+        }
+    }
+}
+
+/// More about a controller that is down: from what squeue was told meanwhile, and from what the check of the authentication found.
+fn with_evidence(controller: &mut Finding, listing: &str, unproven: Option<&Finding>) {
     if controller.category == Category::Auth {
         return;
     }
-    if let Some(seen) = munge {
+    if let Some(Finding { seen, remedy, .. }) = unproven {
         controller.category = Category::Auth;
-        controller.check.seen = format!("Slurm's commands cannot say who they are: {seen}");
-        controller.check.remedy = START_MUNGE.to_owned();
+        controller.seen = format!("Slurm's commands cannot say who they are: {seen}");
+        controller.remedy = remedy.clone();
     } else if AUTH_TEXTS.iter().any(|text| listing.contains(text)) {
         controller.category = Category::Auth;
-        controller.check.seen = format!("{}; {}", controller.check.seen, tail(listing, 300));
-        controller.check.remedy =
-            "the controller turns our messages down: munge is down on its host, or keys or clocks differ; tell the site's admins".to_owned();
-    }
-}
-
-/// A controller that squeue was answered by, whatever ping came to: leases are made and ended.
-pub fn but_lives(controller: &mut Finding) {
-    if controller.is(CheckStatus::Red) {
-        controller.check.status = CheckStatus::Warning;
-        controller.check.seen += "; yet squeue is answered, so a controller lives";
-        controller.check.remedy =
-            "run `scontrol ping` by hand: a wrapper, or one of several controllers, hangs".to_owned();
-    }
-}
-
-/// Name of the check of this host's munge.
-pub const MUNGE: &str = "munge";
-
-/// Where munged listens unless the site says otherwise.
-const MUNGE_SOCKET: &str = "/run/munge/munge.socket.2";
-
-const START_MUNGE: &str = "have the host's admins start munged";
-
-/// A munged that works answers in milliseconds.
-const MUNGE_DEADLINE: Duration = Duration::from_secs(3);
-
-/// Whether this host's munge answers. Slurm's commands retry a dead one for 50 s before they say so, if its socket is
-/// still there, which looks like a controller that hangs.
-pub fn munge(place: &Place, clock: Clock) -> Vec<Finding> {
-    use std::io::ErrorKind;
-    if let Place::Remote(there) = place {
-        return vec![munge_there(there, clock)];
-    }
-    vec![match std::os::unix::net::UnixStream::connect(MUNGE_SOCKET) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Finding::ok(MUNGE, format!("no {MUNGE_SOCKET} here: the cluster may do without it"))
-        }
-        Err(error) => {
-            Finding::warning(MUNGE, format!("munged does not answer at {MUNGE_SOCKET}: {error}"), START_MUNGE)
-        }
-        Ok(_) => match Command::new("munge", clock.left().min(MUNGE_DEADLINE)).arg("--no-input").run() {
-            Ok(output) if output.success() => Finding::ok(MUNGE, "munged answers"),
-            Ok(output) => {
-                Finding::warning(MUNGE, format!("munge --no-input: {}", tail(&output.said(), 200)), START_MUNGE)
-            }
-            Err(_) => Finding::ok(MUNGE, format!("somebody listens at {MUNGE_SOCKET}")),
-        },
-    }]
-}
-
-/// The same on a login host, as far as its own command tells.
-fn munge_there(there: &RemoteHost, clock: Clock) -> Finding {
-    match there.facts(clock) {
-        Err(said) => return Finding::warning(MUNGE, said, "run doctor again").not_asked(),
-        Ok(facts) if facts.command("munge").is_none() => {
-            return Finding::ok(MUNGE, "no munge command on the login host: the cluster may do without it");
-        }
-        Ok(_) => {}
-    }
-    let command = || Command::new("munge", clock.left().min(MUNGE_DEADLINE)).arg("--no-input");
-    match there.with(clock, |login| login.run(&command())) {
-        Err(said) => Finding::warning(MUNGE, said, "run doctor again").not_asked(),
-        Ok(Err(error)) => Finding::ok(MUNGE, format!("not looked at: {error}")),
-        Ok(Ok(output)) if output.success() => Finding::ok(MUNGE, "munged on the login host answers"),
-        Ok(Ok(output)) if output.stderr_text().contains("No such file") => {
-            Finding::ok(MUNGE, format!("no {MUNGE_SOCKET} on the login host: the cluster may do without it"))
-        }
-        Ok(Ok(output)) => Finding::warning(
-            MUNGE,
-            format!("munge --no-input on the login host: {}", tail(&output.said(), 200)),
-            "have the login host's admins start munged",
-        ),
+        controller.seen = format!("{}; {}", controller.seen, tail(listing, 300));
+        controller.remedy = PROOF_REFUSED.to_owned();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+
+    use std::time::Duration;
 
     use super::*;
     use crate::protocol::CheckStatus::{Ok as Green, Red, Warning};
@@ -250,13 +200,13 @@ mod tests {
         #[case] category: Category,
     ) {
         let finding = judge_ping(&output(end, stdout, stderr), None);
-        assert_eq!((finding.check.status, finding.category), (status, category), "{finding:?}");
+        assert_eq!((finding.status, finding.category), (status, category), "{finding:?}");
     }
 
     #[test]
     fn another_cluster_goes_by_its_own_name() {
         let finding = judge_ping(&output(End::Exit(0), "Slurmctld(primary) at ctl is UP\n", ""), Some("annex"));
-        assert_eq!(finding.check.seen, "the controller of annex answers in 30 ms");
+        assert_eq!(finding.seen, "the controller of annex answers in 30 ms");
     }
 
     #[test]
@@ -269,11 +219,12 @@ mod tests {
             None,
         );
         assert_eq!(refusing.category, Category::Auth);
-        assert!(refusing.check.seen.contains("Zero Bytes") && refusing.check.remedy.contains("munge"));
+        assert!(refusing.seen.contains("Zero Bytes") && refusing.remedy.contains("clocks"));
         let mut dead = down.clone();
         with_evidence(&mut dead, "squeue failed: Unable to contact slurm controller (connect failure) (exit 1)", None);
         assert_eq!(dead, down);
-        with_evidence(&mut dead, "", Some("munged does not answer"));
-        assert_eq!(dead.category, Category::Auth);
+        let unproven = Finding::warning(CheckId::Authentication, "munged does not answer", "have it started");
+        with_evidence(&mut dead, "", Some(&unproven));
+        assert_eq!((dead.category, dead.remedy.as_str()), (Category::Auth, "have it started"));
     }
 }

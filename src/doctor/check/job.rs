@@ -3,6 +3,8 @@
 //! only what fails on every host is red.
 
 use crate::config::Settings;
+use crate::doctor::check::CheckId;
+use crate::doctor::check::table::AGAIN;
 use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::remote::RemoteFacts;
 use crate::doctor::run::Clock;
@@ -11,10 +13,6 @@ use crate::host::Command;
 use crate::lease::LeaseId;
 
 const SCRIPT: &str = include_str!("job.sh");
-
-pub const LINES: &str = "job's lines";
-pub const SSHD: &str = "job's sshd";
-pub const LIMITS: &str = "limits";
 
 /// A client logs in some seconds after the answer, over a WAN or with a slow machine later.
 const SHORT_GRACE_SECONDS: u64 = 20;
@@ -37,10 +35,12 @@ pub fn lines(place: &Place, clock: Clock, settings: &Settings) -> Vec<Finding> {
     match place.with(clock, |host| host.run(&command())) {
         Ok(Ok(output)) => match RemoteFacts::parse(&output.stdout_text()) {
             facts if facts.get("done").is_some() => judge_lines(settings, &facts, place.name()),
-            _ => vec![Finding::warning(LINES, format!("not looked at: {}", output.said()), "").not_asked()],
+            _ => vec![Finding::warning(CheckId::JobLines, format!("not looked at: {}", output.said()), "").not_asked()],
         },
-        Ok(Err(error)) => vec![Finding::warning(LINES, format!("bash could not be started: {error}"), "").not_asked()],
-        Err(said) => vec![Finding::warning(LINES, said, "run doctor again").not_asked()],
+        Ok(Err(error)) => {
+            vec![Finding::warning(CheckId::JobLines, format!("bash could not be started: {error}"), "").not_asked()]
+        }
+        Err(said) => vec![Finding::warning(CheckId::JobLines, said, AGAIN).not_asked()],
     }
 }
 
@@ -48,9 +48,9 @@ pub fn lines(place: &Place, clock: Clock, settings: &Settings) -> Vec<Finding> {
 fn judge_lines(settings: &Settings, facts: &RemoteFacts, host: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let red = |seen: String, remedy: &str| {
-        Finding::red(LINES, Category::Config, seen, format!("{remedy} in external.config"))
+        Finding::red(CheckId::JobLines, Category::Config, seen, format!("{remedy} in external.config"))
     };
-    let warn = |seen: String, remedy: &str| Finding::warning(LINES, seen, remedy);
+    let warn = |seen: String, remedy: &str| Finding::warning(CheckId::JobLines, seen, remedy);
     if let Some(said) = facts.get("preamble") {
         findings.push(red(format!("preamble: bash -n says {}", tail(said, 200)), "correct preamble"));
     }
@@ -91,7 +91,8 @@ fn judge_lines(settings: &Settings, facts: &RemoteFacts, host: &str) -> Vec<Find
         findings.push(warn(format!("onEnding: bash -n says {}", tail(said, 200)), "correct onEnding"));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(LINES, "preamble, launcher, readyCheck and onEnding: bash -n is content"));
+        findings
+            .push(Finding::ok(CheckId::JobLines, "preamble, launcher, readyCheck and onEnding: bash -n is content"));
     }
     findings
 }
@@ -147,7 +148,7 @@ pub fn sshd(sshd: Option<&str>, port: Option<&str>, is_file: impl FnOnce(&str) -
     let mut findings = Vec::new();
     if let Some(path) = sshd.filter(|path| !path.is_empty() && !is_file(path)) {
         findings.push(Finding::warning(
-            SSHD,
+            CheckId::JobSshd,
             format!(
                 "CBX_SSHD is {path}, and no program is there on this host: unless nodes have that sshd, the job fails"
             ),
@@ -158,12 +159,12 @@ pub fn sshd(sshd: Option<&str>, port: Option<&str>, is_file: impl FnOnce(&str) -
     match port.filter(|text| !text.is_empty()).map(|text| (text, ports(text))) {
         Some((text, None)) => {
             let seen = format!("CBX_SSH_PORT is {text}, which is neither a port from 1 to 65535 nor a range of them");
-            findings.push(Finding::red(SSHD, Category::Config, seen, remedy));
+            findings.push(Finding::red(CheckId::JobSshd, Category::Config, seen, remedy));
         }
         Some((text, Some((low, _)))) if low < FIRST_FREE_PORT && !as_root => {
             let seen =
                 format!("CBX_SSH_PORT is {text}: below {FIRST_FREE_PORT} sshd of an ordinary user may not listen");
-            findings.push(Finding::warning(SSHD, seen, remedy));
+            findings.push(Finding::warning(CheckId::JobSshd, seen, remedy));
         }
         _ => {}
     }
@@ -172,7 +173,7 @@ pub fn sshd(sshd: Option<&str>, port: Option<&str>, is_file: impl FnOnce(&str) -
             value.filter(|text| !text.is_empty()).map_or_else(|| otherwise.to_owned(), str::to_owned)
         };
         let (sshd, port) = (shown(sshd, "the node's"), shown(port, "any from 20000 that is free"));
-        findings.push(Finding::ok(SSHD, format!("sshd: {sshd}; port: {port}")));
+        findings.push(Finding::ok(CheckId::JobSshd, format!("sshd: {sshd}; port: {port}")));
     }
     findings
 }
@@ -202,13 +203,17 @@ pub fn limits(settings: &Settings, leases: &[LeaseId]) -> Vec<Finding> {
     for (key, value, least, when) in times {
         if value > 0 && value < least {
             let seen = format!("{key} is {value}: the job may end {when}");
-            findings.push(Finding::warning(LIMITS, seen, format!("set {key} to {least} or more, or to 0 for never")));
+            findings.push(Finding::warning(
+                CheckId::Limits,
+                seen,
+                format!("set {key} to {least} or more, or to 0 for never"),
+            ));
         }
     }
     if let Some(most) = settings.max_leases.filter(|most| leases.len() as u64 >= *most) {
         let seen = format!("maxLeases is {most}, and {} lease(s) exist: no further one is made", leases.len());
         findings.push(Finding::warning(
-            LIMITS,
+            CheckId::Limits,
             seen,
             "release leases, run `slurm-sandbox cleanup`, or raise maxLeases",
         ));
@@ -216,7 +221,8 @@ pub fn limits(settings: &Settings, leases: &[LeaseId]) -> Vec<Finding> {
     if findings.is_empty() {
         let never = |seconds: u64| if seconds == 0 { "never".to_owned() } else { format!("after {seconds} s") };
         let (grace, idle) = (never(settings.taken_grace), never(settings.idle_timeout));
-        findings.push(Finding::ok(LIMITS, format!("a lease without a login ends {grace}, without use {idle}")));
+        findings
+            .push(Finding::ok(CheckId::Limits, format!("a lease without a login ends {grace}, without use {idle}")));
     }
     findings
 }
@@ -254,7 +260,7 @@ mod tests {
     fn what_the_job_does(#[case] value: Value, #[case] status: CheckStatus, #[case] text: &str) {
         let findings = looked_at(&value);
         assert_eq!(findings.len(), 1, "{findings:?}");
-        assert!(findings[0].is(status) && findings[0].check.seen.contains(text), "{findings:?}");
+        assert!(findings[0].is(status) && findings[0].seen.contains(text), "{findings:?}");
     }
 
     #[rstest]
@@ -311,7 +317,7 @@ mod tests {
     ) {
         let findings = sshd(path, port, |path| path == "/usr/sbin/sshd", as_root);
         assert_eq!(findings.len(), 1, "{findings:?}");
-        assert!(findings[0].is(status) && findings[0].check.seen.contains(text), "{findings:?}");
+        assert!(findings[0].is(status) && findings[0].seen.contains(text), "{findings:?}");
     }
 
     #[rstest]
@@ -322,7 +328,7 @@ mod tests {
     fn times_and_numbers(#[case] value: Value, #[case] expected: &[&str]) {
         let leases = [LeaseId::parse("cbx_4b38f35d4e31").unwrap()];
         let findings = limits(&settings(&value), &leases);
-        let found: Vec<_> = findings.iter().filter(|finding| finding.is(Warning)).map(|f| &f.check.seen).collect();
+        let found: Vec<_> = findings.iter().filter(|finding| finding.is(Warning)).map(|f| &f.seen).collect();
         assert_eq!(found.len(), expected.len(), "{findings:?}");
         assert!(found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected)), "{found:?}");
     }

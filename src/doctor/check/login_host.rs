@@ -11,17 +11,16 @@ use std::time::{Duration, Instant};
 use crate::config::Settings;
 use crate::config::login_host::LoginHost;
 use crate::config::proxy::{Connection, Route};
+use crate::doctor::check::CheckId;
+use crate::doctor::check::table::AGAIN;
 use crate::doctor::finding::{Category, Finding, cut, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::{Greeted, RemoteHost};
-use crate::doctor::ssh_error::{Way, is_prohibited, meaning};
+use crate::doctor::ssh_error::{Way, is_prohibited, refusal};
 use crate::doctor::tcp_probe::{self, Reached};
 use crate::host::remote::{Login, LoginError, master};
 use crate::host::{End, Output};
 use crate::operation::connect;
-
-/// Name of the check that everything asked there hangs on.
-pub const LOGIN: &str = "login host";
 
 /// When a login that is not there yet is looked into.
 const LOOK_AFTER: Duration = Duration::from_millis(3500);
@@ -30,7 +29,7 @@ const LOOK_AFTER: Duration = Duration::from_millis(3500);
 const SLOW_PROFILE: Duration = Duration::from_secs(2);
 
 /// Clocks further apart than this make times wrong that people see.
-const MOST_SECONDS_APART: i64 = 60;
+pub const MOST_SECONDS_APART: i64 = 60;
 
 /// A forwarding answers as fast as a login; a port that is silent was reached.
 const FORWARDING_DEADLINE: Duration = Duration::from_secs(3);
@@ -45,7 +44,12 @@ pub fn check(there: &Arc<RemoteHost>, clock: Clock) -> Vec<Finding> {
     });
     if let Err(error) = started {
         let seen = format!("no thread could be started: {error}");
-        return vec![Finding::red(LOGIN, Category::Provider, seen, "raise the limit on processes (`ulimit -u`)")];
+        return vec![Finding::red(
+            CheckId::LoginHost,
+            Category::Provider,
+            seen,
+            "raise the limit on processes (`ulimit -u`)",
+        )];
     }
     let mut greeted = receiver.recv_timeout(LOOK_AFTER.min(clock.left()));
     let seen = Arc::new(Mutex::new(Reached::Nothing));
@@ -83,36 +87,39 @@ fn judge_greeting(target: &LoginHost, greeted: &Greeted) -> Finding {
     );
     let finding = if greeted.took > SLOW_PROFILE {
         let remedy = "make the profile of your account there quicker (~/.bash_profile, module loads): every call waits for it; or the network is slow";
-        Finding::warning(LOGIN, seen, remedy)
+        Finding::warning(CheckId::LoginHost, seen, remedy)
     } else {
-        Finding::ok(LOGIN, seen)
+        Finding::ok(CheckId::LoginHost, seen)
     };
     finding.fact("login", target.destination())
 }
 
 fn judge_clock(ahead: i64) -> Finding {
-    const NAME: &str = "clock";
     let apart = ahead.abs();
     if apart <= MOST_SECONDS_APART {
-        return Finding::ok(NAME, format!("the login host's and this machine's are {apart} s apart"));
+        return Finding::ok(CheckId::Clock, format!("the login host's and this machine's are {apart} s apart"));
     }
     let (direction, effect) = if ahead > 0 { ("ahead of", "early") } else { ("behind", "late") };
     let seen = format!(
         "the login host's clock is {apart} s {direction} this machine's: ends of leases that the client sets come that much too {effect}, \
          remaining times and ages of jobs are shown wrong"
     );
-    Finding::warning(NAME, seen, "set the clock that is wrong, most likely this machine's (NTP)")
+    Finding::warning(CheckId::Clock, seen, "set the clock that is wrong, most likely this machine's (NTP)")
 }
 
 /// Why there was no session.
 fn judge_refusal(target: &LoginHost, error: &LoginError, path: &str) -> Finding {
     if let LoginError::NotOpen { to, command } = error {
         let seen = format!("requireExistingMaster is set and no connection to {to} is open");
-        return Finding::red(LOGIN, Category::Auth, seen, format!("open it, and answer what it asks: `{command}`"));
+        return Finding::red(
+            CheckId::LoginHost,
+            Category::Auth,
+            seen,
+            format!("open it, and answer what it asks: `{command}`"),
+        );
     }
-    let said = error.to_string();
-    let (category, remedy) = meaning(&said, &way(target, path));
-    Finding::red(LOGIN, category, tail(&said, 400), remedy)
+    let (category, remedy) = refusal(error, &way(target, path));
+    Finding::red(CheckId::LoginHost, category, tail(&error.to_string(), 400), remedy)
 }
 
 fn way(target: &LoginHost, path: &str) -> Way {
@@ -132,7 +139,7 @@ fn way(target: &LoginHost, path: &str) -> Way {
 fn judge_hang(target: &LoginHost, seen: &Reached, open: Option<&str>) -> Finding {
     let name = target.destination();
     let by_hand = way(target, "").ssh;
-    let red = |category, seen: String, remedy: String| Finding::red(LOGIN, category, seen, remedy);
+    let red = |category, seen: String, remedy: String| Finding::red(CheckId::LoginHost, category, seen, remedy);
     let dead = match open {
         Some(path) => format!(
             " (the connection {path} is open, but dead; it ends itself after 30 s, `ssh -O exit -S {path} {name}` ends it now)"
@@ -187,9 +194,8 @@ fn clock_seconds() -> u64 {
 
 /// Whether sessions share the connection, and how many.
 pub fn reuse(there: &RemoteHost, clock: Clock) -> Vec<Finding> {
-    const NAME: &str = "one connection";
     let target = there.target();
-    let again = |said: String| vec![Finding::warning(NAME, said, "run doctor again").not_asked()];
+    let again = |said: String| vec![Finding::warning(CheckId::OneConnection, said, AGAIN).not_asked()];
     let greeted = match there.greet(clock) {
         Ok(greeted) => greeted,
         Err(error) => return again(error.to_string()),
@@ -206,7 +212,7 @@ pub fn reuse(there: &RemoteHost, clock: Clock) -> Vec<Finding> {
         (Some(_), None) => {
             let seen =
                 format!("a second session over the same connection was open after {took} ms; its socket is {shown}");
-            Finding::ok(NAME, seen)
+            Finding::ok(CheckId::OneConnection, seen)
         }
         // The one that was opened here counts too.
         (Some(_), Some(most)) => judge_few(target, Some(most + 1), &shown),
@@ -222,20 +228,19 @@ fn judge_few(target: &LoginHost, most: Option<usize>, shown: &str) -> Finding {
         "{} takes {count} on one connection and refuses more (MaxSessions of its sshd, or others use it now): {effect}; its socket is {shown}",
         target.destination()
     );
-    Finding::warning("one connection", seen, "ask the login host's admins for MaxSessions 10, sshd's default")
+    Finding::warning(CheckId::OneConnection, seen, "ask the login host's admins for MaxSessions 10, sshd's default")
 }
 
 /// Which OpenSSH the login host runs.
 pub fn version(there: &RemoteHost, clock: Clock) -> Vec<Finding> {
-    const NAME: &str = "login host's OpenSSH";
     vec![match there.facts(clock) {
-        Err(said) => Finding::warning(NAME, said, "run doctor again").not_asked(),
+        Err(said) => Finding::warning(CheckId::LoginOpenSsh, said, AGAIN).not_asked(),
         Ok(facts) => {
             let said = facts.get("sshd").unwrap_or_default();
             let version = said.split_whitespace().find(|word| word.starts_with("OpenSSH_"));
             match version.map(|word| word.trim_end_matches(',')) {
-                Some(version) => Finding::ok(NAME, version),
-                None => Finding::ok(NAME, format!("its version is not told: {}", cut(said, 80))),
+                Some(version) => Finding::ok(CheckId::LoginOpenSsh, version),
+                None => Finding::ok(CheckId::LoginOpenSsh, format!("its version is not told: {}", cut(said, 80))),
             }
         }
     }]
@@ -246,13 +251,13 @@ pub fn forwarding(there: &RemoteHost, clock: Clock, settings: &Settings) -> Vec<
     let hops = match &settings.connection {
         Connection::Connect(Route::Login { hops }) => hops,
         Connection::Connect(Route::Stdio) => {
-            return vec![Finding::ok(FORWARDING, "not asked: sshMode is stdio, which needs none")];
+            return vec![Finding::ok(CheckId::Forwarding, "not asked: sshMode is stdio, which needs none")];
         }
         Connection::Direct | Connection::Proxy { .. } => {
-            return vec![Finding::ok(FORWARDING, "not asked: no connection goes through the login host")];
+            return vec![Finding::ok(CheckId::Forwarding, "not asked: no connection goes through the login host")];
         }
     };
-    let again = |said: String| vec![Finding::warning(FORWARDING, said, "run doctor again").not_asked()];
+    let again = |said: String| vec![Finding::warning(CheckId::Forwarding, said, AGAIN).not_asked()];
     let (path, facts) = match there
         .greet(clock)
         .map_err(|error| error.to_string())
@@ -265,7 +270,7 @@ pub fn forwarding(there: &RemoteHost, clock: Clock, settings: &Settings) -> Vec<
     // Of other hosts it is not known what listens there; an sshd does, as they let us in.
     let port = if own { facts.get("listener") } else { Some("22") };
     let Some(port) = port else {
-        return vec![Finding::ok(FORWARDING, "not tried: nothing listens on the login host's loopback")];
+        return vec![Finding::ok(CheckId::Forwarding, "not tried: nothing listens on the login host's loopback")];
     };
     let deadline = if own { clock.left().min(FORWARDING_DEADLINE) } else { clock.left() };
     let address = format!("127.0.0.1:{port}");
@@ -281,8 +286,6 @@ pub fn forwarding(there: &RemoteHost, clock: Clock, settings: &Settings) -> Vec<
     }
 }
 
-const FORWARDING: &str = "forwarding";
-
 /// Through a master ssh has the same words for a refusal and for a port that nobody listens at, so for our `own` login
 /// host somebody was seen to listen there before.
 fn judge_forwarding(output: &Output, shown: &str, address: &str, own: bool) -> Finding {
@@ -295,14 +298,14 @@ fn judge_forwarding(output: &Output, shown: &str, address: &str, own: bool) -> F
             tail(&output.said(), 200)
         );
         let remedy = "set sshMode to stdio, which needs no forwarding; or ask its admins to allow it (AllowTcpForwarding, PermitOpen) to the nodes";
-        return Finding::red(FORWARDING, Category::Auth, seen, remedy);
+        return Finding::red(CheckId::Forwarding, Category::Auth, seen, remedy);
     }
     if reached || text.contains("Connection refused") && text.contains("open failed") {
-        return Finding::ok(FORWARDING, format!("sshd on {shown} lets connections through"));
+        return Finding::ok(CheckId::Forwarding, format!("sshd on {shown} lets connections through"));
     }
     let seen = format!("no connection through {shown}: {}", tail(&output.said(), 300));
     Finding::red(
-        FORWARDING,
+        CheckId::Forwarding,
         Category::Network,
         seen,
         "make `ssh -o BatchMode=yes HOST true` work for each host of loginHost; or set sshMode to stdio",
@@ -331,17 +334,17 @@ mod tests {
     fn hangs(#[case] seen: Reached, #[case] open: Option<&str>, #[case] category: Category, #[case] remedy: &str) {
         let finding = judge_hang(&target(), &seen, open);
         assert!(finding.is(Red) && finding.category == category, "{finding:?}");
-        assert!(finding.check.remedy.contains(remedy), "{finding:?}");
+        assert!(finding.remedy.contains(remedy), "{finding:?}");
     }
 
     #[test]
     fn a_connection_that_is_the_users_to_open_comes_with_its_command() {
         let error = LoginError::NotOpen { to: "login".into(), command: "ssh -fN login".into() };
         let finding = judge_refusal(&target(), &error, "/run/m");
-        assert!(finding.check.remedy.ends_with("`ssh -fN login`"), "{finding:?}");
-        assert!(finding.check.seen.ends_with("is open"), "{finding:?}");
+        assert!(finding.remedy.ends_with("`ssh -fN login`"), "{finding:?}");
+        assert!(finding.seen.ends_with("is open"), "{finding:?}");
         let finding = judge_refusal(&target(), &LoginError::Refused("Permission denied (publickey).".into()), "/run/m");
-        assert!(finding.check.remedy.contains("`ssh -fN -o ControlMaster=auto -o ControlPath=/run/m"), "{finding:?}");
+        assert!(finding.remedy.contains("`ssh -fN -o ControlMaster=auto -o ControlPath=/run/m"), "{finding:?}");
     }
 
     #[rstest]
@@ -351,7 +354,7 @@ mod tests {
     #[case(-3600, Warning, "3600 s behind")]
     fn clocks(#[case] ahead: i64, #[case] status: CheckStatus, #[case] text: &str) {
         let finding = judge_clock(ahead);
-        assert!(finding.is(status) && finding.check.seen.contains(text), "{finding:?}");
+        assert!(finding.is(status) && finding.seen.contains(text), "{finding:?}");
     }
 
     #[rstest]
@@ -377,11 +380,8 @@ mod tests {
     #[test]
     fn few_sessions_are_told_with_what_follows() {
         let finding = judge_few(&target(), Some(3), "/run/m");
-        assert!(
-            finding.check.seen.contains("3 session(s)") && finding.check.seen.contains("log in anew"),
-            "{finding:?}"
-        );
+        assert!(finding.seen.contains("3 session(s)") && finding.seen.contains("log in anew"), "{finding:?}");
         let target = LoginHost { require_existing_master: true, ..target() };
-        assert!(judge_few(&target, None, "/run/m").check.seen.contains("wait for each other"));
+        assert!(judge_few(&target, None, "/run/m").seen.contains("wait for each other"));
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 
 use crate::config::proxy::Connection;
 use crate::config::{EndpointHost, Settings};
-use crate::doctor::check::proxy_config::ENDPOINT;
+use crate::doctor::check::CheckId;
 use crate::doctor::finding::{Category, Finding};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::Place;
@@ -70,7 +70,7 @@ pub fn check(place: &Place, clock: Clock, settings: &Settings, node: &str, ours:
 fn unresolved(template: &str, node: &str, name: &str, said: &str) -> Finding {
     let seen = format!("endpointHost is {template}, but this host cannot resolve {name} (of node {node}): {said}");
     let remedy = "set endpointHost to a template of names that this host resolves, or sshMode to proxy-through-login";
-    Finding::warning(ENDPOINT, seen, remedy)
+    Finding::warning(CheckId::Endpoint, seen, remedy)
 }
 
 fn judge_bind_address(address: IpAddr, node: &str, known: &Known, host: &str) -> Option<Finding> {
@@ -83,7 +83,11 @@ fn judge_bind_address(address: IpAddr, node: &str, known: &Known, host: &str) ->
     let seen = format!(
         "bindAddress is {address}, and node {node} {has} for the name service of {host}: on a node without that address sshd does not start"
     );
-    Some(Finding::warning(ENDPOINT, seen, "remove bindAddress: sshd then listens at the address of its node's name"))
+    Some(Finding::warning(
+        CheckId::Endpoint,
+        seen,
+        "remove bindAddress: sshd then listens at the address of its node's name",
+    ))
 }
 
 /// Whether the name that the runner publishes can fit: bindAddress, else the node's whole name, else its name in Slurm.
@@ -104,9 +108,9 @@ fn judge_pattern(pattern: &str, bind_address: &str, node: &str, known: &Known) -
         "endpointHost is runner:{pattern}, and the runner on node {node} will call itself {names}, as far as is known here"
     );
     Some(if published {
-        Finding::red(ENDPOINT, Category::Config, seen, REMEDY)
+        Finding::red(CheckId::Endpoint, Category::Config, seen, REMEDY)
     } else {
-        Finding::warning(ENDPOINT, seen, REMEDY)
+        Finding::warning(CheckId::Endpoint, seen, REMEDY)
     })
 }
 
@@ -138,7 +142,7 @@ mod tests {
     fn bind_addresses(#[case] address: &str, #[case] known_to: &[&str], #[case] warned: bool) {
         let finding = judge_bind_address(address.parse().unwrap(), "n1", &known(known_to, None), "this host");
         assert_eq!(finding.is_some(), warned, "{finding:?}");
-        assert!(finding.is_none_or(|finding| finding.is(Warning) && finding.check.seen.starts_with("bindAddress is ")));
+        assert!(finding.is_none_or(|finding| finding.is(Warning) && finding.seen.starts_with("bindAddress is ")));
     }
 
     #[rstest]
@@ -156,6 +160,6 @@ mod tests {
         #[case] expected: Option<CheckStatus>,
     ) {
         let finding = judge_pattern(pattern, bind_address, "n1", &known(&["192.0.2.11"], canonical));
-        assert_eq!(finding.map(|finding| finding.check.status), expected);
+        assert_eq!(finding.map(|finding| finding.status), expected);
     }
 }

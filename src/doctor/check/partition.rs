@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::config::time_limit::minutes;
+use crate::doctor::check::CheckId;
 use crate::doctor::finding::{Category, Finding};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::Place;
 use crate::doctor::sessions::answer;
 use crate::slurm::partition::{Record, first_node, get, parse};
 use crate::slurm::scontrol;
-
-const PARTITION: &str = "partition";
-const WALL_TIME: &str = "wall time";
 
 /// What a request asks of its partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,7 +75,7 @@ pub fn check(records: &Result<Vec<Record>, String>, asked: &Asked, groups: &[Str
         Err(said) => {
             let remedy =
                 "run `scontrol show partition` by hand; without it doctor cannot tell whether the partition fits";
-            vec![Finding::warning(PARTITION, format!("scontrol show partition: {said}"), remedy).not_asked()]
+            vec![Finding::warning(CheckId::Partition, format!("scontrol show partition: {said}"), remedy).not_asked()]
         }
     }
 }
@@ -106,7 +104,7 @@ fn classify(records: &[Record], asked: &Asked, groups: &[String]) -> Vec<Finding
                 // A plugin of the site may choose one.
                 let remedy =
                     "set partition in external.config; where a plugin of the site chooses one, nothing is to be done";
-                return vec![Finding::warning(PARTITION, seen, remedy)];
+                return vec![Finding::warning(CheckId::Partition, seen, remedy)];
             }
         }
     }
@@ -115,7 +113,12 @@ fn classify(records: &[Record], asked: &Asked, groups: &[String]) -> Vec<Finding
             Some(record) => wanted.push(record),
             None => {
                 let seen = format!("{asked} does not exist; the cluster has {}", all());
-                return vec![Finding::red(PARTITION, Category::Config, seen, "correct partition in external.config")];
+                return vec![Finding::red(
+                    CheckId::Partition,
+                    Category::Config,
+                    seen,
+                    "correct partition in external.config",
+                )];
             }
         }
     }
@@ -130,7 +133,7 @@ fn classify(records: &[Record], asked: &Asked, groups: &[String]) -> Vec<Finding
 fn judge_one(record: &Record, asked: &Asked, groups: &[String]) -> Vec<Finding> {
     let name = get(record, "PartitionName");
     let state = get(record, "State");
-    let red = |category, seen: String, remedy: &str| Finding::red(PARTITION, category, seen, remedy);
+    let red = |category, seen: String, remedy: &str| Finding::red(CheckId::Partition, category, seen, remedy);
     let mut findings = Vec::new();
     if !matches!(state, "UP" | "") {
         let seen = format!("{name} is {state}: it starts no job");
@@ -148,7 +151,11 @@ fn judge_one(record: &Record, asked: &Asked, groups: &[String]) -> Vec<Finding> 
     let allowed = get(record, "AllowGroups");
     if !matches!(allowed, "" | "ALL") && !allowed.split(',').any(|group| groups.iter().any(|own| own == group)) {
         let seen = format!("{name} admits groups {allowed}, and this user is in none of them here");
-        findings.push(Finding::warning(PARTITION, seen, "ask the site's admins for access, or set another partition"));
+        findings.push(Finding::warning(
+            CheckId::Partition,
+            seen,
+            "ask the site's admins for access, or set another partition",
+        ));
     }
     if let (Some(nodes), Ok(most)) = (asked.nodes, get(record, "MaxNodes").parse::<u64>())
         && nodes > most
@@ -159,7 +166,8 @@ fn judge_one(record: &Record, asked: &Asked, groups: &[String]) -> Vec<Finding> 
     if findings.is_empty() {
         let default = if asked.partitions.is_empty() { ", the default" } else { "" };
         let size = format!("{} node(s), {} CPUs", get(record, "TotalNodes"), get(record, "TotalCPUs"));
-        findings.push(Finding::ok(PARTITION, format!("{name}{default}: {state}, {size}")).fact("partition", name));
+        findings
+            .push(Finding::ok(CheckId::Partition, format!("{name}{default}: {state}, {size}")).fact("partition", name));
     }
     findings.push(judge_time(record, asked));
     findings
@@ -189,23 +197,36 @@ fn judge_time(record: &Record, asked: &Asked) -> Finding {
             let seen = format!("{time} is asked for, {shown} at most: the job would wait for ever");
             match &asked.qos {
                 // A QOS may have a limit that overrides the partition's.
-                Some(qos) => {
-                    Finding::warning(WALL_TIME, seen, format!("shorten timeLimit, unless QOS {qos} allows more"))
-                }
-                None => Finding::red(WALL_TIME, Category::Config, seen, "shorten timeLimit, or set another partition"),
+                Some(qos) => Finding::warning(
+                    CheckId::WallTime,
+                    seen,
+                    format!("shorten timeLimit, unless QOS {qos} allows more"),
+                ),
+                None => Finding::red(
+                    CheckId::WallTime,
+                    Category::Config,
+                    seen,
+                    "shorten timeLimit, or set another partition",
+                ),
             }
         }
-        (Some(time), _) => Finding::ok(WALL_TIME, format!("{time} is asked for, {shown} at most")).fact("wall", time),
+        (Some(time), _) => {
+            Finding::ok(CheckId::WallTime, format!("{time} is asked for, {shown} at most")).fact("wall", time)
+        }
         (None, limit) => {
             let usual = get(record, "DefaultTime");
             let unlimited = matches!(usual, "NONE" | "" | "UNLIMITED") && limit == Some(None);
             if unlimited && !asked.idle_ends {
                 let seen =
                     format!("no timeLimit, no idleTimeoutSeconds, {shown}: nothing ends a lease that is forgotten");
-                return Finding::warning(WALL_TIME, seen, "set timeLimit, or leave idleTimeoutSeconds at its default");
+                return Finding::warning(
+                    CheckId::WallTime,
+                    seen,
+                    "set timeLimit, or leave idleTimeoutSeconds at its default",
+                );
             }
             let usual = if matches!(usual, "NONE" | "") { most } else { usual };
-            Finding::ok(WALL_TIME, format!("none is asked for, so {usual}; {shown} at most"))
+            Finding::ok(CheckId::WallTime, format!("none is asked for, so {usual}; {shown} at most"))
         }
     }
 }
@@ -242,8 +263,8 @@ mod tests {
     #[case(json!({"partition": "closed"}), &[Red, Green], "closed is DOWN")]
     fn partitions(#[case] value: Value, #[case] expected: &[CheckStatus], #[case] text: &str) {
         let findings = classify(&parse(SITE), &asked(&value), &["users".into()]);
-        assert_eq!(findings.iter().map(|finding| finding.check.status).collect::<Vec<_>>(), expected, "{findings:#?}");
-        assert!(findings.iter().any(|finding| finding.check.seen.contains(text)), "{findings:#?}");
+        assert_eq!(findings.iter().map(|finding| finding.status).collect::<Vec<_>>(), expected, "{findings:#?}");
+        assert!(findings.iter().any(|finding| finding.seen.contains(text)), "{findings:#?}");
     }
 
     #[rstest]
@@ -261,6 +282,6 @@ mod tests {
     fn a_cluster_without_a_default_needs_one_named() {
         let text = SITE.replace("Default=YES ", "Default=NO ");
         let findings = classify(&parse(&text), &asked(&json!({})), &[]);
-        assert!(findings[0].is(Warning) && findings[0].check.seen.contains("no default"));
+        assert!(findings[0].is(Warning) && findings[0].seen.contains("no default"));
     }
 }

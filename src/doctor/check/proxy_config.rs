@@ -10,15 +10,13 @@ use serde_json::{Map, Value};
 use crate::config::proxy::{Connection, Route};
 use crate::config::value::given;
 use crate::config::{EndpointHost, Settings};
+use crate::doctor::check::CheckId;
 use crate::doctor::finding::{Category, Finding};
-
-const CONNECTION: &str = "connection";
-pub const ENDPOINT: &str = "endpoint";
 
 /// Looks at `sshMode`, `loginHost`, `loginUser` and `proxyCommand` together.
 pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
     let set = |key: &str| given(config, key).is_some();
-    let warn = |seen: &str, remedy: &str| Finding::warning(CONNECTION, seen, remedy);
+    let warn = |seen: &str, remedy: &str| Finding::warning(CheckId::Connection, seen, remedy);
     let mut findings = Vec::new();
     let (template, login_host, login_user) = match &settings.connection {
         Connection::Direct | Connection::Connect(_) => ("", "", ""),
@@ -51,19 +49,19 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
             findings.push(warn("sshMode is direct, yet proxyCommand is set and used", "remove one of the two"));
         }
         for (key, value) in [("loginHost", login_host), ("loginUser", login_user)] {
-            if !value.is_empty() && !template.contains(&format!("{{{key}}}")) {
+            if !value.is_empty() && !settings.connection.uses(key) {
                 findings.push(warn(
                     &format!("{key} is set, but proxyCommand has no {{{key}}}: it is not used"),
                     &format!("put {{{key}}} into proxyCommand, or remove {key}"),
                 ));
             }
         }
-        if !template.contains("{host}") && !template.contains("%h") {
+        if !settings.connection.uses("host") && !template.contains("%h") {
             findings.push(warn(
                 "proxyCommand names no node: neither {host} nor %h is in it",
                 "put %h and %p (or {host} and {port}) into proxyCommand",
             ));
-        } else if !template.contains("{port}") && !template.contains("%p") {
+        } else if !settings.connection.uses("port") && !template.contains("%p") {
             findings.push(warn(
                 "proxyCommand names no port: neither {port} nor %p is in it, and each lease has its own",
                 "put %p or {port} into proxyCommand",
@@ -76,22 +74,22 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
     {
         let seen = format!("proxyCommand runs {program}, which is not found in $PATH of this host");
         let remedy = "install it, name its whole path in proxyCommand, or put it on the PATH of whatever starts this program and the client";
-        findings.push(Finding::red(CONNECTION, Category::Tool, seen, remedy));
+        findings.push(Finding::red(CheckId::Connection, Category::Tool, seen, remedy));
     }
     findings.push(match (&settings.connection, example) {
-        (Connection::Connect(Route::Stdio), _) => {
-            Finding::ok(CONNECTION, "stdio: each session is a step of the job, nothing listens and no port is reached")
-                .fact("connection", "stdio")
-        }
+        (Connection::Connect(Route::Stdio), _) => Finding::ok(
+            CheckId::Connection,
+            "stdio: each session is a step of the job, nothing listens and no port is reached",
+        )
+        .fact("connection", "stdio"),
         (Connection::Connect(Route::Login { hops }), _) => {
-            Finding::ok(CONNECTION, format!("by `slurm-sandbox connect` through {}", hops.join(", then ")))
+            Finding::ok(CheckId::Connection, format!("by `slurm-sandbox connect` through {}", hops.join(", then ")))
                 .fact("connection", "proxy")
         }
-        (_, None) => {
-            Finding::ok(CONNECTION, "direct: this host must reach the nodes' ports").fact("connection", "direct")
-        }
+        (_, None) => Finding::ok(CheckId::Connection, "direct: this host must reach the nodes' ports")
+            .fact("connection", "direct"),
         (_, Some(command)) => {
-            Finding::ok(CONNECTION, format!("through a proxy command, here for port 4022 of NODE: {command}"))
+            Finding::ok(CheckId::Connection, format!("through a proxy command, here for port 4022 of NODE: {command}"))
                 .fact("connection", "proxy")
         }
     });
@@ -139,13 +137,13 @@ pub fn endpoint(
     match (&settings.ssh_user, own_user) {
         (None, None) => {
             let seen = "the name of this user is not known";
-            findings.push(Finding::red(ENDPOINT, Category::Config, seen, "set sshUser in external.config"));
+            findings.push(Finding::red(CheckId::Endpoint, Category::Config, seen, "set sshUser in external.config"));
         }
         (Some(wanted), Some(own)) if ours && wanted != own => {
             let seen =
                 format!("sshUser is {wanted}, but jobs run as {own}, the only user that the runner's sshd lets in");
             findings.push(Finding::red(
-                ENDPOINT,
+                CheckId::Endpoint,
                 Category::Config,
                 seen,
                 "remove sshUser, or run this program as that user",
@@ -158,7 +156,7 @@ pub fn endpoint(
     {
         let seen = "endpointHost is runner: code in a lease can send the client to any host";
         findings.push(Finding::warning(
-            ENDPOINT,
+            CheckId::Endpoint,
             seen,
             "set endpointHost to runner:PATTERN with the site's own domain, such as runner:*.cluster.example",
         ));
@@ -176,7 +174,7 @@ pub fn endpoint(
             settings.bind_address
         );
         findings.push(Finding::warning(
-            ENDPOINT,
+            CheckId::Endpoint,
             seen,
             "remove bindAddress, or set it to an address that clients reach",
         ));
@@ -187,14 +185,14 @@ pub fn endpoint(
             EndpointHost::Runner { pattern } => format!("what the runner says, if it is like {pattern}"),
         };
         let user = settings.ssh_user.as_deref().or(own_user).unwrap_or_default();
-        findings.push(Finding::ok(ENDPOINT, format!("clients are sent to {user} at {host}")));
+        findings.push(Finding::ok(CheckId::Endpoint, format!("clients are sent to {user} at {host}")));
     }
     findings
 }
 
 /// What the client needs that cannot be seen from here.
 pub fn client() -> Vec<Finding> {
-    vec![Finding::ok("client config", TRUST)]
+    vec![Finding::ok(CheckId::ClientConfig, TRUST)]
 }
 
 /// The client refuses every lease before it calls us without this (docs/facts/client.md, "Trusted output").
@@ -212,7 +210,7 @@ mod tests {
     }
 
     fn complaints(findings: &[Finding]) -> Vec<String> {
-        findings.iter().filter(|f| f.is(Red) || f.is(Warning)).map(|f| f.check.seen.clone()).collect()
+        findings.iter().filter(|f| f.is(Red) || f.is(Warning)).map(|f| f.seen.clone()).collect()
     }
 
     #[rstest]
@@ -234,7 +232,7 @@ mod tests {
     fn a_proxy_program_that_is_missing_is_red() {
         let value = json!({"proxyCommand": "nc-not-here {host} {port}"});
         let findings = check(value.as_object().unwrap(), &settings(&value));
-        assert!(findings[0].is(Red) && findings[0].check.seen.contains("runs nc-not-here"), "{findings:?}");
+        assert!(findings[0].is(Red) && findings[0].seen.contains("runs nc-not-here"), "{findings:?}");
     }
 
     #[rstest]
@@ -247,6 +245,8 @@ mod tests {
     #[case(json!({"proxyCommand": "ssh %h %p", "sshMode": "direct"}), &["sshMode is direct"])]
     #[case(json!({"proxyCommand": "ssh {jobId} {port}"}), &["names no node"])]
     #[case(json!({"proxyCommand": "ssh {host}"}), &["names no port"])]
+    #[case(json!({"proxyCommand": "ssh ${host} ${port}"}), &["names no node"])]
+    #[case(json!({"proxyCommand": "ssh ${loginHost} %h %p", "loginHost": "login"}), &["no {loginHost}"])]
     #[case(json!({"submitHost": "login"}), &[])]
     #[case(json!({"submitHost": "login", "sshMode": "stdio", "loginHost": "gw"}), &["goes through srun"])]
     #[case(json!({"proxyCommand": "ssh -W %h:%p {loginUser}@{loginHost}", "loginHost": "login", "loginUser": "bob"}), &[])]
@@ -260,7 +260,7 @@ mod tests {
     fn the_proxy_command_is_shown_as_it_will_be() {
         let value = json!({"sshMode": "proxy-through-login", "loginHost": "login.example"});
         let findings = check(value.as_object().unwrap(), &settings(&value));
-        assert!(findings[0].check.seen.ends_with("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p login.example"));
+        assert!(findings[0].seen.ends_with("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p login.example"));
     }
 
     #[rstest]

@@ -3,14 +3,13 @@
 
 use crate::config::Settings;
 use crate::config::proxy::Connection;
+use crate::doctor::check::CheckId;
 use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::ssh_error::{Way, is_prohibited, meaning};
 use crate::host::remote::command_line::{SESSION, UNDISTRACTED};
 use crate::host::{Command, End, Output};
 use crate::protocol::CheckStatus;
-
-pub const LOGIN: &str = "proxy host";
 
 /// Logs in to the login host, then asks it for a connection to itself. A proxy command of the site's `own` may reach that host in another
 /// way, with other options or another program, so that what fails here may still work there.
@@ -24,18 +23,20 @@ pub fn check(clock: Clock, settings: &Settings, own: bool) -> Vec<Finding> {
 
 fn soften(finding: &mut Finding) {
     if finding.is(CheckStatus::Red) {
-        finding.check.status = CheckStatus::Warning;
-        finding.check.seen += "; proxyCommand is the site's own and may reach it otherwise";
+        finding.status = CheckStatus::Warning;
+        finding.seen += "; proxyCommand is the site's own and may reach it otherwise";
     }
 }
 
 fn try_login(clock: Clock, settings: &Settings) -> Vec<Finding> {
     let (host, user) = match &settings.connection {
-        Connection::Proxy { template, login_host, login_user } if template.contains("{loginHost}") => {
+        Connection::Proxy { login_host, login_user, .. } if settings.connection.uses("loginHost") => {
             (login_host, login_user)
         }
-        Connection::Proxy { .. } => return vec![Finding::ok(LOGIN, "not tried: proxyCommand is the site's own")],
-        Connection::Direct | Connection::Connect(_) => return vec![Finding::ok(LOGIN, "none is used")],
+        Connection::Proxy { .. } => {
+            return vec![Finding::ok(CheckId::ProxyHost, "not tried: proxyCommand is the site's own")];
+        }
+        Connection::Direct | Connection::Connect(_) => return vec![Finding::ok(CheckId::ProxyHost, "none is used")],
     };
     let target = if user.is_empty() { host.clone() } else { format!("{user}@{host}") };
     // As the proxy command does, with the user's own ssh configuration and agent.
@@ -47,7 +48,7 @@ fn try_login(clock: Clock, settings: &Settings) -> Vec<Finding> {
         Ok(output) => output,
         // That it is missing is the finding of another check.
         Err(error) => {
-            return vec![Finding::warning(LOGIN, format!("ssh could not be started: {error}"), "")];
+            return vec![Finding::warning(CheckId::ProxyHost, format!("ssh could not be started: {error}"), "")];
         }
     };
     let login = judge_login(&target, &output);
@@ -58,7 +59,7 @@ fn try_login(clock: Clock, settings: &Settings) -> Vec<Finding> {
         Ok(output) if is_prohibited(&output.stderr_text()) => {
             let seen = format!("{target} lets us in, but forbids forwarding: {}", tail(&output.said(), 200));
             let remedy = "set proxyCommand to the way that the site has for this, or ask its admins to allow TCP forwarding to nodes";
-            vec![Finding::red(LOGIN, Category::Auth, seen, remedy)]
+            vec![Finding::red(CheckId::ProxyHost, Category::Auth, seen, remedy)]
         }
         _ => vec![login],
     }
@@ -68,11 +69,13 @@ fn judge_login(target: &str, output: &Output) -> Finding {
     let host = target.rsplit('@').next().unwrap_or(target);
     let text = output.stderr_text();
     match output.end {
-        End::Exit(0) => Finding::ok(LOGIN, format!("{target} lets us in, in {} ms", output.took.as_millis())),
+        End::Exit(0) => {
+            Finding::ok(CheckId::ProxyHost, format!("{target} lets us in, in {} ms", output.took.as_millis()))
+        }
         End::DeadlinePassed => {
             let remedy = "log in by hand to see what it waits for: a password, a second factor, a slow home directory";
             Finding::red(
-                LOGIN,
+                CheckId::ProxyHost,
                 Category::Timeout,
                 format!("{target} connects, but lets nobody in within {} s", output.took.as_secs()),
                 remedy,
@@ -81,7 +84,7 @@ fn judge_login(target: &str, output: &Output) -> Finding {
         End::Exit(code) if code != 255 => {
             let seen = format!("{target} lets us in, but running `true` there fails: {}", tail(&output.said(), 200));
             Finding::warning(
-                LOGIN,
+                CheckId::ProxyHost,
                 seen,
                 "sessions need only its forwarding; should they fail, set proxyCommand to the site's own way",
             )
@@ -97,7 +100,7 @@ fn judge_login(target: &str, output: &Output) -> Finding {
                 ),
             };
             let (category, remedy) = meaning(&text, &way);
-            Finding::red(LOGIN, category, format!("{target}: {}", tail(&output.said(), 300)), remedy)
+            Finding::red(CheckId::ProxyHost, category, format!("{target}: {}", tail(&output.said(), 300)), remedy)
         }
     }
 }
@@ -158,18 +161,32 @@ mod tests {
     ) {
         let output = Output { end, stdout: vec![], stderr: stderr.into(), took: std::time::Duration::from_secs(6) };
         let finding = judge_login("bob@login", &output);
-        assert_eq!((finding.check.status, finding.category), (status, category), "{finding:?}");
-        assert!(finding.check.remedy.contains(remedy), "{finding:?}");
+        assert_eq!((finding.status, finding.category), (status, category), "{finding:?}");
+        assert!(finding.remedy.contains(remedy), "{finding:?}");
+    }
+
+    #[rstest]
+    #[case("ssh -W %h:%p ${loginHost}")]
+    #[case("nc {host} {port}")]
+    fn a_proxy_command_without_the_login_host_is_not_tried(#[case] command: &str) {
+        let value = serde_json::json!({"proxyCommand": command, "loginHost": "login"});
+        let settings = crate::config::parse(value.as_object().unwrap()).unwrap();
+        let findings = try_login(Clock::start(), &settings);
+        assert!(findings[0].is(Green) && findings[0].seen.starts_with("not tried"), "{findings:?}");
     }
 
     #[test]
     fn a_way_of_the_sites_own_is_no_reason_for_red() {
-        let mut finding =
-            Finding::red(LOGIN, Category::Network, "Could not resolve hostname login", "correct loginHost");
+        let mut finding = Finding::red(
+            CheckId::ProxyHost,
+            Category::Network,
+            "Could not resolve hostname login",
+            "correct loginHost",
+        );
         soften(&mut finding);
-        assert!(finding.is(Warning) && finding.check.seen.contains("the site's own"), "{finding:?}");
-        let mut good = Finding::ok(LOGIN, "login lets us in");
+        assert!(finding.is(Warning) && finding.seen.contains("the site's own"), "{finding:?}");
+        let mut good = Finding::ok(CheckId::ProxyHost, "login lets us in");
         soften(&mut good);
-        assert_eq!(good.check.seen, "login lets us in");
+        assert_eq!(good.seen, "login lets us in");
     }
 }

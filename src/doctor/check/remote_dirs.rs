@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::doctor::check::CheckId;
 use crate::doctor::check::filesystem::{FileSystem, free, scarcity};
 use crate::doctor::check::runner;
 use crate::doctor::check::storage;
@@ -28,9 +29,8 @@ pub fn shared_dir(there: &RemoteHost, place: &Place, path: &Path, clock: Clock) 
 }
 
 fn judge_shared(facts: &RemoteFacts, shown: &str) -> Finding {
-    const NAME: &str = storage::SHARED_DIR;
     let red = |seen: String, remedy: &str| {
-        Finding::red(NAME, Category::Config, format!("{shown} on the login host: {seen}"), remedy)
+        Finding::red(CheckId::SharedDir, Category::Config, format!("{shown} on the login host: {seen}"), remedy)
     };
     let mode = facts.get("mode").unwrap_or_default();
     if facts.get("foreign").is_some() {
@@ -54,15 +54,17 @@ fn judge_shared(facts: &RemoteFacts, shown: &str) -> Finding {
     );
     match system.as_ref().and_then(|system| scarcity(system.space)) {
         Some((true, what)) => red(what, "make room there, or set sharedDir to another directory of the cluster"),
-        Some((false, what)) => {
-            Finding::warning(NAME, format!("{shown} on the login host: only {what}"), "make room before leases fail")
-        }
+        Some((false, what)) => Finding::warning(
+            CheckId::SharedDir,
+            format!("{shown} on the login host: only {what}"),
+            "make room before leases fail",
+        ),
         None if took > storage::SLOW_WRITE => Finding::warning(
-            NAME,
+            CheckId::SharedDir,
             seen,
             "every step of a lease waits for this file system: set sharedDir to a faster one",
         ),
-        None => Finding::ok(NAME, seen),
+        None => Finding::ok(CheckId::SharedDir, seen),
     }
 }
 
@@ -92,6 +94,6 @@ mod tests {
     #[case("mode\t777\ntrouble\tit belongs to root\nforeign\tyes\n", Red, "belongs to root")]
     fn shared_dirs(#[case] text: &str, #[case] status: CheckStatus, #[case] seen: &str) {
         let finding = judge_shared(&RemoteFacts::parse(text), "/home/a/.slurm-sandbox");
-        assert!(finding.is(status) && finding.check.seen.contains(seen), "{finding:?}");
+        assert!(finding.is(status) && finding.seen.contains(seen), "{finding:?}");
     }
 }

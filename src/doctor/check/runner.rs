@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use crate::allocation::Runner;
+use crate::doctor::check::CheckId;
 use crate::doctor::check::filesystem::{FileSystem, Reach, nearest_existing};
 use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::run::Clock;
 use crate::failure::Failure;
 use crate::host::Command;
-
-const RUNNER: &str = "runner";
 
 /// Slurm refuses a batch script that is longer (slurm.conf, max_script_size).
 const MAX_SCRIPT_BYTES: usize = 4 << 20;
@@ -18,7 +17,7 @@ const MAX_SCRIPT_BYTES: usize = 4 << 20;
 pub fn check(clock: Clock, runner: &Result<Runner, Failure>) -> Vec<Finding> {
     let runner = match runner {
         Ok(runner) => runner,
-        Err(failure) => return vec![Finding::of_failure(RUNNER, Category::Config, failure)],
+        Err(failure) => return vec![Finding::of_failure(CheckId::Runner, Category::Config, failure)],
     };
     vec![syntax(clock, runner), contract(runner)]
 }
@@ -30,7 +29,7 @@ fn shown(runner: &Runner) -> String {
 fn syntax(clock: Clock, runner: &Runner) -> Finding {
     let shown = shown(runner);
     let fact = runner.path.as_deref().map_or("built-in", |path| path.to_str().unwrap_or("own"));
-    let red = |seen: String, remedy: &str| Finding::red(RUNNER, Category::Config, seen, remedy);
+    let red = |seen: String, remedy: &str| Finding::red(CheckId::Runner, Category::Config, seen, remedy);
     if runner.script.len() > MAX_SCRIPT_BYTES {
         return red(
             format!("{shown} is {} bytes long, Slurm takes 4 MiB", runner.script.len()),
@@ -38,7 +37,7 @@ fn syntax(clock: Clock, runner: &Runner) -> Finding {
         );
     }
     if !is_for_bash(&runner.script) {
-        return Finding::ok(RUNNER, format!("{shown}; not a bash script, so its syntax was not looked at"))
+        return Finding::ok(CheckId::Runner, format!("{shown}; not a bash script, so its syntax was not looked at"))
             .fact("runner", fact);
     }
     match Command::new("bash", clock.left()).arg("-n").input(runner.script.clone()).run() {
@@ -50,7 +49,7 @@ fn syntax(clock: Clock, runner: &Runner) -> Finding {
             format!("{shown}: bash -n says {}", tail(&output.said(), 300)),
             "correct the script, or remove runnerScript to use the built-in one",
         ),
-        Ok(_) => Finding::ok(RUNNER, format!("{shown}; bash -n is content")).fact("runner", fact),
+        Ok(_) => Finding::ok(CheckId::Runner, format!("{shown}; bash -n is content")).fact("runner", fact),
     }
 }
 
@@ -62,9 +61,11 @@ fn is_for_bash(script: &[u8]) -> bool {
 }
 
 fn contract(runner: &Runner) -> Finding {
-    const NAME: &str = "runner contract";
     if runner.keeps_contract() {
-        return Finding::ok(NAME, "checks its permit, ends by itself, publishes its host key, cleans up");
+        return Finding::ok(
+            CheckId::RunnerContract,
+            "checks its permit, ends by itself, publishes its host key, cleans up",
+        );
     }
     let seen = format!(
         "{} has no line `# slurm-sandbox runner contract: 1`, so these are not promised: that a job which starts late or twice finds its \
@@ -72,7 +73,11 @@ fn contract(runner: &Runner) -> Finding {
          login, that the job's files and processes go with it",
         shown(runner)
     );
-    Finding::warning(NAME, seen, "use the built-in runner, or bring yours to its contract (docs/runner.md)")
+    Finding::warning(
+        CheckId::RunnerContract,
+        seen,
+        "use the built-in runner, or bring yours to its contract (docs/runner.md)",
+    )
 }
 
 /// Where the work directories of leases are made, as far as it shows from this host.
@@ -95,37 +100,38 @@ pub struct Nearest<'a> {
 }
 
 pub fn judge_work_root(path: &Path, nearest: Nearest<'_>, system: Option<&FileSystem>) -> Finding {
-    const NAME: &str = "work root";
     const REMEDY: &str = "set runnerWorkRoot to a directory that you can make and write to on the nodes";
     let shown = path.display();
     let there = nearest.path.display();
     let advice = format!("{shown}; set the client's external.workRoot to it, so that its files go with the lease");
     if ["/proc", "/sys"].iter().any(|kernel| path.starts_with(kernel)) {
         let seen = format!("{shown}: it is the kernel's, and no directory can be made there on any node");
-        return Finding::red(NAME, Category::Config, seen, REMEDY);
+        return Finding::red(CheckId::WorkRoot, Category::Config, seen, REMEDY);
     }
     if !nearest.is_dir {
         let seen = format!("{shown}: {there} is a file and no directory; unless nodes differ, the job fails");
-        return Finding::warning(NAME, seen, REMEDY);
+        return Finding::warning(CheckId::WorkRoot, seen, REMEDY);
     }
     let Some(system) = system else {
-        return Finding::ok(NAME, format!("{advice}; it cannot be looked at from here"));
+        return Finding::ok(CheckId::WorkRoot, format!("{advice}; it cannot be looked at from here"));
     };
     let elsewhere = nearest.path == Path::new("/") || nearest.path.components().count() <= 2;
     match (system.reach, nearest.writable) {
-        (Reach::Network, false) if !elsewhere => {
-            Finding::warning(NAME, format!("{shown}: {there} is on {} and you cannot write to it", system.name), REMEDY)
-        }
+        (Reach::Network, false) if !elsewhere => Finding::warning(
+            CheckId::WorkRoot,
+            format!("{shown}: {there} is on {} and you cannot write to it", system.name),
+            REMEDY,
+        ),
         (_, false) if nearest.path == path => Finding::warning(
-            NAME,
+            CheckId::WorkRoot,
             format!("{shown}: you cannot write to it here, unless it is another on nodes"),
             REMEDY,
         ),
         (_, false) => Finding::ok(
-            NAME,
+            CheckId::WorkRoot,
             format!("{advice}; it does not exist here and has to be one that you can make on the nodes"),
         ),
-        (_, true) => Finding::ok(NAME, advice),
+        (_, true) => Finding::ok(CheckId::WorkRoot, advice),
     }
 }
 
@@ -154,7 +160,7 @@ mod tests {
     #[case("#!/usr/bin/python3\nif\n", Green, "not a bash script")]
     fn syntaxes(#[case] script: &str, #[case] status: crate::protocol::CheckStatus, #[case] text: &str) {
         let findings = check(Clock::start(), &Ok(runner(script)));
-        assert!(findings[0].is(status) && findings[0].check.seen.contains(text), "{findings:?}");
+        assert!(findings[0].is(status) && findings[0].seen.contains(text), "{findings:?}");
         assert!(findings[1].is(Warning));
     }
 
@@ -180,6 +186,6 @@ mod tests {
         let nearest = Nearest { path: Path::new(nearest), is_dir, writable };
         let finding = judge_work_root(Path::new(path), nearest, Some(&system));
         assert!(finding.is(status), "{finding:?}");
-        assert_eq!(finding.check.remedy.contains("runnerWorkRoot"), status != Green);
+        assert_eq!(finding.remedy.contains("runnerWorkRoot"), status != Green);
     }
 }

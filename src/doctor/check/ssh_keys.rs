@@ -3,14 +3,11 @@
 use std::path::Path;
 
 use crate::config::Settings;
+use crate::doctor::check::CheckId;
 use crate::doctor::finding::{Category, Finding, cut};
 use crate::doctor::run::Clock;
 use crate::host::{Command, on_path};
 use crate::ssh::lease::KEY_TYPES;
-
-const SSH: &str = "ssh client";
-const KEYGEN: &str = "ssh-keygen";
-const OWN_KEY: &str = "ssh key";
 
 const INSTALL: &str = "install OpenSSH's client, and put it on the PATH of whatever starts this program";
 
@@ -20,20 +17,22 @@ const OLDEST: (u32, u32) = (7, 6);
 /// Looks at ssh.
 pub fn ssh(clock: Clock) -> Vec<Finding> {
     let Some(path) = on_path("ssh") else {
-        return vec![Finding::red(SSH, Category::Tool, "ssh not found in $PATH", INSTALL)];
+        return vec![Finding::red(CheckId::SshClient, Category::Tool, "ssh not found in $PATH", INSTALL)];
     };
     vec![match Command::new("ssh", clock.left()).arg("-V").run() {
-        Err(error) => Finding::red(SSH, Category::Tool, format!("ssh could not be started: {error}"), INSTALL),
+        Err(error) => {
+            Finding::red(CheckId::SshClient, Category::Tool, format!("ssh could not be started: {error}"), INSTALL)
+        }
         Ok(output) => {
             let text = output.stderr_text() + &output.stdout_text();
             match parse_version(&text) {
                 Some(version) if version < OLDEST => {
                     let seen = format!("{}: the client needs {}.{} or later", cut(text.trim(), 80), OLDEST.0, OLDEST.1);
-                    Finding::red(SSH, Category::Config, seen, "install a newer OpenSSH")
+                    Finding::red(CheckId::SshClient, Category::Config, seen, "install a newer OpenSSH")
                 }
-                Some(_) => Finding::ok(SSH, format!("{}, {}", path.display(), cut(text.trim(), 80))),
+                Some(_) => Finding::ok(CheckId::SshClient, format!("{}, {}", path.display(), cut(text.trim(), 80))),
                 None => Finding::warning(
-                    SSH,
+                    CheckId::SshClient,
                     format!("{} -V says {}", path.display(), cut(text.trim(), 80)),
                     "expected is OpenSSH",
                 ),
@@ -52,13 +51,17 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 /// Makes a key of each type, as crypto policies allow some and not others; they are removed at once.
 pub fn keygen(clock: Clock) -> Vec<Finding> {
     if on_path("ssh-keygen").is_none() {
-        return vec![Finding::red(KEYGEN, Category::Tool, "ssh-keygen not found in $PATH", INSTALL)];
+        return vec![Finding::red(CheckId::SshKeygen, Category::Tool, "ssh-keygen not found in $PATH", INSTALL)];
     }
     let temp = match tempfile::Builder::new().prefix("slurm-sandbox-doctor-").tempdir() {
         Ok(temp) => temp,
         Err(error) => {
             let seen = format!("no directory for a test key: {error}");
-            return vec![Finding::warning(KEYGEN, seen, "make room in the temporary directory, or set TMPDIR")];
+            return vec![Finding::warning(
+                CheckId::SshKeygen,
+                seen,
+                "make room in the temporary directory, or set TMPDIR",
+            )];
         }
     };
     let make = |kind: &str, bits: &str| {
@@ -89,23 +92,32 @@ fn classify(made: &[(&str, Option<String>)]) -> Finding {
     let bad = bad.collect::<Vec<_>>().join("; ");
     match good.first() {
         None => Finding::red(
-            KEYGEN,
+            CheckId::SshKeygen,
             Category::Config,
             format!("makes no key of any type: {bad}"),
             "let the host's crypto policy allow ed25519, ecdsa or rsa, or set sshPrivateKey",
         ),
-        Some(first) if bad.is_empty() => Finding::ok(KEYGEN, format!("makes {}; leases get {first}", good.join(", "))),
-        Some(first) => Finding::ok(KEYGEN, format!("makes {}; leases get {first}; refused {bad}", good.join(", "))),
+        Some(first) if bad.is_empty() => {
+            Finding::ok(CheckId::SshKeygen, format!("makes {}; leases get {first}", good.join(", ")))
+        }
+        Some(first) => {
+            Finding::ok(CheckId::SshKeygen, format!("makes {}; leases get {first}; refused {bad}", good.join(", ")))
+        }
     }
 }
 
 /// Looks at a key that the site has configured.
 pub fn configured(clock: Clock, settings: &Settings) -> Vec<Finding> {
     let Some(key) = &settings.ssh_private_key else {
-        return vec![Finding::ok(OWN_KEY, "each lease gets a key of its own")];
+        return vec![Finding::ok(CheckId::SshKey, "each lease gets a key of its own")];
     };
     let red = |seen: String, remedy: &str| {
-        vec![Finding::red(OWN_KEY, Category::Config, format!("sshPrivateKey {}: {seen}", key.display()), remedy)]
+        vec![Finding::red(
+            CheckId::SshKey,
+            Category::Config,
+            format!("sshPrivateKey {}: {seen}", key.display()),
+            remedy,
+        )]
     };
     let mode = match readable(key) {
         Ok(mode) => mode,
@@ -135,7 +147,7 @@ pub fn configured(clock: Clock, settings: &Settings) -> Vec<Finding> {
     vec![match derive.run() {
         Ok(output) if output.success() => match crate::ssh::public_key::host_key(output.stdout_text().trim_end()) {
             Some(derived) if derived == public_key => {
-                Finding::ok(OWN_KEY, format!("{} with its public half", key.display()))
+                Finding::ok(CheckId::SshKey, format!("{} with its public half", key.display()))
             }
             _ => {
                 return red(
@@ -145,7 +157,7 @@ pub fn configured(clock: Clock, settings: &Settings) -> Vec<Finding> {
             }
         },
         _ => Finding::warning(
-            OWN_KEY,
+            CheckId::SshKey,
             format!("sshPrivateKey {} cannot be used without a passphrase", key.display()),
             "keep it in an ssh agent that this program and the client see, or remove sshPrivateKey: each lease then gets a key of its own",
         ),
@@ -185,7 +197,7 @@ mod tests {
     fn key_types(#[case] made: &[(&str, Option<&str>)], #[case] status: CheckStatus, #[case] text: &str) {
         let made: Vec<_> = made.iter().map(|(kind, said)| (*kind, said.map(str::to_owned))).collect();
         let finding = classify(&made);
-        assert!(finding.is(status) && finding.check.seen.contains(text), "{finding:?}");
+        assert!(finding.is(status) && finding.seen.contains(text), "{finding:?}");
     }
 
     fn with_key(change: impl FnOnce(&Path)) -> Finding {
@@ -205,13 +217,13 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         assert!(with_key(|_| ()).is(Green));
         let open = with_key(|key| std::fs::set_permissions(key, PermissionsExt::from_mode(0o644)).unwrap());
-        assert!(open.is(Red) && open.check.seen.contains("0644"), "{open:?}");
+        assert!(open.is(Red) && open.seen.contains("0644"), "{open:?}");
         let secret = with_key(|key| {
             let change = Command::new("ssh-keygen", std::time::Duration::from_secs(10))
                 .args(["-q", "-p", "-P", "", "-N", "secret", "-f"]);
             assert!(change.arg(key).run().unwrap().success());
         });
-        assert!(secret.is(Warning) && secret.check.seen.contains("passphrase"), "{secret:?}");
+        assert!(secret.is(Warning) && secret.seen.contains("passphrase"), "{secret:?}");
         let mut settings = crate::config::parse(&serde_json::Map::new()).unwrap();
         settings.ssh_private_key = Some("/nonexistent/key".into());
         assert!(configured(Clock::start(), &settings)[0].is(Red));

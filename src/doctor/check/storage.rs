@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::doctor::check::CheckId;
 use crate::doctor::check::filesystem::{FileSystem, Reach, free, scarcity};
 use crate::doctor::finding::{Category, Finding};
 use crate::doctor::run::Clock;
@@ -13,10 +14,6 @@ use crate::files::{Dir, random_hex};
 use crate::lease::store::{Loaded, Store};
 use crate::protocol::CheckStatus;
 
-pub const STATE_DIR: &str = "state dir";
-pub const SHARED_DIR: &str = "shared dir";
-const PRIVATE_KEY: &str = "private keys";
-
 /// A write with its syncs takes some milliseconds; what takes longer makes every step of a lease slow.
 pub const SLOW_WRITE: Duration = Duration::from_secs(1);
 
@@ -24,16 +21,21 @@ pub const SLOW_WRITE: Duration = Duration::from_secs(1);
 pub fn state_dir(path: &Path) -> Vec<Finding> {
     let store = match Store::open(path) {
         Ok(store) => store,
-        Err(error) => return vec![Finding::of_failure(STATE_DIR, Category::Config, &failure::of(&error))],
+        Err(error) => return vec![Finding::of_failure(CheckId::StateDir, Category::Config, &failure::of(&error))],
     };
     if !store.is_writable() {
         let seen = format!(
             "{}: a newer slurm-sandbox wrote it; its leases are listed and released, none is made",
             path.display()
         );
-        return vec![Finding::red(STATE_DIR, Category::Config, seen, "use that version, or another --state-dir")];
+        return vec![Finding::red(
+            CheckId::StateDir,
+            Category::Config,
+            seen,
+            "use that version, or another --state-dir",
+        )];
     }
-    let mut findings = vec![tried(STATE_DIR, store.path(), "--state-dir", Some("trash"))];
+    let mut findings = vec![tried(CheckId::StateDir, store.path(), "--state-dir", Some("trash"))];
     if let Some(finding) = records(&store) {
         findings.push(finding);
     }
@@ -51,7 +53,7 @@ fn records(store: &Store) -> Option<Finding> {
     let damaged: Vec<_> = ids.iter().filter(damaged).map(ToString::to_string).collect();
     let seen = format!("{} of {} records damaged: {}", damaged.len(), ids.len(), damaged.join(", "));
     let remedy = "release these leases: their jobs are found by name";
-    (!damaged.is_empty()).then(|| Finding::warning("lease records", seen, remedy))
+    (!damaged.is_empty()).then(|| Finding::warning(CheckId::LeaseRecords, seen, remedy))
 }
 
 /// Opens the shared dir, tries it, and judges whether nodes can see it.
@@ -59,9 +61,9 @@ pub fn shared_dir(place: &Place, path: &Path, clock: Clock) -> Vec<Finding> {
     if let Err(error) = Dir::private_root(path) {
         let seen = format!("{}: {error}", path.display());
         let remedy = "it must be a directory of your own with mode 0700: `chmod 700` it, or set sharedDir";
-        return vec![Finding::red(SHARED_DIR, Category::Config, seen, remedy)];
+        return vec![Finding::red(CheckId::SharedDir, Category::Config, seen, remedy)];
     }
-    let tried = tried(SHARED_DIR, path, "sharedDir", None);
+    let tried = tried(CheckId::SharedDir, path, "sharedDir", None);
     if !tried.is(CheckStatus::Ok) {
         return vec![tried];
     }
@@ -89,22 +91,21 @@ pub fn visibility(
         (Reach::Network, false, _) => tried,
         (Reach::Memory, _, Some(false)) => {
             let seen = format!("{shown} is on {name}, in the memory of {host}, which is no node: no job can read it");
-            Finding::red(SHARED_DIR, Category::Config, seen, remedy)
+            Finding::red(CheckId::SharedDir, Category::Config, seen, remedy)
         }
         (Reach::Memory | Reach::Local, _, Some(true)) | (_, true, Some(true)) => {
             let seen = format!("{shown} is on {name} of {host}, which is a node: jobs on other nodes cannot see it");
-            Finding::warning(SHARED_DIR, seen, format!("with more nodes than this one, {remedy}"))
+            Finding::warning(CheckId::SharedDir, seen, format!("with more nodes than this one, {remedy}"))
         }
         (Reach::Memory, _, None) | (_, true, _) => {
             let seen = format!(
                 "{shown} is on {name}, in a place that each host has of its own: nodes most likely cannot see it"
             );
-            Finding::warning(SHARED_DIR, seen, remedy)
+            Finding::warning(CheckId::SharedDir, seen, remedy)
         }
         (Reach::Local, ..) => {
-            let seen =
-                format!("{}; {name} is a local file system: nodes see it only if {host} exports it", tried.check.seen);
-            Finding::warning(SHARED_DIR, seen, format!("make sure that nodes see {shown}, or {remedy}"))
+            let seen = format!("{}; {name} is a local file system: nodes see it only if {host} exports it", tried.seen);
+            Finding::warning(CheckId::SharedDir, seen, format!("make sure that nodes see {shown}, or {remedy}"))
         }
         (Reach::Unclear, ..) => tried,
     }
@@ -113,7 +114,7 @@ pub fn visibility(
 /// With a login host the keys never leave this machine.
 pub fn private_keys_stay(state: &Path) -> Vec<Finding> {
     let seen = format!("they stay on this machine, in {}: no node and no code in a lease sees them", state.display());
-    vec![Finding::ok(PRIVATE_KEY, seen)]
+    vec![Finding::ok(CheckId::PrivateKeys, seen)]
 }
 
 /// Whether nodes, and so code inside a lease, can read the private keys.
@@ -123,7 +124,7 @@ pub fn private_keys(state: &Path, shared: &Path) -> Vec<Finding> {
     vec![match (system(state), system(shared)) {
         (Ok(state_system), Ok(shared_system)) => exposure(state, shared, &state_system, &shared_system),
         (Err(error), _) | (_, Err(error)) => Finding::warning(
-            PRIVATE_KEY,
+            CheckId::PrivateKeys,
             format!("file systems cannot be told apart: {error}"),
             "see the state dir and shared dir",
         ),
@@ -140,18 +141,18 @@ fn exposure(state: &Path, shared: &Path, state_system: &FileSystem, shared_syste
         "the state dir is on the file system of the shared dir, which nodes see".to_owned()
     } else {
         let seen = format!("the state dir is on {}, apart from the shared dir", state_system.name);
-        return Finding::ok(PRIVATE_KEY, seen);
+        return Finding::ok(CheckId::PrivateKeys, seen);
     };
     let seen =
         format!("code inside a lease runs as the same user and most likely can read the keys of all leases: {because}");
-    Finding::warning(PRIVATE_KEY, seen, REMEDY)
+    Finding::warning(CheckId::PrivateKeys, seen, REMEDY)
 }
 
 /// Writes, reads, locks and removes a file, and looks at the space.
-fn tried(name: &'static str, path: &Path, key: &str, below: Option<&str>) -> Finding {
+fn tried(id: CheckId, path: &Path, key: &str, below: Option<&str>) -> Finding {
     let shown = path.display();
     let started = Instant::now();
-    let red = |seen: String, remedy: &str| Finding::red(name, Category::Config, format!("{shown}: {seen}"), remedy);
+    let red = |seen: String, remedy: &str| Finding::red(id, Category::Config, format!("{shown}: {seen}"), remedy);
     if let Err((what, error)) = try_file(path, below) {
         let remedy = match what {
             Trouble::Locking => format!(
@@ -177,14 +178,14 @@ fn tried(name: &'static str, path: &Path, key: &str, below: Option<&str>) -> Fin
             red(format!("{what} on {}", system.name), &format!("make room, or set {key} to another directory"))
         }
         Some((false, what)) => {
-            Finding::warning(name, format!("{shown}: only {what} on {}", system.name), "make room before leases fail")
+            Finding::warning(id, format!("{shown}: only {what} on {}", system.name), "make room before leases fail")
         }
         None if took > SLOW_WRITE => Finding::warning(
-            name,
+            id,
             seen,
             format!("every step of a lease waits for this file system: set {key} to a faster one"),
         ),
-        None => Finding::ok(name, seen),
+        None => Finding::ok(id, seen),
     }
 }
 
@@ -246,10 +247,15 @@ mod tests {
         #[case] node: Option<bool>,
         #[case] expected: CheckStatus,
     ) {
-        let finding =
-            visibility(Finding::ok(SHARED_DIR, "fine"), Path::new(path), &system(name, reach, 1), node, "this host");
-        assert_eq!(finding.check.status, expected, "{finding:?}");
-        assert_eq!(finding.check.remedy.is_empty(), expected == Green);
+        let finding = visibility(
+            Finding::ok(CheckId::SharedDir, "fine"),
+            Path::new(path),
+            &system(name, reach, 1),
+            node,
+            "this host",
+        );
+        assert_eq!(finding.status, expected, "{finding:?}");
+        assert_eq!(finding.remedy.is_empty(), expected == Green);
     }
 
     #[rstest]
@@ -267,7 +273,7 @@ mod tests {
     ) {
         let finding =
             exposure(Path::new(state), Path::new(shared), &system("x", reach, a), &system("y", Reach::Network, b));
-        assert_eq!(finding.check.status, expected, "{finding:?}");
+        assert_eq!(finding.status, expected, "{finding:?}");
     }
 
     #[test]
@@ -287,7 +293,7 @@ mod tests {
         state_dir(&path);
         Dir::open_root(&path).unwrap().write("format", b"2\n").unwrap();
         let findings = state_dir(&path);
-        assert!(findings[0].is(Red) && findings[0].check.seen.contains("newer"), "{findings:?}");
+        assert!(findings[0].is(Red) && findings[0].seen.contains("newer"), "{findings:?}");
     }
 
     #[test]
@@ -298,7 +304,7 @@ mod tests {
         state_dir(&path);
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         let findings = state_dir(&path);
-        assert!(findings[0].is(Red) && findings[0].check.seen.contains("mode 0755"), "{findings:?}");
-        assert!(findings[0].check.remedy.contains("chmod 700"));
+        assert!(findings[0].is(Red) && findings[0].seen.contains("mode 0755"), "{findings:?}");
+        assert!(findings[0].remedy.contains("chmod 700"));
     }
 }

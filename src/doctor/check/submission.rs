@@ -4,20 +4,22 @@
 //! estimated start (docs/facts/slurm.md, "Accepted and never run"), and some sites' plugins answer it otherwise than a submission.
 
 use crate::config::Settings;
+use crate::doctor::check::CheckId;
+use crate::doctor::check::table::AGAIN;
 use crate::doctor::finding::{Finding, cut, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::Place;
 use crate::host::{Command, End, Output};
 use crate::slurm::sbatch::asked;
 
-const NAME: &str = "test submission";
-
 /// Asks sbatch about the options of a lease's job.
 pub fn check(place: &Place, clock: Clock, settings: &Settings, script: &[u8]) -> Vec<Finding> {
     vec![match place.with(clock, |host| host.run(&command(clock, settings, script))) {
         Ok(Ok(output)) => classify(&output),
-        Ok(Err(error)) => Finding::warning(NAME, format!("sbatch could not be started: {error}"), "").not_asked(),
-        Err(said) => Finding::warning(NAME, said, "run doctor again").not_asked(),
+        Ok(Err(error)) => {
+            Finding::warning(CheckId::TestSubmission, format!("sbatch could not be started: {error}"), "").not_asked()
+        }
+        Err(said) => Finding::warning(CheckId::TestSubmission, said, AGAIN).not_asked(),
     }]
 }
 
@@ -44,16 +46,16 @@ fn classify(output: &Output) -> Finding {
         || SILENCE.iter().any(|silence| text.contains(silence))
     {
         let seen = format!("sbatch --test-only: {}", tail(&output.said(), 300));
-        return Finding::warning(NAME, seen, "run doctor again when Slurm answers").not_asked();
+        return Finding::warning(CheckId::TestSubmission, seen, "run doctor again when Slurm answers").not_asked();
     }
     if output.success() {
         let line = text.lines().rev().find_map(|line| line.split_once("to start at ")).map(|(_, rest)| rest.trim());
         let estimate = line.map(|rest| format!("; estimated start {}", cut(rest, 120))).unwrap_or_default();
-        return Finding::ok(NAME, format!("sbatch --test-only accepts the options{estimate}"));
+        return Finding::ok(CheckId::TestSubmission, format!("sbatch --test-only accepts the options{estimate}"));
     }
     let seen = format!("sbatch --test-only refuses the options: {}", tail(&output.said(), 400));
     Finding::warning(
-        NAME,
+        CheckId::TestSubmission,
         seen,
         "correct account, partition, qos or the resources in external.config; an acquire would most likely be refused alike",
     )
@@ -98,7 +100,7 @@ mod tests {
     ) {
         let output = Output { end, stdout: vec![], stderr: stderr.into(), took: std::time::Duration::from_secs(7) };
         let finding = classify(&output);
-        assert_eq!((finding.check.status, finding.failed), (status, failed));
-        assert!(finding.check.seen.contains(text), "{finding:?}");
+        assert_eq!((finding.status, finding.unanswered), (status, failed));
+        assert!(finding.seen.contains(text), "{finding:?}");
     }
 }

@@ -9,6 +9,8 @@ use crate::failure::{Failure, Kind};
 pub enum LoginError {
     /// There is no safe place for the connection's control socket.
     NoPlace(String),
+    /// There is no ssh here.
+    NoSsh(String),
     /// Only the user may open the connection, by this command.
     NotOpen { to: String, command: String },
     /// ssh found no way to it.
@@ -46,6 +48,7 @@ impl fmt::Display for LoginError {
                 write!(f, "requireExistingMaster is set and no connection to {to} is open; open one with: {command}")
             }
             LoginError::NoPlace(said)
+            | LoginError::NoSsh(said)
             | LoginError::Unreachable(said)
             | LoginError::Refused(said)
             | LoginError::Full(said)
@@ -67,6 +70,7 @@ mod tests {
         assert!(not_open.failure("listing").to_string().ends_with("open one with: ssh -fN login"));
         for error in [
             not_open,
+            LoginError::NoSsh(text()),
             LoginError::Unreachable(text()),
             LoginError::Refused(text()),
             LoginError::Full(text()),

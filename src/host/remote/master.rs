@@ -57,6 +57,9 @@ struct Failed {
     at: i64,
     /// How often the login host has said no; 0: it was not reached.
     refused: u32,
+    /// It did not answer in time.
+    #[serde(default)]
+    silent: bool,
     said: String,
 }
 
@@ -251,9 +254,10 @@ fn make(target: &LoginHost, path: &Path, most: Duration) -> Result<Option<Shell>
             }
         }
         Err(error) => {
+            let silent = matches!(error, LoginError::Silent(_));
             let refused = matches!(error, LoginError::Refused(_));
             let refused = if refused { before.map_or(0, |before| before.refused) + 1 } else { 0 };
-            let note = Failed { at: epoch(), refused, said: error.to_string() };
+            let note = Failed { at: epoch(), refused, silent, said: error.to_string() };
             if let Ok(bytes) = serde_json::to_vec(&note) {
                 place.put(&failed, &bytes).ok();
             }
@@ -264,7 +268,11 @@ fn make(target: &LoginHost, path: &Path, most: Duration) -> Result<Option<Shell>
 
 impl Failed {
     fn error(&self, said: String) -> LoginError {
-        if self.refused > 0 { LoginError::Refused(said) } else { LoginError::Unreachable(said) }
+        match self {
+            Failed { refused: 1.., .. } => LoginError::Refused(said),
+            Failed { silent: true, .. } => LoginError::Silent(said),
+            _ => LoginError::Unreachable(said),
+        }
     }
 }
 
@@ -300,7 +308,7 @@ fn start(target: &LoginHost, path: &Path, place: &Dir, name: &str, deadline: Dur
         .arg(format!("-oControlPath={}", path.display()))
         .args(["--", &target.destination()])
         .launch()
-        .map_err(|error| LoginError::Unreachable(format!("ssh could not be started: {error}")))?;
+        .map_err(|error| LoginError::NoSsh(format!("ssh could not be started: {error}")))?;
     let said = place.read(&name, 64 * 1024).ok().flatten().unwrap_or_default();
     place.unlink(&name).ok();
     let to = target.destination();

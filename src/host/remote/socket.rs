@@ -118,7 +118,7 @@ fn resolved(target: &LoginHost, options: &[String]) -> Result<String, LoginError
     match output {
         Ok(output) if output.success() => Ok(output.stdout_text()),
         Ok(output) => Err(LoginError::Unreachable(format!("ssh does not read its configuration: {}", output.said()))),
-        Err(error) => Err(LoginError::Unreachable(format!("ssh could not be started: {error}"))),
+        Err(error) => Err(LoginError::NoSsh(format!("ssh could not be started: {error}"))),
     }
 }
 

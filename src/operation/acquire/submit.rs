@@ -17,7 +17,7 @@ use crate::progress::progress;
 use crate::shared_dir::{self, Permit, SharedDir};
 use crate::slurm::job::{Class, QueryFailed, Row};
 use crate::slurm::refusal::Change;
-use crate::slurm::sbatch::Outcome;
+use crate::slurm::sbatch::{NoJob, Outcome};
 use crate::slurm::squeue;
 
 /// Pauses between looks for a submission whose answer was lost (docs/facts/slurm.md, "Looking for a lost submission"), then the last one again and again.
@@ -106,41 +106,43 @@ impl Acquire<'_> {
         let id = &self.identity.lease_id;
         self.nobody_else_holds(record)?;
         let outcome = allocation::submit(&self.store, guard, record, &self.settings, &self.runner, Now::read())?;
-        let refused = |kind, what: &str, said: String| {
-            Failure::new(kind, format!("acquiring lease {id}: {what}, none was submitted")).cause(said)
-        };
-        const REFUSED: &str = "sbatch refused the job";
-        match outcome {
-            Outcome::Submitted(_) => Ok(Step::Done),
-            Outcome::Refused { said, change } => {
-                Err(refused(Kind::SubmitRejected, REFUSED, said).remedy(change.remedy()).into())
-            }
-            Outcome::Limit { said } => Err(refused(Kind::LimitReached, REFUSED, said)
-                .remedy("end other jobs of yours or wait until some have ended, then repeat the call")
-                .into()),
-            Outcome::Closed { said } => Err(refused(Kind::SlurmUnavailable, "Slurm takes no jobs at present", said)
-                .remedy("repeat the call when it takes jobs again")
-                .into()),
-            Outcome::NoSbatch { said } => {
-                Err(Failure::new(Kind::SlurmUnavailable, format!("acquiring lease {id}: nothing was submitted"))
-                    .remedy("put Slurm's commands on PATH, or run this where they are")
-                    .cause(said)
-                    .into())
-            }
+        const REFUSED: &str = "sbatch refused the job, none was submitted";
+        let (why, text) = match outcome {
+            Outcome::Submitted(_) => return Ok(Step::Done),
             Outcome::NotSent { said: text } => {
                 progress(&format!(
                     "{}: no controller took the job, the submission is repeated: {text}",
                     record.shown()
                 ));
                 said.last = text;
-                Ok(Step::Later)
+                return Ok(Step::Later);
             }
             Outcome::Unknown { said: text, plugin } => {
                 progress(&format!("lease {id}: sbatch gave no clear answer, the job is looked for by name: {text}"));
                 *said = Said { last: text, plugin, unclear: said.unclear + 1 };
-                Ok(Step::Poll)
+                return Ok(Step::Poll);
             }
-        }
+            Outcome::NoJob { why, said } => (why, said),
+        };
+        let (kind, what, remedy) = match why {
+            NoJob::Refused(change) => (Kind::SubmitRejected, REFUSED, change.remedy()),
+            NoJob::Limit => (
+                Kind::LimitReached,
+                REFUSED,
+                "end other jobs of yours or wait until some have ended, then repeat the call",
+            ),
+            NoJob::Closed => (
+                Kind::SlurmUnavailable,
+                "Slurm takes no jobs at present, none was submitted",
+                "repeat the call when it takes jobs again",
+            ),
+            NoJob::NoSbatch => (
+                Kind::SlurmUnavailable,
+                "nothing was submitted",
+                "put Slurm's commands on PATH, or run this where they are",
+            ),
+        };
+        Err(Failure::new(kind, format!("acquiring lease {id}: {what}")).remedy(remedy).cause(text).into())
     }
 
     /// Refuses where another state dir has a lease of this id in the same shared dir, with a job that lives: the permit that

@@ -9,6 +9,7 @@ mod report;
 mod schedule;
 mod throttle;
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,8 @@ pub struct Wait<'a> {
     lost: bool,
     /// Since when the job's output is there.
     begun: Option<Instant>,
+    /// When the maintenance begins that keeps the job waiting, asked once.
+    maintenance: OnceCell<Option<i64>>,
 }
 
 impl<'a> Wait<'a> {
@@ -155,6 +158,7 @@ impl<'a> Wait<'a> {
             answered: false,
             lost: false,
             begun: None,
+            maintenance: OnceCell::new(),
         }
     }
 
@@ -415,7 +419,9 @@ impl<'a> Wait<'a> {
                         self.hopeless = true;
                         self.ask_at = after(Duration::from_secs(2));
                     }
-                    PendingReason::Normal | PendingReason::Attention => self.hopeless = false,
+                    PendingReason::Normal | PendingReason::Attention(_) | PendingReason::Maintenance => {
+                        self.hopeless = false;
+                    }
                 }
             }
             Verdict::Running | Verdict::Suspended | Verdict::Unknown(_) => {}

@@ -25,6 +25,10 @@ use crate::ssh::target;
 /// given up: the job runs, so more waiting costs the user's allocation.
 const ENDPOINT_PATIENCE: Duration = Duration::from_secs(60);
 
+/// The reason of a refusal, and the end of the connection after it.
+const LOG_LINES: usize = 3;
+const LOG_BYTES: u64 = 600;
+
 fn remedy_of(obstacle: Obstacle) -> &'static str {
     match obstacle {
         Obstacle::Configuration => "ssh itself fails here: correct ~/.ssh/config, `ssh -G` says the same",
@@ -32,10 +36,27 @@ fn remedy_of(obstacle: Obstacle) -> &'static str {
             "ssh does not take the host key that the runner published: see HostName, HostKeyAlias and HostKeyAlgorithms in ~/.ssh/config"
         }
         Obstacle::Key => {
-            "sshd does not take the key: see sshUser, sshPrivateKey and PubkeyAcceptedAlgorithms in ~/.ssh/config"
+            "sshd does not take the key: see what its log says, sshUser, sshPrivateKey and PubkeyAcceptedAlgorithms in ~/.ssh/config"
         }
-        Obstacle::Network => "check that this machine reaches the node, or set sshMode, loginHost or endpointHost",
+        Obstacle::Network => {
+            "look at what lies between this machine and the node (network, firewall, the node's /etc/hosts.deny), or set sshMode, loginHost or endpointHost"
+        }
     }
+}
+
+/// What ssh said, and what the sshd itself has written last: who refuses tells the reason there alone, and the log goes with the lease.
+fn with_log(said: String, record: &Record) -> String {
+    match SharedDir::of(record).tail("sshd.log", LOG_BYTES).and_then(|log| last_lines(&log)) {
+        Some(log) => format!("{said}; its sshd.log ends with: {log}"),
+        None => said,
+    }
+}
+
+/// The last lines of a log in one; the first of them may be cut off.
+fn last_lines(log: &str) -> Option<String> {
+    let lines: Vec<_> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+    (!last.is_empty()).then(|| last.join(" / "))
 }
 
 impl Wait<'_> {
@@ -96,7 +117,9 @@ impl Wait<'_> {
         drop(turn);
         let (what, remedy, said) = match proof {
             Probe::Ready => return self.hand_out(record, view, ssh).map(Some),
-            Probe::Unreachable(obstacle, said) => ("no login on its sshd succeeds", remedy_of(obstacle), said),
+            Probe::Unreachable(obstacle, said) => {
+                ("no login on its sshd succeeds", remedy_of(obstacle), with_log(said, record))
+            }
             Probe::NotReady(said) => (
                 "the ready check fails on the node",
                 "install what it misses, load it in preamble, or set readyCheck",
@@ -155,6 +178,20 @@ impl Wait<'_> {
             // Slurm is silent, but the pinned sshd of the job has just let us in.
             status.state = LeaseState::Ready;
         }
-        Ok(Handed { lease: answer::lease(record, view, &status, Some(ssh)), first })
+        Ok(Handed { lease: answer::lease(record, &self.dir.limits(), view, &status, Some(ssh)), first })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_log() {
+        let log = "Server listening on 198.51.100.11 port 20466.\n\nUser zoe not allowed because shell /usr/local/bin/zsh does not exist\n\
+            Connection closed by invalid user zoe 198.51.100.2 port 1 [preauth]\n";
+        let end = last_lines(log).unwrap();
+        assert!(end.contains("20466. / User zoe not allowed because shell") && end.ends_with("[preauth]"), "{end}");
+        assert_eq!(last_lines(" \n"), None);
     }
 }

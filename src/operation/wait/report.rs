@@ -14,7 +14,8 @@ use crate::lease::record::{Ended, Record};
 use crate::operation::status::status;
 use crate::progress::progress;
 use crate::shared_dir::SharedDir;
-use crate::slurm::scontrol;
+use crate::slurm::job::{Class, PendingReason, pending_reason};
+use crate::slurm::{reservation, scontrol};
 
 impl Wait<'_> {
     /// Says how the job stands when that has changed.
@@ -32,8 +33,27 @@ impl Wait<'_> {
             text.push_str(", its sshd is not up yet");
         }
         if text != self.said {
-            progress(&text);
+            let advice = self.advice(record, view).map(|advice| format!("; {advice}")).unwrap_or_default();
+            progress(&format!("{text}{advice}"));
             self.said = text;
+        }
+    }
+
+    /// What the caller can do about a job that waits for more than its turn.
+    fn advice(&self, record: &Record, view: &View) -> Option<String> {
+        let row = view.row().filter(|row| row.state.class() == Class::Queued)?;
+        match pending_reason(&row.reason) {
+            PendingReason::Attention(advice) => Some(advice.to_owned()),
+            PendingReason::Maintenance => {
+                let ask =
+                    || reservation::next_maintenance(&allocation::host(record), row.job.cluster.as_deref(), epoch());
+                let start = self.maintenance.get_or_init(ask).and_then(utc);
+                let start = start.map(|start| format!(", which begins {start}")).unwrap_or_default();
+                Some(format!(
+                    "set or lower timeLimit so that the job ends before the maintenance{start}, or wait until it is over"
+                ))
+            }
+            PendingReason::Normal | PendingReason::Never(_) => None,
         }
     }
 
@@ -80,14 +100,22 @@ impl Wait<'_> {
             .and_then(|row| row.start)
             .and_then(utc);
         let start = start.map(|start| format!(", estimated start {start}")).unwrap_or_default();
-        let remedy = match self.doing {
-            Doing::Resolving => "repeat the call later, or raise resolveWaitSeconds",
-            _ => "raise acquireTimeoutSeconds, or ask for less or for another partition",
+        let remedy = match (view.and_then(|view| self.advice(record, view)), self.doing) {
+            (Some(advice), _) => advice,
+            (None, Doing::Resolving) => "repeat the call later, or raise resolveWaitSeconds".to_owned(),
+            (None, Doing::Acquiring) => {
+                "raise acquireTimeoutSeconds, or ask for less or for another partition".to_owned()
+            }
         };
-        Failure::new(
+        let failure = Failure::new(
             Kind::TimedOut,
             format!("{} {}: not ready after {waited} s, the job is {state}{reason}{start}", self.doing, record.shown()),
-        )
+        );
+        let waiting = view.and_then(View::row).filter(|row| row.state.class() == Class::Queued);
+        match waiting {
+            Some(row) => failure.pending(&row.reason),
+            None => failure,
+        }
         .remedy(remedy)
     }
 }
@@ -95,7 +123,7 @@ impl Wait<'_> {
 /// An end in words, with the tail of the job's output last.
 pub fn failure_of_end(doing: &str, record: &Record, ended: &Ended, shared: &SharedDir) -> Failure {
     let mut text = format!("{doing} {}: its job ended: {}", record.shown(), ended.state);
-    if !ended.reason.is_empty() && ended.reason != "None" {
+    if !ended.reason.is_empty() {
         text.push_str(&format!(" ({})", ended.reason));
     }
     if let Some(exit) = &ended.exit {

@@ -6,7 +6,8 @@ ACCOUNTS_EDITION=2
 
 database_key() {
   local sum
-  sum=$( { echo "$ACCOUNTS_EDITION $ANNEX ${LAB_USERS[*]}"; slurmdbd -V; mariadbd --version; } 2>/dev/null | cksum)
+  suite_base "$SUITE"
+  sum=$( { echo "$ACCOUNTS_EDITION $ANNEX ${LAB_USERS[*]}"; in_base slurmdbd -V; in_base mariadbd --version; } 2>/dev/null | cksum)
   echo "db-${sum%% *}"
 }
 
@@ -16,14 +17,14 @@ place_database() {
   local to=$ROOT/hosts/ctl/spool/mysql
   [ ! -d "$to" ] || return 0
   [ -d "$from" ] || return 1
-  cp -a --reflink=auto "$from" "$to" && chown -R mysql:mysql "$to"
+  cp -a --reflink=auto "$from" "$to" && chown -R "$(service_ids mysql)" "$to"
 }
 
 # make_database: fill an empty database through slurmdbd itself, stop it cleanly, cache the files.
 make_database() {
   local dir=$ROOT/hosts/ctl/spool/mysql key log=$ROOT/hosts/ctl/log/database.log
   echo "campus: making the accounting database (once on this machine)" >&2
-  install -d -o mysql -g mysql "$dir"
+  install -d "$dir" && chown "$(service_ids mysql)" "$dir"
   in_host ctl setpriv --reuid mysql --regid mysql --clear-groups mariadb-install-db --no-defaults \
     --datadir=/var/spool/mysql --auth-root-authentication-method=normal --skip-test-db \
     --innodb-log-file-size=8M --innodb-autoextend-increment=1 >"$log" 2>&1 </dev/null || { tail "$log" >&2; die "mariadb-install-db failed"; }

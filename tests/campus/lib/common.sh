@@ -12,15 +12,16 @@
 #   CACHE/            0700, shared by all campuses of the machine, survives down
 #     keys/           ssh keys, so that the login host keeps its identity
 #     db-<key>/       a database with clusters, account and users, ready to copy
+#     suites/NAME/    the system of a Debian suite
 #     <name>.lock     one up or down at a time for one ROOT
 
 ROOT=${CAMPUS_ROOT:-/tmp/slurm-sandbox-campus}
 CACHE=${CAMPUS_CACHE:-/var/cache/slurm-sandbox-campus}
 
 # Settings of `up`, with their defaults; kept in run/settings for every later call.
-SETTINGS=(ACCT ANNEX NODES MIN_JOB_AGE SLURMD_TIMEOUT KILL_WAIT TRACK SCHED CONF)
+SETTINGS=(SUITE LAPTOP_SUITE ACCT ANNEX NODES MIN_JOB_AGE SLURMD_TIMEOUT KILL_WAIT TRACK SCHED CONF)
 ACCT=slurmdbd ANNEX=no NODES=2 MIN_JOB_AGE=300 SLURMD_TIMEOUT=300 KILL_WAIT=30 TRACK=auto
-SCHED=batch_sched_delay=0 CONF=
+SCHED=batch_sched_delay=0 CONF='' SUITE=${CAMPUS_SUITE:-} LAPTOP_SUITE=${CAMPUS_LAPTOP_SUITE:-}
 
 LAB_USERS=(alice bob carol zoe dave hugo)
 ALL_USERS=("${LAB_USERS[@]}" mallory)
@@ -48,9 +49,11 @@ settle_root() {
 site_name() { local sum; sum=$(printf %s "$ROOT" | cksum); echo "slurm-sandbox-campus-${sum%% *}"; }
 
 load_settings() {
+  local asked=$SUITE
   [ -f "$ROOT/run/settings" ] || return 1
   # shellcheck source=/dev/null
   . "$ROOT/run/settings"
+  [ -z "$asked" ] || [ "$asked" = "$SUITE" ] || die "the campus in $ROOT has ${SUITE:-no suite of its own}, not $asked"
 }
 print_settings() { local k; for k in "${SETTINGS[@]}"; do printf '%s=%q\n' "$k" "${!k}"; done; }
 is_up() { [ -f "$ROOT/run/up" ] && load_settings; }

@@ -10,7 +10,7 @@ write_config() {
   write_hosts_files
   write_ssh_config
   head -c 128 /dev/urandom >"$ROOT/etc/munge/munge.key"
-  chmod 700 "$ROOT/etc/munge"; chmod 400 "$ROOT/etc/munge/munge.key"; chown -R munge:munge "$ROOT/etc/munge"
+  chmod 700 "$ROOT/etc/munge"; chmod 400 "$ROOT/etc/munge/munge.key"; chown -R "$(service_ids munge)" "$ROOT/etc/munge"
   write_slurm_config campus ctl "$ROOT/etc/slurm"
   [ "$ANNEX" = no ] || write_slurm_config annex actl "$ROOT/etc/slurm-annex"
 }
@@ -27,7 +27,7 @@ write_ssh_config() {
   local d
   for d in ssh ssh-client; do printf '%s\n' 'Host *' '  SendEnv LANG LC_*' >"$ROOT/etc/$d/ssh_config"; done
   # ssh-keygen and unprivileged daemons read it when they agree on keys.
-  [ ! -f /etc/ssh/moduli ] || cp /etc/ssh/moduli "$ROOT/etc/ssh/"
+  [ ! -f "$BASE/etc/ssh/moduli" ] || cp "$BASE/etc/ssh/moduli" "$ROOT/etc/ssh/"
   cp "$CACHE/keys/login" "$ROOT/etc/ssh/ssh_host_ed25519_key"
   cp "$CACHE/keys/login.pub" "$ROOT/etc/ssh/ssh_host_ed25519_key.pub"
   chmod 600 "$ROOT/etc/ssh/ssh_host_ed25519_key"
@@ -118,7 +118,7 @@ StorageHost=localhost
 StorageUser=slurm
 StorageLoc=slurm_acct
 TEXT
-  chown slurm:slurm "$1"; chmod 600 "$1"
+  chown "$(service_ids slurm)" "$1"; chmod 600 "$1"
 }
 
 # set_key FILE 'Key=Value': Slurm complains in every command about a key that is there twice, so the old line goes.

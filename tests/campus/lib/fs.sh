@@ -1,16 +1,24 @@
 # shellcheck shell=bash
 # Owns file systems with faults: faultfs.c, mounted over a directory of one host alone.
 
-# make_faultfs: sets FAULTFS to the program, which is built when it is first wanted.
+# What building it takes.
+FS_PACKAGES=(/usr/bin/gcc gcc /usr/include/stdio.h libc6-dev /usr/include/fuse3/fuse.h libfuse3-dev)
+
+# make_faultfs: sets FAULTFS to the program, which is built when it is first wanted, for the system that runs it.
 make_faultfs() {
-  FAULTFS=$CACHE/faultfs.$(cksum <"$LIB/faultfs.c" | cut -d ' ' -f 1)
-  [ -x "$FAULTFS" ] && return
   # shellcheck disable=SC2034  # install.sh reads it
-  PACKAGES=(/usr/bin/cc gcc /usr/include/stdio.h libc6-dev /usr/include/fuse3/fuse.h libfuse3-dev)
-  campus_install quiet
+  local PACKAGES=("${FS_PACKAGES[@]}")
+  suite_base "$SUITE"
+  FAULTFS=$CACHE/faultfs.$(cksum <"$LIB/faultfs.c" | cut -d ' ' -f 1)${BASE:+.$SUITE}
+  [ -x "$FAULTFS" ] && return
+  # A suite has them already.
+  [ -n "$BASE" ] || campus_install quiet
   mkdir -p "$CACHE"
-  cc -O1 -D_FILE_OFFSET_BITS=64 -I/usr/include/fuse3 "$LIB/faultfs.c" -o "$FAULTFS.$$" -lfuse3 -lpthread >&2 || die "faultfs.c cannot be built"
-  mv -f "$FAULTFS.$$" "$FAULTFS"
+  # shellcheck disable=SC2016
+  in_base sh -c 'out=$(mktemp) || exit
+    gcc -O1 -D_FILE_OFFSET_BITS=64 -I/usr/include/fuse3 -x c - -o "$out" -lfuse3 -lpthread >&2 && cat "$out"
+    status=$?; rm -f "$out"; exit $status' <"$LIB/faultfs.c" >"$FAULTFS.$$" || die "faultfs.c cannot be built"
+  chmod 755 "$FAULTFS.$$" && mv -f "$FAULTFS.$$" "$FAULTFS"
 }
 
 campus_fs() {

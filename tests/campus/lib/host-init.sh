@@ -8,8 +8,9 @@ over() { mount -n --no-canonicalize --bind "$1" "$2"; }
 own() { install -d -o "$1" -g "$1" -m "$2" "$3"; }
 
 main() {
-  local root=$1 host=$2 track=$3 f
+  local root=$1 host=$2 track=$3 base=$4 f
   cd "$root"
+  [ -z "$base" ] || enter_system "$base"
   hostname "$host"
   mount -n -t proc proc /proc
   ip link set lo up
@@ -57,9 +58,20 @@ main() {
   over "$disk/tmp" /tmp
   : >"run/$host.booted"
   cd /
+  [ -z "$base" ] || umount -n -l /mnt
   trap '' HUP INT TERM
   sleep infinity &
   while :; do wait $!; done
+}
+
+# The system of another suite becomes the root of this mount namespace, where nsenter lands too. The machine's stays at
+# /mnt as long as the files of ROOT are needed, which lie there.
+enter_system() {
+  mount -n --bind "$1" "$1"
+  mount -n --rbind /dev "$1/dev"
+  mount -n --rbind /sys "$1/sys"
+  pivot_root "$1" "$1/mnt"
+  hash -r
 }
 
 # A laptop has no Slurm. An overlay with deletion marks makes the commands not found; where overlays are not to be

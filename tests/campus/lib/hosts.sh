@@ -10,6 +10,7 @@ with_freezer() {
 # Slurm 22.05 needs version 1 of cgroups, of which it uses the freezer only.
 choose_tracking() {
   mkdir -p "$ROOT/freezer"
+  if [ -n "$SUITE" ] && [ "$TRACK" = auto ]; then read_suite "$SUITE"; TRACK=$SUITE_TRACK; fi
   TRACKED=linuxproc
   if [ "$TRACK" != linuxproc ]; then
     if with_freezer "$ROOT/freezer" mkdir -p "$ROOT/freezer/$(site_name)"; then TRACKED=cgroup
@@ -33,9 +34,10 @@ remove_cgroups() {
 # launch HOST: start the process that holds the host. It writes itself down before it does anything else, so a boot
 # that is killed at any point leaves nothing that `down` cannot find.
 launch() {
+  if [ "$1" = laptop ]; then suite_base "$LAPTOP_SUITE"; else suite_base "$SUITE"; fi
   rm -f "$ROOT/run/$1.init" "$ROOT/run/$1.booted" "$ROOT/run/$1.plugged"
   mkdir -p "$ROOT/hosts/$1"
-  setsid bash "$LIB/host-launch.sh" "$LIB" "$ROOT" "$1" "$(cat "$ROOT/run/track")" "$(site_name)" \
+  setsid bash "$LIB/host-launch.sh" "$LIB" "$ROOT" "$1" "$(cat "$ROOT/run/track")" "$(site_name)" "$BASE" \
     </dev/null >"$ROOT/hosts/$1/boot.log" 2>&1 9>&- &
 }
 boot() { # boot HOST...: all at once

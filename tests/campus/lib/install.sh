@@ -18,11 +18,12 @@ PACKAGES=(
   /usr/bin/git git
 )
 
+# Of the system at BASE.
 missing_packages() {
   local i
   for ((i = 0; i < ${#PACKAGES[@]}; i += 2)); do
     # Debian's iproute2 has its programs in /sbin or /usr/sbin, depending on the age of the system.
-    [ -e "${PACKAGES[i]}" ] || [ -e "${PACKAGES[i]#/usr}" ] || echo "${PACKAGES[i + 1]}"
+    [ -e "$BASE${PACKAGES[i]}" ] || [ -e "$BASE${PACKAGES[i]#/usr}" ] || echo "${PACKAGES[i + 1]}"
   done
 }
 
@@ -34,7 +35,8 @@ need_namespaces() {
 }
 
 campus_install() {
-  local need log policy=/usr/sbin/policy-rc.d
+  local need log policy=/usr/sbin/policy-rc.d BASE=
+  if [ -n "$SUITE" ] && [ "${1:-}" != quiet ]; then install_suite "$SUITE" "$@"; return; fi
   mapfile -t need < <(missing_packages)
   [ ${#need[@]} -gt 0 ] || { [ "${1:-}" = quiet ] || echo "campus: nothing to install"; return 0; }
   command -v apt-get >/dev/null || die "missing packages: ${need[*]}; only Debian's apt-get is known here"

@@ -18,12 +18,14 @@ parse_up() {
   while [ $# -gt 0 ]; do
     case $1 in
       --annex) ANNEX=yes; shift; continue ;;
-      --root|--acct|--nodes|--min-job-age|--slurmd-timeout|--kill-wait|--track|--sched|--conf)
+      --root|--suite|--laptop-suite|--acct|--nodes|--min-job-age|--slurmd-timeout|--kill-wait|--track|--sched|--conf)
         [ $# -ge 2 ] || die_usage "$1 needs a value" ;;
       *) die_usage "up: unknown option $1" ;;
     esac
     case $1 in
       --root) ROOT=$2; settle_root ;;
+      --suite) SUITE=$2 ;;
+      --laptop-suite) LAPTOP_SUITE=$2 ;;
       --acct) ACCT=$2; case $2 in slurmdbd|none) ;; *) die_usage "--acct slurmdbd|none" ;; esac ;;
       --nodes) need_number "$1" "$2"; NODES=$2; case $2 in [1-9]|[1-9][0-9]|100) ;; *) die_usage "--nodes 1 to 100" ;; esac ;;
       --min-job-age) need_number "$1" "$2"; MIN_JOB_AGE=$2 ;;
@@ -35,6 +37,7 @@ parse_up() {
     esac
     shift 2
   done
+  : "${LAPTOP_SUITE:=$SUITE}"
   [ "$ANNEX" = no ] || [ "$ACCT" = slurmdbd ] || die_usage "--annex needs accounting: clusters find each other in slurmdbd"
 }
 
@@ -42,6 +45,10 @@ campus_up() {
   local begin fresh=yes
   parse_up "$@"
   need_namespaces
+  need_suite_base "$LAPTOP_SUITE"
+  need_suite_base "$SUITE"
+  # Of this machine itself only the tools, where the hosts have their own system.
+  [ -z "$BASE" ] || local PACKAGES=(/usr/bin/ssh-keygen openssh-client /usr/sbin/bridge iproute2)
   campus_install quiet
   [ -e "$ROOT/campus.mark" ] || [ ! -e "$ROOT" ] || rmdir "$ROOT" 2>/dev/null ||
     die "$ROOT is not a campus and not an empty directory; choose another --root"

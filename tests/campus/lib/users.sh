@@ -18,13 +18,14 @@ shell_of() { case $1 in carol) echo /bin/csh ;; zoe) echo /usr/bin/zsh ;; *) ech
 
 write_user_files() {
   local user uid etc=$ROOT/etc last=$((FIRST_UID + ${#ALL_USERS[@]} - 1))
-  # Service accounts come from the machine, since packages choose their numbers; people of the same name or number go.
+  suite_base "$SUITE"
+  # Service accounts come from the hosts' system, since packages choose their numbers; people of the same name or number go.
   # shellcheck disable=SC2016
   local drop='BEGIN { n = split(names, a, " "); for (i in a) gone[a[i]] = 1 }
     $1 in gone || (byid && $3 >= lo && $3 <= hi) { next } { print }'
-  awk -F: -v names="${ALL_USERS[*]}" -v byid=1 -v lo=$FIRST_UID -v hi=$last "$drop" /etc/passwd >"$etc/passwd"
-  awk -F: -v names="${ALL_USERS[*]}" -v byid=1 -v lo=$FIRST_UID -v hi=$last "$drop" /etc/group >"$etc/group"
-  awk -F: -v names="${ALL_USERS[*]}" -v byid=0 "$drop" /etc/shadow >"$etc/shadow"
+  awk -F: -v names="${ALL_USERS[*]}" -v byid=1 -v lo=$FIRST_UID -v hi=$last "$drop" "$BASE/etc/passwd" >"$etc/passwd"
+  awk -F: -v names="${ALL_USERS[*]}" -v byid=1 -v lo=$FIRST_UID -v hi=$last "$drop" "$BASE/etc/group" >"$etc/group"
+  awk -F: -v names="${ALL_USERS[*]}" -v byid=0 "$drop" "$BASE/etc/shadow" >"$etc/shadow"
   for user in "${ALL_USERS[@]}"; do
     uid_of "$user"
     uid=$REPLY
@@ -34,9 +35,12 @@ write_user_files() {
     echo "$user:*:19000:0:99999:7:::" >>"$etc/shadow"
     make_home "$user" "$uid"
   done
-  chgrp shadow "$etc/shadow"; chmod 640 "$etc/shadow"
+  chgrp "$(awk -F: '$1 == "shadow" { print $3 }' "$etc/group")" "$etc/shadow"; chmod 640 "$etc/shadow"
   printf '%s\n' 'passwd: files' 'group: files' 'shadow: files' 'hosts: files' 'services: files' >"$etc/nsswitch.conf"
 }
+
+# service_ids NAME: uid:gid of a service on the hosts, which may be another's on this machine.
+service_ids() { awk -F: -v name="$1" '$1 == name { print $3 ":" $4 }' "$ROOT/etc/passwd"; }
 
 # The cached key KEY, made the first time.
 cached_key() {
@@ -75,6 +79,6 @@ make_noise() {
           done
           # shellcheck disable=SC2016
           echo '[ ! -f ~/.bashrc ] || . ~/.bashrc' >>"$2/.bash_profile" ;;
-    *) for file in .bashrc .profile; do [ ! -f "/etc/skel/$file" ] || cp "/etc/skel/$file" "$2/"; done ;;
+    *) for file in .bashrc .profile; do [ ! -f "$BASE/etc/skel/$file" ] || cp "$BASE/etc/skel/$file" "$2/"; done ;;
   esac
 }

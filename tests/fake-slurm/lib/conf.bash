@@ -57,6 +57,7 @@ check_setting() {
       [[ $value == +([0-9]) ]] || die "$name needs a whole number, not: $value" ;;
     StartDelay | SecondsPerMinute | SignalEarly | EpilogTime | AccountingLag | MessageTimeout)
       [[ $value == +([0-9])?(.+([0-9])) ]] || die "$name needs a number, not: $value" ;;
+    Version) [[ $value == +([0-9]).+([0-9])?(.+([0-9])) ]] || die "Version is such as 24.11.5, not: $value" ;;
     Accounting) [[ $value == @(on|off) ]] || die "Accounting is on or off, not: $value" ;;
     Operator) [[ $value == @(yes|no) ]] || die "Operator is yes or no, not: $value" ;;
     PrivateData) [[ $value == @(none|jobs) ]] || die "PrivateData is none or jobs, not: $value" ;;
@@ -88,6 +89,7 @@ read_conf() {
       [[ $line == PartitionName=* ]] && add_partition "$line"
     done < <(default_conf)
   fi
+  choose_dialect "${SITE[Version]}"
   IFS=, read -ra NODES <<<"${SITE[NodeName]}"
   CLUSTER=${SITE[ClusterName]}
   use_cluster "$CLUSTER"
@@ -117,7 +119,11 @@ select_cluster() {
   if [[ ${SITE[Accounting]} == off || -v FAULT[db-down] ]]; then
     refuse 1 "$CMD: error: Problem talking to database" "$CMD: error: $why"
   fi
-  known_cluster "$name" || refuse 1 "$CMD: error: No cluster '$name' known by database." "$CMD: error: $why"
+  if ! known_cluster "$name"; then
+    warn "$CMD: error: No cluster '$name' known by database." "$CMD: error: $why"
+    [[ $CMD == @(squeue|scancel) ]] && speaks cluster-fatal && warn "$CMD: fatal: Could not get cluster information"
+    refuse_now 1
+  fi
   use_cluster "$name"
   CLUSTER_ASKED=1
 }

@@ -9,7 +9,7 @@ declare -A FAULT_FILE=()
 declare -A FAULTS_OF=(
   [any]='hang delay exit error-exit0 empty truncate garble banner banner-after banner-between banner-stderr kill-parent
     down unplugged timeout zero-bytes munge-here munge-there frozen frozen-then-killed db-down'
-  [sbatch]='reject' [scancel]='noeffect' [squeue]='omit unknown-state wrong-user' [sacct]='' [scontrol]='' [sinfo]='' [srun]=''
+  [sbatch]='reject munge-late' [scancel]='noeffect' [squeue]='omit unknown-state wrong-user' [sacct]='' [scontrol]='' [sinfo]='' [srun]=''
   [all]='' [node]='prolog-fail launch-fail disk-full' [sched]='pause pending')
 
 load_faults() {
@@ -52,6 +52,12 @@ controller_error() {
     down | unplugged) text='Unable to contact slurm controller (connect failure)' ;;
     timeout | frozen) text='Socket timed out on send/recv operation' ;;
     zero-bytes | munge-there) text='Zero Bytes were transmitted or received' ;;
+    munge-late)
+      text='Unexpected missing socket error'
+      speaks late-munge-endpoint && text='Transport endpoint is not connected'
+      speaks late-munge-socket && warn "$CMD: error: slurm_msg_sendto: address:port=198.51.100.3:6817 msg_type=4003: $text"
+      speaks late-munge-bufs && warn "$CMD: error: slurm_send_node_msg: [socket:[4711]] slurm_bufs_sendto(msg_type=REQUEST_SUBMIT_BATCH_JOB) failed: $text"
+      ;;
     munge-here)
       text='Protocol authentication error'
       for rpc in $REQUESTS; do
@@ -72,6 +78,7 @@ controller_error() {
       ;;
     PING)
       OUT="Slurmctld(primary) at ${SITE[ControlHost]} is DOWN$NL"
+      speaks dead-ping-fails || CODE=0
       return
       ;;
     # Measured for requeue only: the client does not know this answer.
@@ -119,8 +126,9 @@ contact() {
     EFFECT=none ANSWER_CODE=0
     return 0
   fi
-  for name in down unplugged munge-here munge-there frozen frozen-then-killed timeout zero-bytes; do
+  for name in down unplugged munge-here munge-there munge-late frozen frozen-then-killed timeout zero-bytes; do
     has "$name" || continue
+    [[ $name != munge-late ]] || speaks late-munge-endpoint || speaks late-munge-socket || speaks late-munge-bufs || continue
     value=${FAULT[$name]}
     CAUSE=${name%-then-killed} EFFECT=none
     case $name in

@@ -2,7 +2,8 @@
 # Command lines as GNU getopt_long reads them: short and long forms, unambiguous abbreviations, its very error texts.
 #
 # A command describes its options in OPTIONS, one word each: key[/short][/n|r|o]; n takes no value (the default), r needs one,
-# o may have one. A key that begins with `-` is a flag of the real command that the fake refuses.
+# o may have one. A key that begins with `-` is a flag of the real command that the fake refuses; `@difference:` goes before an
+# option that not all versions have.
 
 OPT_KEYS=()
 OPT_VALUES=()
@@ -15,6 +16,11 @@ describe_options() {
   local word key rest short kind
   OPT_NAMES=()
   for word in "$@"; do
+    if [[ $word == @* ]]; then
+      key=${word%%:*}
+      speaks "${key#@}" || continue
+      word=${word#*:}
+    fi
     key=${word%%/*} rest=${word#*/} short='' kind=n
     case $word in
       */*/*) short=${rest%/*} kind=${rest#*/} ;;
@@ -50,7 +56,7 @@ take_option() {
 }
 
 long_option() {
-  local given=$1 name found=() hits=''
+  local given=$1 whole=$2 name found=() hits=''
   if [[ ${OPT_KIND[$given]+x} ]]; then
     LONG_NAME=$given
     return
@@ -61,7 +67,7 @@ long_option() {
     hits+=" '--$name'"
   done
   case ${#found[@]} in
-    0) usage_error "unrecognized option '--$given'" ;;
+    0) usage_error "unrecognized option '--$whole'" ;;
     1) LONG_NAME=${found[0]} ;;
     *) usage_error "option '--$given' is ambiguous; possibilities:$hits" ;;
   esac
@@ -83,7 +89,7 @@ parse_options() {
       --*)
         body=${word#--}
         name=${body%%=*}
-        long_option "$name"
+        long_option "$name" "$body"
         name=$LONG_NAME
         if [[ $body == *=* ]]; then
           [[ ${OPT_KIND[$name]} == n ]] && usage_error "option '--$name' doesn't allow an argument"

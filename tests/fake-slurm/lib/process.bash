@@ -51,7 +51,14 @@ build_environment() {
     SLURM_NNODES="${J[_nnodes]}" SLURM_CPUS_ON_NODE="$((J[_cpus] / J[_nnodes]))"
     SLURM_JOB_CPUS_PER_NODE="$((J[_cpus] / J[_nnodes]))" SLURM_SUBMIT_DIR="${J[_submitdir]}" SLURM_SUBMIT_HOST="${J[_host]}"
     SLURM_TASKS_PER_NODE="${J[_ntasks]}" SLURM_NODEID=0 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_GTIDS=0 SLURM_PRIO_PROCESS=0
-    SLURM_NODE_ALIASES='(null)' SLURM_TOPOLOGY_ADDR="${J[_node]}" SLURM_TOPOLOGY_ADDR_PATTERN=node TMPDIR=/tmp)
+    SLURM_TASK_PID="$BASHPID" SLURM_TOPOLOGY_ADDR="${J[_node]}" SLURM_TOPOLOGY_ADDR_PATTERN=node TMPDIR=/tmp)
+  speaks env-node-aliases && ENVIRONMENT+=("SLURM_NODE_ALIASES=(null)")
+  speaks env-working-cluster && ENVIRONMENT+=("SLURM_WORKING_CLUSTER=$CLUSTER:${SITE[ControlHost]}:6817:9728:101")
+  speaks env-times && ENVIRONMENT+=("SLURM_JOB_START_TIME=${J[_start]}" "SLURM_JOB_END_TIME=${J[_end]}")
+  speaks env-oom-kill-step && ENVIRONMENT+=(SLURM_OOM_KILL_STEP=0)
+  speaks env-exclusive && ENVIRONMENT+=(SLURM_JOB_EXCLUSIVE=NO SLURM_JOB_OVERSUBSCRIBE=OK)
+  speaks env-sluid && ENVIRONMENT+=("SLURM_JOB_SLUID=s${J[_id]}")
+  speaks env-batch-step && ENVIRONMENT+=(SLURM_STEP_ID=4294967291 SLURM_STEPID=4294967291)
   if submitted_value "$spool/env" TMPDIR; then ENVIRONMENT+=("TMPDIR=$REPLY"); fi
   [[ ${J[_cpt]} == 1 ]] || ENVIRONMENT+=("SLURM_CPUS_PER_TASK=${J[_cpt]}")
   mb=${J[_mem]}

@@ -92,23 +92,26 @@ one_job() {
     "   AccrueTime=${eligible#*=}")
   stamp Deadline "${J[_deadline]}" N/A
   lines+=("   $start $end $STAMP"
-    "   SuspendTime=None SecsPreSuspend=0 LastSchedEval=${submit#*=} Scheduler=Main"
+    "   SuspendTime=None SecsPreSuspend=0 LastSchedEval=${submit#*=}$(said job-scheduler ' Scheduler=Main')"
     "   Partition=${J[_partition]} AllocNode:Sid=${J[_host]}:0"
     "   ReqNodeList=${J[_reqnodes]:-(null)} ExcNodeList=${J[_excnodes]:-(null)}"
     "   NodeList=${J[_nodelist]}")
   [[ ${J[_node]} ]] && lines+=("   BatchHost=${J[_node]}")
   lines+=("   NumNodes=${J[_nnodes]} NumCPUs=${J[_cpus]} NumTasks=${J[_ntasks]} CPUs/Task=${J[_cpt]} ReqB:S:C:T=0:0:*:*"
-    "   TRES=cpu=${J[_cpus]},mem=$MEMORY,node=${J[_nnodes]},billing=${J[_cpus]}"
-    "   Socks/Node=* NtasksPerN:B:S:C=0:0:*:* CoreSpec=*")
+    "   $(said job-req-tres Req)TRES=cpu=${J[_cpus]},mem=$MEMORY,node=${J[_nnodes]},billing=${J[_cpus]}")
+  speaks job-req-tres && lines+=("   AllocTRES=$([[ ${J[_node]} ]] && echo "cpu=${J[_cpus]},mem=$MEMORY,node=${J[_nnodes]},billing=${J[_cpus]}" || echo '(null)')")
+  lines+=("   Socks/Node=* NtasksPerN:B:S:C=0:0:*:* CoreSpec=*")
   show_memory "${J[_mem]}"
   if [[ ${J[_memper]} == cpu ]]; then mem="MinMemoryCPU=$MEMORY"; else mem="MinMemoryNode=$MEMORY"; fi
   lines+=("   MinCPUsNode=${J[_cpt]} $mem MinTmpDiskNode=${J[_tmpdisk]:-0}"
     "   Features=${J[_features]:-(null)} DelayBoot=00:00:00"
-    "   OverSubscribe=$([[ ${J[_excl]} ]] && echo NO || echo OK) Contiguous=0 Licenses=${J[_licenses]:-(null)} Network=(null)"
-    "   Command=${J[_command]}"
-    "   WorkDir=${J[_workdir]}")
+    "   OverSubscribe=$([[ ${J[_excl]} ]] && echo NO || echo OK)$(said job-exclusive " Exclusive=$([[ ${J[_excl]} ]] && echo NODE || echo NO)") Contiguous=0 Licenses=${J[_licenses]:-(null)}$(said job-submit-line ' LicensesAlloc=(null)') Network=(null)"
+    "   Command=${J[_command]}")
+  speaks job-submit-line && lines+=("   SubmitLine=sbatch")
+  lines+=("   WorkDir=${J[_workdir]}")
   [[ $comment ]] && lines+=("   Comment=$comment ")
-  lines+=("   StdErr=${J[_stderr]}" "   StdIn=${J[_stdin]}" "   StdOut=${J[_stdout]}" '   Power=')
+  lines+=("   StdErr=${J[_stderr]}" "   StdIn=${J[_stdin]}" "   StdOut=${J[_stdout]}")
+  speaks job-power && lines+=('   Power=')
   if ((J[_gpus])); then
     if [[ ${J[_gres]} ]]; then lines+=("   TresPerNode=${J[_gres]}"); else lines+=("   TresPerJob=gres:gpu:${J[_gpus]}"); fi
   fi
@@ -118,7 +121,7 @@ one_job() {
 
 show_config() {
   local next=1
-  ask 'slurm_load_ctl_conf error: %s' REQUEST_BUILD_INFO
+  ask "slurm_load_ctl_conf error:$(said config-error-without-blank '' ' ')%s" REQUEST_BUILD_INFO
   [[ -s $HOME_OF_JOBS/next ]] && read -r next <"$HOME_OF_JOBS/next"
   printf -v REPLY 'Configuration data as of %(%Y-%m-%dT%H:%M:%S)T' -1
   say "$REPLY"
@@ -159,7 +162,7 @@ SlurmdTimeout ${SITE[SlurmdTimeout]} sec
 SLURM_CONF $CONF
 SLURM_VERSION ${SITE[Version]}
 SrunPortRange 0-0
-TaskPlugin task/none
+TaskPlugin $(said task-plugin-null '(null)' task/none)
 TmpFS /tmp
 UnkillableStepTimeout 60 sec
 CONFIG
@@ -183,14 +186,15 @@ show_partitions() {
     emit "PartitionName=$name" \
       '   AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL' \
       "   AllocNodes=ALL Default=$P_DEFAULT QoS=N/A" \
-      "   DefaultTime=$def DisableRootJobs=NO ExclusiveUser=NO GraceTime=$P_GRACE Hidden=NO" \
-      "   MaxNodes=UNLIMITED MaxTime=$max MinNodes=0 LLN=NO MaxCPUsPerNode=UNLIMITED" \
-      "   Nodes=${SITE[NodeName]}" \
+      "   DefaultTime=$def DisableRootJobs=NO $(said partition-exclusive-user ExclusiveUser Exclusive)=NO$(said partition-topo ' ExclusiveTopo=NO') GraceTime=$P_GRACE Hidden=NO" \
+      "   MaxNodes=UNLIMITED MaxTime=$max MinNodes=0 LLN=NO MaxCPUsPerNode=UNLIMITED$(said partition-nodesets ' MaxCPUsPerSocket=UNLIMITED')" \
+      "   $(said partition-nodesets 'NodeSets=ALL ')Nodes=${SITE[NodeName]}" \
       "   PriorityJobFactor=1 PriorityTier=$P_TIER RootOnly=NO ReqResv=NO OverSubscribe=NO" \
       "   OverTimeLimit=NONE PreemptMode=$mode" \
       "   State=$P_STATE TotalCPUs=$((n * SITE[CPUs])) TotalNodes=$n SelectTypeParameters=NONE" \
       '   JobDefaults=(null)' \
-      '   DefMemPerNode=UNLIMITED MaxMemPerNode=UNLIMITED'
+      '   DefMemPerNode=UNLIMITED MaxMemPerNode=UNLIMITED' \
+      "   $(said partition-tres "TRES=cpu=$((n * SITE[CPUs])),mem=$((n * SITE[RealMemory]))M,node=$n,billing=$((n * SITE[CPUs]))")"
     [[ $ONELINE ]] || say ''
   done
   finish 0
@@ -227,14 +231,21 @@ show_nodes() {
     [[ ! $1 || $1 == "$node" ]] || continue
     node_load "$node"
     emit "NodeName=$node Arch=x86_64 CoresPerSocket=1 " \
-      "   CPUAlloc=$NODE_CPUS CPUEfctv=${SITE[CPUs]} CPUTot=${SITE[CPUs]} CPULoad=0.00" \
+      "   CPUAlloc=$NODE_CPUS $(said node-effective-cpus "CPUEfctv=${SITE[CPUs]} ")CPUTot=${SITE[CPUs]} CPULoad=0.00" \
       "   AvailableFeatures=${SITE[Features]:-(null)}" \
       "   ActiveFeatures=${SITE[Features]:-(null)}" \
       "   Gres=gpu:${SITE[GPUs]}" \
       "   NodeAddr=$node NodeHostName=$node Version=${SITE[Version]}" \
-      "   RealMemory=${SITE[RealMemory]} AllocMem=$NODE_MB Sockets=${SITE[CPUs]} Boards=1" \
+      '   OS=Linux 6.1.0 #1 SMP ' \
+      "   RealMemory=${SITE[RealMemory]} AllocMem=$NODE_MB FreeMem=$((SITE[RealMemory] - NODE_MB)) Sockets=${SITE[CPUs]} Boards=1" \
       "   State=${NODE_STATE^^} ThreadsPerCore=1 TmpDisk=${SITE[TmpDisk]} Weight=1 Owner=N/A MCS_label=N/A" \
-      "   Partitions=${parts%,} " ''
+      "   Partitions=${parts%,} " \
+      "   BootTime=2026-01-01T00:00:00 SlurmdStartTime=2026-01-01T00:00:00" \
+      "   $(said node-last-busy 'LastBusyTime=2026-01-01T00:00:00 ')$(said node-resume-after 'ResumeAfterTime=None ')$(said node-suspend-time SuspendTime=None)" \
+      "   CfgTRES=cpu=${SITE[CPUs]},mem=${SITE[RealMemory]}M,billing=${SITE[CPUs]}" \
+      "   AllocTRES=" \
+      "   $(said node-cap-watts 'CapWatts=n/a ')CurrentWatts=0 AveWatts=0" \
+      "   $(said node-cap-watts 'ExtSensorsJoules=n/s ExtSensorsWatts=0 ExtSensorsTemp=n/s')$(said node-comment ' Comment=(null)')" ''
   done
   finish 0
 }

@@ -177,7 +177,13 @@ fill_row() {
     J[_signal]=${O[signal]/"${sig#*:}"/$SIGNAL_NUMBER}
   fi
   case ${O[open-mode]:-t} in a | append) J[_openmode]=append ;; t | truncate) J[_openmode]=truncate ;; *) bad_spec open-mode ;; esac
-  case ${O[exclusive]-no} in no) ;; '' | user | mcs) J[_excl]=1 ;; *) bad_spec exclusive ;; esac
+  case ${O[exclusive]-no} in
+    no) ;;
+    '' | user | mcs) J[_excl]=1 ;;
+    topo) speaks exclusive-topo || bad_spec exclusive ;;
+    *) bad_spec exclusive ;;
+  esac
+  case ${O[tres-per-task]-} in '') ;; cpu=+([0-9])) O[cpus-per-task]=${O[tres-per-task]#*=} ;; *) not_imitated "--tres-per-task=${O[tres-per-task]}" ;; esac
   case ,${O[mail-type]:-NONE}, in *,@(NONE|BEGIN|END|FAIL|REQUEUE|ALL|INVALID_DEPEND|STAGE_OUT|TIME_LIMIT?(_+([0-9]))|ARRAY_TASKS),*) ;; *) bad_spec mail-type ;; esac
   J[_nice]=${O[nice]-0}
   [[ ${O[nice]+x} && ! ${O[nice]} ]] && J[_nice]=100
@@ -195,6 +201,13 @@ fill_row() {
   return 0
 }
 
+# Older clients leave it to the controller, which says it in its own way.
+bad_gres() {
+  local why='Invalid generic resource (gres) specification'
+  speaks gres-checked-by-client && refuse 1 "sbatch: error: $why"
+  refuse 1 "sbatch: error: Batch job submission failed: $why"
+}
+
 gpus_asked() {
   local spec=${O[gpus]:-} n item
   J[_gpus]=0
@@ -202,8 +215,7 @@ gpus_asked() {
     for item in ${O[gres]//,/ }; do
       n=1
       [[ $item == *:+([0-9]) ]] && n=${item##*:}
-      [[ $item == gpu || $item == gpu:* ]] || refuse 1 'sbatch: error: Invalid generic resource (gres) specification'
-      ((SITE[GPUs])) || refuse 1 'sbatch: error: Invalid generic resource (gres) specification'
+      { [[ $item == gpu || $item == gpu:* ]] && ((SITE[GPUs])); } || bad_gres
       J[_gpus]=$((J[_gpus] + n * J[_nnodes]))
     done
     J[_gres]=gres:${O[gres]}
@@ -251,6 +263,8 @@ check_site() {
     in_list "$item" "${J[_reqnodes]}" && in_list "$item" "${J[_excnodes]}" && refuse_job 'Invalid node name specified'
   done
   for item in ${J[_features]//[,&|]/ }; do in_list "$item" "${SITE[Features]}" || refuse_job 'Invalid feature specification'; done
+  term=${O[prefer]-}
+  for item in ${term//[,&|]/ }; do in_list "$item" "${SITE[Features]}" || refuse_job 'Invalid preferred feature specification'; done
   for item in ${J[_licenses]//,/ }; do in_list "${item%%:*}" "${SITE[Licenses]}" || refuse_job 'Invalid license specification'; done
   [[ ! ${J[_reservation]} ]] || in_list "${J[_reservation]}" "${SITE[Reservations]}" || refuse_job 'Requested reservation is invalid'
   for term in ${J[_dep]//[,?]/ }; do
@@ -258,6 +272,14 @@ check_site() {
   done
   mb=${J[_mem]}
   [[ ${J[_memper]} == cpu ]] && mb=$((J[_mem] * J[_cpus] / J[_nnodes]))
+  # Where these are refused, nothing else of the request is looked at.
+  if speaks impossible-refused; then
+    ((J[_nnodes] > ${#NODES[@]})) && refuse_job "$config"
+    if (((J[_cpus] + J[_nnodes] - 1) / J[_nnodes] > SITE[CPUs])); then
+      [[ ${O[test-only]+x} ]] || warn 'sbatch: error: CPU count per node can not be satisfied'
+      refuse_job "$config"
+    fi
+  fi
   # Too many processors only wait, so they must not be counted as too much memory.
   if ((mb > SITE[RealMemory] && J[_cpus] / J[_nnodes] <= SITE[CPUs])); then
     warn "sbatch: error: Memory specification can not be satisfied"

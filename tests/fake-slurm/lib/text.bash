@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Words and numbers as Slurm reads and prints them: time limits, times, users, job states, signals.
 
+# All that squeue reads; older versions know less, and none lists them as a table.
 STATES_KNOWN=(PENDING RUNNING SUSPENDED COMPLETED CANCELLED FAILED TIMEOUT NODE_FAIL PREEMPTED BOOT_FAIL DEADLINE
   OUT_OF_MEMORY COMPLETING CONFIGURING RESIZING RESV_DEL_HOLD REQUEUED REQUEUE_FED REQUEUE_HOLD REVOKED SIGNALING
   SPECIAL_EXIT STAGE_OUT STOPPED)
@@ -9,6 +10,18 @@ declare -A COMPACT=(
   [PREEMPTED]=PR [BOOT_FAIL]=BF [DEADLINE]=DL [OUT_OF_MEMORY]=OOM [COMPLETING]=CG [CONFIGURING]=CF [RESIZING]=RS
   [RESV_DEL_HOLD]=RD [REQUEUED]=RQ [REQUEUE_FED]=RF [REQUEUE_HOLD]=RH [REVOKED]=RV [SIGNALING]=SI [SPECIAL_EXIT]=SE
   [STAGE_OUT]=SO [STOPPED]=ST)
+
+# The states that squeue names as valid, in STATES_TEXT.
+list_states() {
+  local word list=
+  for word in "${STATES_KNOWN[@]}"; do
+    case $word in RESV_DEL_HOLD | REQUEUED | REQUEUE_FED | REQUEUE_HOLD | SIGNALING | STAGE_OUT | STOPPED) speaks states-of-requeue || continue ;; esac
+    list+=$word,
+    [[ $word == CONFIGURING ]] && speaks state-expediting && list+=EXPEDITING,
+  done
+  speaks states-in-lower-case && list=${list,,}
+  STATES_TEXT=${list%,}
+}
 
 is_finished() {
   case $1 in
