@@ -31,7 +31,7 @@ campus_fs() {
     lag|stale) least=1 most=1 ;;
     *) die_usage "fs: $verb? hang, slow, lag, stale, squash, full or heal" ;;
   esac
-  [ $# -ge $least ] && [ $# -le $most ] || die_usage "fs $verb takes $least to $most numbers after the directory"
+  if [ $# -lt $least ] || [ $# -gt $most ]; then die_usage "fs $verb takes $least to $most numbers after the directory"; fi
   for number in "$@"; do
     case $number in ''|*[!0-9]*) die_usage "fs $verb: '$number' is not a number" ;; esac
   done
