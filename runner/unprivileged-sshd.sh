@@ -168,11 +168,13 @@ heed() {
       esac
       ;;
     ended) [[ $name != "$1" ]] || { wait "$1"; return 1; } ;;
+    # What it has said is in the pipe before this. scancel's TERM reaches it too; then that is the reason.
+    died) [[ $name != "$1" ]] || step_died=yes ;;
     tick)
-      if kill -0 "$1" 2>/dev/null; then step_died=
-      elif [[ ! $step_died ]]; then step_died=yes    # scancel's TERM reaches it too; then that is the reason
-      else fail runner-failed "a step of the start ($stage) was killed"
-      fi
+      case $step_died in
+        '') kill -0 "$1" 2>/dev/null || { step_died=seen; tell "died $1"; } ;;
+        yes) fail runner-failed "a step of the start ($stage) was killed" ;;
+      esac
       ;;
   esac
 }
@@ -929,19 +931,20 @@ watch() {
       ((uptime - trimmed_at < 60)) || trim_log
     fi
 
-    if ((ends_at && uptime >= ends_at)); then
-      read_deadline    # it may have been moved since the last look
-      ((ends_at == 0 || uptime < ends_at)) || ! messages_are_seen || finish ttl "the lease's time to live is over"
+    if ((ends_at && uptime >= ends_at)) && messages_are_seen; then
+      read_deadline
+      ((ends_at == 0 || uptime < ends_at)) || finish ttl "the lease's time to live is over"
     fi
     [[ ! $end_time ]] || ((epoch < end_time - 300)) || wall_time_is_near
     if [[ $taken == no && $kept == no ]] && ((grace)); then
-      if ((uptime - offered_at >= grace)) && read_markers && messages_are_seen && [[ $kept == no ]] && ((uptime - offered_at >= grace)); then
-        unused untaken "$grace" "no session began within $grace s"
+      if ((uptime - offered_at >= grace)) && messages_are_seen; then
+        read_markers
+        [[ $kept == yes ]] || ((uptime - offered_at < grace)) || unused untaken "$grace" "no session began within $grace s"
       fi
-    elif ((idle && uptime - active_at >= idle)); then
-      read_deadline    # the last word has the newest look
+    elif ((idle && uptime - active_at >= idle)) && messages_are_seen; then
+      read_deadline
       [[ $phase != serving ]] || look
-      ((idle == 0 || uptime - active_at < idle)) || ! messages_are_seen || unused idle "$idle" "no command and no busy process for $idle s"
+      ((idle == 0 || uptime - active_at < idle)) || unused idle "$idle" "no command and no busy process for $idle s"
     fi
   done
 }
