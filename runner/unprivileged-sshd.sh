@@ -171,11 +171,13 @@ heed() {
       esac
       ;;
     ended) [[ $name != "$1" ]] || { wait "$1"; return 1; } ;;
+    # What it has said is in the pipe before this. scancel's TERM reaches it too; then that is the reason.
+    died) [[ $name != "$1" ]] || step_died=yes ;;
     tick)
-      if kill -0 "$1" 2>/dev/null; then step_died=
-      elif [[ ! $step_died ]]; then step_died=yes    # scancel's TERM reaches it too; then that is the reason
-      else fail runner-failed "a step of the start ($stage) was killed"
-      fi
+      case $step_died in
+        '') kill -0 "$1" 2>/dev/null || { step_died=seen; tell "died $1"; } ;;
+        yes) fail runner-failed "a step of the start ($stage) was killed" ;;
+      esac
       ;;
   esac
 }
@@ -830,6 +832,27 @@ read_markers() {
   fi
 }
 
+# messages_are_seen: before an end that a message could have moved. Some file systems remember for half a minute and more
+# what a name led to, or that there was none; a listing asks their server. Where both do not agree for longer than that,
+# the end comes all the same.
+messages_are_seen() {
+  local names number name own seen=yes
+  names=$(timeout 5 ls -A1i -- "$CBX_STATE_DIR" 2>/dev/null) || return 0
+  while read -r number name; do
+    case $name in
+      kept) kept=yes ;;
+      answered) [[ -e $CBX_STATE_DIR/answered || $answered ]] || answered=listed offered_at=$uptime active_at=$uptime ;;
+      deadline)
+        own=$(stat -c %i -- "$CBX_STATE_DIR/deadline" 2>/dev/null)
+        [[ $own == "$number" ]] || seen=
+        ;;
+    esac
+  done <<<"$names"
+  [[ ! $seen ]] || { unseen_since=; return 0; }
+  unseen_since=${unseen_since:-$uptime}
+  ((uptime - unseen_since >= 90))
+}
+
 # session_began: each session renews the time of the file `began`. A file, because a message could get lost.
 session_began() {
   : >"$private/seen"
@@ -911,16 +934,18 @@ watch() {
       ((uptime - trimmed_at < 60)) || trim_log
     fi
 
-    if ((ends_at && uptime >= ends_at)); then
-      read_deadline    # it may have been moved since the last look
+    if ((ends_at && uptime >= ends_at)) && messages_are_seen; then
+      read_deadline
       ((ends_at == 0 || uptime < ends_at)) || finish ttl "the lease's time to live is over"
     fi
     [[ ! $end_time ]] || ((epoch < end_time - 300)) || wall_time_is_near
     if [[ $taken == no && $kept == no ]] && ((grace)); then
-      ((uptime - offered_at < grace)) || read_markers
-      [[ $kept == yes ]] || ((uptime - offered_at < grace)) || unused untaken "$grace" "no session began within $grace s"
-    elif ((idle && uptime - active_at >= idle)); then
-      read_deadline    # the last word has the newest look
+      if ((uptime - offered_at >= grace)) && messages_are_seen; then
+        read_markers
+        [[ $kept == yes ]] || ((uptime - offered_at < grace)) || unused untaken "$grace" "no session began within $grace s"
+      fi
+    elif ((idle && uptime - active_at >= idle)) && messages_are_seen; then
+      read_deadline
       [[ $phase != serving ]] || look
       ((idle == 0 || uptime - active_at < idle)) || unused idle "$idle" "no command and no busy process for $idle s"
     fi
@@ -976,7 +1001,7 @@ finish() {
   umask 077
   [[ ! $watching ]] || stop_processes "lease $CBX_LEASE_ID ends: $detail"
   [[ ! $private ]] || discard "$private"
-  [[ $phase != serving && $reason != requeued ]] || rm -f -- "$CBX_STATE_DIR/endpoint.json" "$CBX_STATE_DIR/session"
+  if [[ $phase == serving || $stage == endpoint || $reason == requeued ]]; then rm -f -- "$CBX_STATE_DIR/endpoint.json" "$CBX_STATE_DIR/session"; fi
   # Another attempt of the lease may have it by now.
   if [[ $work_made ]] && { ! read_mark "$owner" || [[ $mark == "$own_mark" ]]; }; then
     work_is_ours=yes
@@ -1053,7 +1078,7 @@ set_traps() {
 # ---------------------------------------------------------------- the course of the job
 
 phase=starting stage=other stage_ends=0 private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' watching='' ticker=''
-gone_since='' lost_since='' sshd_died='' deadline_then='' own_mark=''
+gone_since='' lost_since='' unseen_since='' sshd_died='' deadline_then='' own_mark=''
 taken=no kept=no answered='' told_state='' input_then='' mine=() foreign=() cpu_then=() there_then=() ancestor=()
 reject() {
   say "bad-request: $1: this script is submitted by slurm-sandbox"

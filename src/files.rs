@@ -172,15 +172,17 @@ impl Dir {
 
     /// Reads a regular file; `None` when it is missing, an error when it is anything else or longer than `max` bytes.
     pub fn read(&self, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some((file, size)) = self.open_regular(name)? else {
-            return Ok(None);
-        };
-        if size > max {
-            return Err(io::Error::other(format!("{} is longer than {max} bytes", self.path.join(name).display())));
-        }
-        let mut bytes = Vec::with_capacity(size as usize);
-        file.take(max).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        again_if_stale(|| {
+            let Some((file, size)) = self.open_regular(name)? else {
+                return Ok(None);
+            };
+            if size > max {
+                return Err(io::Error::other(format!("{} is longer than {max} bytes", self.path.join(name).display())));
+            }
+            let mut bytes = Vec::with_capacity(size as usize);
+            file.take(max).read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        })
     }
 
     /// The last `max` bytes of a regular file; `None` when it is missing.
@@ -351,10 +353,17 @@ impl Dir {
     }
 
     fn lock_as(&self, how: FlockArg, name: &str, patience: Duration) -> io::Result<Option<Lock>> {
+        let deadline = Instant::now() + patience;
+        match again_if_stale(|| self.lock_until(how, name, deadline)) {
+            Err(error) if is_stale(&error) && !self.is_in_place() => Err(io::ErrorKind::NotFound.into()),
+            result => result,
+        }
+    }
+
+    fn lock_until(&self, how: FlockArg, name: &str, deadline: Instant) -> io::Result<Option<Lock>> {
         const RETRY: Duration = Duration::from_millis(25);
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&self.fd, name, flags, FILE_MODE)?);
-        let deadline = Instant::now() + patience;
         loop {
             match Flock::lock(file, how) {
                 Ok(flock) => {
@@ -378,6 +387,19 @@ impl Dir {
             }
         }
     }
+}
+
+/// Does it once more when another host has removed or replaced the file meanwhile (docs/facts/files.md, "Stale handles"): a name
+/// that is opened anew leads to what is there now.
+fn again_if_stale<T>(act: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match act() {
+        Err(error) if is_stale(&error) => act(),
+        result => result,
+    }
+}
+
+fn is_stale(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::ESTALE as i32)
 }
 
 /// An absolute path without links and `..`, as far as it exists.
@@ -441,6 +463,26 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::private_root(&temp.path().join("root")).unwrap();
         (temp, dir)
+    }
+
+    #[test]
+    fn a_stale_handle_is_opened_once_more() {
+        let stale = || io::Error::from(Errno::ESTALE);
+        for (stale_times, other, result) in
+            [(1, false, Ok(2)), (2, false, Err(Errno::ESTALE)), (0, true, Err(Errno::EIO))]
+        {
+            let calls = std::cell::Cell::new(0);
+            let got = again_if_stale(|| {
+                calls.set(calls.get() + 1);
+                match calls.get() <= stale_times {
+                    true => Err(stale()),
+                    false if other => Err(Errno::EIO.into()),
+                    false => Ok(calls.get()),
+                }
+            });
+            let got = got.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap()));
+            assert_eq!(got, result);
+        }
     }
 
     #[test]

@@ -168,6 +168,7 @@ see() {
 snapshot() {
   local left=$1
   exec 9<> <(:)
+  wait    # in bash 5.1 a read with a timeout may never return when a child ends during it
   while see; ((--left > 0)) && [[ $notice == nothing && $permit != lost ]]; do read -r -t "$2" -u 9; done
   printf 'permit %s\nanswered %s\nnotice %s\n' "$permit" "$answered" "$notice"
   [[ $notice != endpoint ]] || show endpoint.json 65536

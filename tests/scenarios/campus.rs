@@ -76,6 +76,7 @@ impl Shared {
             if output.code != 0 {
                 return Err(format!("the program does not run there (SLURM_SANDBOX_PROGRAM): {}", output.stderr));
             }
+            give_fault(&root);
             Ok(root)
         });
         match root {
@@ -85,6 +86,21 @@ impl Shared {
                  made, as scripts/test does, or set SLURM_SANDBOX_SKIP_CAMPUS=1 to go without them."
             ),
         }
+    }
+}
+
+/// What `SLURM_SANDBOX_CAMPUS_FS` names, such as `lag 30 on n1 n2`: a fault of /home on some hosts, for all that runs there.
+#[track_caller]
+fn give_fault(root: &Path) {
+    let Ok(wanted) = std::env::var("SLURM_SANDBOX_CAMPUS_FS") else { return };
+    let (fault, hosts) = wanted.split_once(" on ").expect("FAULT [NUMBER...] on HOST...");
+    let mut words = fault.split_whitespace();
+    let verb = words.next().expect("a fault");
+    let numbers: Vec<_> = words.collect();
+    for host in hosts.split_whitespace() {
+        let mut fs = command(root, "fs");
+        fs.args([host, verb, "/home"]).args(&numbers);
+        process::run(fs, Vec::new(), UP_LIMIT).ok();
     }
 }
 
