@@ -27,7 +27,7 @@ use super::instance::Instance;
 use super::record::Record;
 use super::{Identity, LeaseId};
 use crate::failure::{Failure, Kind};
-use crate::files::{Dir, random_hex};
+use crate::files::{Dir, Lock, random_hex};
 
 /// Format of the tree. 1: the first.
 const TREE_FORMAT: u32 = 1;
@@ -235,20 +235,31 @@ impl Store {
 
 /// Removes an entry of the trash unless the call that makes it is alive.
 fn clear_entry(trash: &Dir, name: &str) -> Result<()> {
+    if !name.starts_with("new-") {
+        return trash.remove_tree(name).context("emptying the trash");
+    }
+    let Some((aside, _lock)) = set_aside(trash, name)? else { return Ok(()) };
+    trash.remove_tree(&aside).context("emptying the trash")
+}
+
+/// Takes the place of a lease that is being made from the call that makes it, if that has died. Under its new name nobody makes
+/// it any more: who opened the directory before and locks it after its lock file was removed finds that it lies elsewhere.
+fn set_aside(trash: &Dir, name: &str) -> Result<Option<(String, Option<Lock>)>> {
     let lock = match trash.subdir(name) {
-        Ok(Some(dir)) if name.starts_with("new-") => match dir.lock("lock", Duration::ZERO) {
-            Ok(None) => return Ok(()),
-            Ok(lock) => lock,
+        Ok(Some(dir)) => match dir.lock("lock", Duration::ZERO) {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => return Ok(None),
             // It has just become a lease.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).context("looking into the trash"),
         },
-        Ok(None) => return Ok(()),
-        _ => None,
+        Ok(None) => return Ok(None),
+        // No directory, so none that is being made.
+        Err(_) => None,
     };
-    let removed = trash.remove_tree(name).context("emptying the trash");
-    drop(lock);
-    removed
+    let aside = name.replacen("new-", "old-", 1);
+    trash.rename(name, trash, &aside).context("emptying the trash")?;
+    Ok(Some((aside, lock)))
 }
 
 fn taken(error: &io::Error) -> bool {
@@ -280,6 +291,18 @@ pub mod tests {
         assert!(store.ids().unwrap().is_empty());
         assert!(store.trash().unwrap().names().unwrap().is_empty());
         assert!(matches!(lease.lock(Duration::ZERO), Ok(Locked::Gone)));
+    }
+
+    #[test]
+    fn a_place_that_is_cleared_cannot_be_locked_any_more() {
+        let (_temp, store) = store();
+        let trash = store.trash().unwrap();
+        let making = trash.make_subdir("new-x").unwrap();
+        let (aside, _lock) = set_aside(&trash, "new-x").unwrap().unwrap();
+        assert!(trash.subdir(&aside).unwrap().unwrap().unlink("lock").unwrap());
+        let error = making.lock("lock", Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(set_aside(&trash, "new-x").unwrap().is_none());
     }
 
     /// Each call clears what it takes for the leftovers of others.
