@@ -31,7 +31,7 @@ use crate::progress::progress;
 use crate::protocol::Lease;
 use crate::shared_dir::{Notice, Permit, SharedDir};
 use crate::slurm::cache::Shared;
-use crate::slurm::job::{PendingReason, pending_reason};
+use crate::slurm::job::{Class, PendingReason, pending_reason};
 use crate::slurm::squeue;
 use next::{Facts, Shown, Step, next};
 pub use report::failure_of_end;
@@ -113,6 +113,8 @@ pub struct Wait<'a> {
     first_refusal: Option<Instant>,
     probe_at: Option<Instant>,
     refusals: u32,
+    /// Why the last login was of no use: the reason, should no time be left for another.
+    refused: Option<Failure>,
     /// What the shared dir showed last.
     seen: Notice,
     /// Whether the marker of a lease that was handed out is there.
@@ -154,6 +156,7 @@ impl<'a> Wait<'a> {
             first_refusal: None,
             probe_at: None,
             refusals: 0,
+            refused: None,
             seen: Notice::Nothing,
             answered: false,
             lost: false,
@@ -208,7 +211,9 @@ impl<'a> Wait<'a> {
                     }
                     (Step::GiveUp, view, _) => {
                         view.iter().for_each(|view| self.report(&record, view));
-                        return Err(self.timed_out(&record, view.as_ref()).into());
+                        let runs = |view: &View| view.row().is_some_and(|row| row.state.class() == Class::Running);
+                        let refused = self.refused.take().filter(|_| view.as_ref().is_none_or(runs));
+                        return Err(refused.unwrap_or_else(|| self.timed_out(&record, view.as_ref())).into());
                     }
                     (Step::Poll | Step::Pin | Step::Probe, ..) => break,
                 }

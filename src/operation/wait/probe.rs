@@ -127,19 +127,18 @@ impl Wait<'_> {
             ),
         };
         let first = *self.first_refusal.get_or_insert_with(Instant::now);
-        if first.elapsed() >= ENDPOINT_PATIENCE || Instant::now() >= self.deadline {
-            let place = format!("{}:{}", ssh.host, ssh.port);
-            return Err(Failure::new(
-                Kind::EndpointUnusable,
-                format!("{} {}: {what} ({place})", self.doing, record.shown()),
-            )
-            .remedy(remedy)
-            .cause(said)
-            .into());
-        }
         if self.refusals == 1 {
             progress(&format!("{} runs, but does not let us in yet: {}", record.shown(), said));
         }
+        let place = format!("{}:{}", ssh.host, ssh.port);
+        let failure =
+            Failure::new(Kind::EndpointUnusable, format!("{} {}: {what} ({place})", self.doing, record.shown()))
+                .remedy(remedy)
+                .cause(said);
+        if first.elapsed() >= ENDPOINT_PATIENCE || Instant::now() >= self.deadline {
+            return Err(failure.into());
+        }
+        self.refused = Some(failure);
         // sshd penalises what fails to log in, each time for longer (docs/facts/openssh.md, "Penalties for failed logins").
         let pause = Duration::from_millis(250) * 2u32.pow(self.refusals.min(5));
         self.refusals += 1;
