@@ -121,12 +121,13 @@ pub struct Failure {
     what: String,
     remedy: Option<String>,
     cause: Option<String>,
+    pending: Option<String>,
 }
 
 impl Failure {
     /// `what` names the lease and job where there is one.
     pub fn new(kind: Kind, what: impl Into<String>) -> Failure {
-        Failure { kind, what: what.into(), remedy: None, cause: None }
+        Failure { kind, what: what.into(), remedy: None, cause: None, pending: None }
     }
 
     /// What to do here, where that is more than the kind's own remedy.
@@ -142,6 +143,18 @@ impl Failure {
         let cause = one_line(cause.as_ref());
         self.cause = (!cause.is_empty()).then_some(cause);
         self
+    }
+
+    /// Slurm's reason, where a job was still waiting.
+    #[must_use]
+    pub fn pending(mut self, reason: impl AsRef<str>) -> Failure {
+        self.pending = Some(one_line(reason.as_ref()));
+        self
+    }
+
+    /// Slurm's reason why the job waits, where that is what was given up.
+    pub fn pending_reason(&self) -> Option<&str> {
+        self.pending.as_deref()
     }
 
     /// Several causes, all of them: each bounded, none cut off by the others.

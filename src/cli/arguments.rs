@@ -37,8 +37,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Check everything that a lease needs, without submitting a job
-    Doctor,
+    /// Check everything that a lease needs, without submitting a job unless --live is given
+    Doctor(Doctor),
     /// Submit a job, wait until its sshd lets us in, and say how to reach it
     Acquire(Acquire),
     /// Find a lease and prove that it can be used
@@ -64,6 +64,13 @@ pub enum Verb {
     Logs(Logs),
     /// Log in to a lease, or run a command in it
     Ssh(Ssh),
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Make one short lease as well, look around on its node, and end it: takes a minute or two, and longer to end where a queue is long
+    #[arg(long)]
+    pub live: bool,
 }
 
 #[derive(Debug, Args)]

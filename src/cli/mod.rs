@@ -181,8 +181,8 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
     let done = |answer: &Answer| text(format!("{}\n", answer.message.as_deref().unwrap_or("done")));
     let base = |operation| Request { config: config.clone(), ..Request::new(operation) };
     match verb {
-        Verb::Doctor => {
-            let checks = doctor::examine(&options, &base(Operation::Doctor));
+        Verb::Doctor(flags) => {
+            let checks = doctor::examine(&options, &base(Operation::Doctor), flags.live);
             let red = checks.iter().any(|check| check.status == CheckStatus::Red);
             let exit = if red { Kind::DoctorRed.row().exit } else { 0 };
             Ok(Outcome { exit, ..shown(render::json(&checks), &|| render::checks(&checks)) })

@@ -83,7 +83,17 @@ fn work(id: CheckId, site: &Site) -> Option<Work> {
         | CheckId::Accounting
         | CheckId::WallTime
         | CheckId::LeaseRecords
-        | CheckId::RunnerContract => return None,
+        | CheckId::RunnerContract
+        | CheckId::LiveLease
+        | CheckId::NodeAccount
+        | CheckId::NodeSshd
+        | CheckId::NodeTools
+        | CheckId::NodeGpus
+        | CheckId::NodeCgroups
+        | CheckId::NodeNamespaces
+        | CheckId::NodeClock
+        | CheckId::NodeFiles
+        | CheckId::LiveRelease => return None,
     };
     let applies = match id {
         CheckId::LoginHost | CheckId::OneConnection | CheckId::LoginOpenSsh | CheckId::Forwarding => {

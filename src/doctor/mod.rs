@@ -1,6 +1,6 @@
 //! doctor: whether this site is fit for leases, told in under nine seconds even when everything hangs.
 //!
-//! It submits nothing. Every check runs by itself in a thread ([`mod@run`]) and tells what it saw and what to do. What a check rests on,
+//! It submits nothing, but for [`live`], which makes a lease and ends it. Every check runs by itself in a thread ([`mod@run`]) and tells what it saw and what to do. What a check rests on,
 //! and what is said when it hangs, stands in one table (`check/table.rs`), so that one trouble is told once ([`settle`]): when no
 //! controller answers, what could not be asked is no trouble of its own. One file a subject; each has its decisions as functions of
 //! what was seen.
@@ -11,6 +11,7 @@
 mod check;
 mod finding;
 mod jobs;
+mod live;
 mod remote;
 mod report;
 mod run;
@@ -44,9 +45,16 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     Ok(Answer { message, checks: Some(checks(findings)), ..Answer::default() })
 }
 
-/// Every check with what it saw, red ones too.
-pub fn examine(options: &Options, request: &Request) -> Vec<Check> {
-    checks(findings(options, request))
+/// Every check with what it saw, red ones too. `live`: a lease is made and ended as well.
+pub fn examine(options: &Options, request: &Request, live: bool) -> Vec<Check> {
+    if !live {
+        return checks(findings(options, request));
+    }
+    live::hold_signals();
+    let mut findings = findings(options, request);
+    let more = live::run(options, request, &findings);
+    findings.extend(more);
+    checks(findings)
 }
 
 fn checks(findings: Vec<Finding>) -> Vec<Check> {

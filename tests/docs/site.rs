@@ -96,10 +96,11 @@ fn each_check_of_the_table_is_told() {
     // Nobody listens at the discard port.
     let nowhere = site.dir.path().join("ssh_config");
     fs::write(&nowhere, "Host nowhere\n  HostName 127.0.0.1\n  Port 9\n").unwrap();
-    for config in ["{}".to_owned(), serde_json::json!({"submitHost": "nowhere", "sshConfig": nowhere}).to_string()] {
+    let unusable = serde_json::json!({"submitHost": "nowhere", "sshConfig": nowhere}).to_string();
+    for (config, words) in [("{}".to_owned(), "doctor --live"), (unusable, "doctor")] {
         let file = site.dir.path().join("config.json");
         fs::write(&file, config).unwrap();
-        let output = site.run(&format!("slurm-sandbox --json --config {} doctor", file.display()));
+        let output = site.run(&format!("slurm-sandbox --json --config {} {words}", file.display()));
         let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
         let checks = answer.as_array().expect("checks");

@@ -22,6 +22,7 @@ pub mod laptop;
 pub mod lease;
 pub mod leftovers;
 pub mod lifecycle;
+pub mod live;
 pub mod process;
 pub mod routes;
 pub mod runners;
@@ -67,6 +68,7 @@ macro_rules! shared {
             hostile: endpoints_that_lie_before_the_answer endpoints_that_lie_after_the_answer other_files_that_lie
                 a_shared_dir_that_leads_away one_lease_against_another;
             frozen: a_controller_frozen_during_sbatch a_controller_frozen_during_the_rest a_controller_that_is_dead;
+            live: a_look_at_a_node a_job_that_waits an_interrupted_one a_mistake_in_the_configuration;
             clusters: two_clusters_with_the_same_job_ids;
             truth: a_job_that_imitates_others another_state_dir_of_the_same_lease
                 another_state_dir_with_the_same_shared_dir a_copied_state_dir

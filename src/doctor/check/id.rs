@@ -158,4 +158,38 @@ pub enum CheckId {
     ProxyHost,
     /// Red or a warning: never; it reminds of `trustProviderOutput`, which cannot be seen from here.
     ClientConfig,
+    /// Red or a warning: with `--live`: a short lease of the same configuration cannot be had; a warning when its job only waits its turn.
+    ///
+    /// What to do: what the line says.
+    LiveLease,
+    /// Red or a warning: with `--live`: the node has no passwd entry of the user, no such login shell or home, or `/etc/nologin`.
+    ///
+    /// What to do: tell the site's admins, or change the shell.
+    NodeAccount,
+    /// Red or a warning: never; with `--live` it tells the version of the node's sshd, and the rules of `/etc/hosts.deny`.
+    NodeSshd,
+    /// Red or a warning: with `--live`: a tool of the runner's or the client's is not in a session's PATH.
+    ///
+    /// What to do: install it on the nodes, or load it in `preamble`.
+    NodeTools,
+    /// Red or a warning: with `--live`: GPUs are asked for, and a session sees none. It names those that it sees.
+    ///
+    /// What to do: `gres`, `gpus`.
+    NodeGpus,
+    /// Red or a warning: never; with `--live` it tells the version of the node's cgroups, and whether a session can read its own.
+    NodeCgroups,
+    /// Red or a warning: never; with `--live` it tells whether a session can make user namespaces, as containers without root need.
+    NodeNamespaces,
+    /// Red or a warning: with `--live`: the node's clock is more than a minute from this machine's.
+    ///
+    /// What to do: set the clock that is wrong.
+    NodeClock,
+    /// Red or a warning: with `--live`: a file of the shared dir shows up on the other side, node or login host, after more than 3 s.
+    ///
+    /// What to do: `sharedDir` on a file system that shows new files sooner.
+    NodeFiles,
+    /// Red or a warning: with `--live`: the lease could not be proven ended.
+    ///
+    /// What to do: release it, as the line says.
+    LiveRelease,
 }

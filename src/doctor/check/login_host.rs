@@ -29,7 +29,7 @@ const LOOK_AFTER: Duration = Duration::from_millis(3500);
 const SLOW_PROFILE: Duration = Duration::from_secs(2);
 
 /// Clocks further apart than this make times wrong that people see.
-const MOST_SECONDS_APART: i64 = 60;
+pub const MOST_SECONDS_APART: i64 = 60;
 
 /// A forwarding answers as fast as a login; a port that is silent was reached.
 const FORWARDING_DEADLINE: Duration = Duration::from_secs(3);

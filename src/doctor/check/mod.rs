@@ -7,6 +7,7 @@ pub mod filesystem;
 pub mod id;
 pub mod job;
 pub mod login_host;
+pub mod node;
 pub mod node_names;
 pub mod partition;
 pub mod proxy_config;

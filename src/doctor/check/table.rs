@@ -26,10 +26,11 @@ pub struct Row {
     pub name: &'static str,
     /// What it rests on; the first that is red counts.
     pub needs: &'static [Need],
-    /// `None` for what another check finds on its way.
+    /// `None` for what another check finds on its way, or a lease of `--live`.
     pub silence: Option<Silence>,
 }
 
+const CONFIG: Need = Need { check: CheckId::Config, seen: "not tried: the configuration has a mistake" };
 const LOGIN: Need = Need { check: CheckId::LoginHost, seen: "not asked: the login host cannot be used" };
 const COMMANDS: Need = Need { check: CheckId::SlurmCommands, seen: "not asked: Slurm's commands are not there" };
 const CONTROLLER: Need = Need { check: CheckId::Controller, seen: "not asked: no controller answers" };
@@ -39,6 +40,7 @@ const NOTHING: &[Need] = &[];
 const ON_LOGIN_HOST: &[Need] = &[LOGIN];
 const ON_COMMANDS: &[Need] = &[LOGIN, COMMANDS];
 const ON_CONTROLLER: &[Need] = &[LOGIN, COMMANDS, CONTROLLER];
+const ON_A_LEASE: &[Need] = &[CONFIG, LOGIN, COMMANDS, CONTROLLER];
 
 /// What to do where a file system hangs.
 pub const DISK: &str = "the file system hangs: try `ls` in it, tell the host's admins, or name another directory";
@@ -60,6 +62,11 @@ const fn row(id: CheckId, name: &'static str, needs: &'static [Need], silence: S
 
 const fn on_the_way(id: CheckId, name: &'static str) -> Row {
     Row { id, name, needs: NOTHING, silence: None }
+}
+
+/// Of a lease that `--live` makes after all others have been told.
+const fn live(id: CheckId, name: &'static str) -> Row {
+    Row { id, name, needs: ON_A_LEASE, silence: None }
 }
 
 /// All checks, in the order in which they are told.
@@ -105,6 +112,16 @@ pub const TABLE: &[Row] = &[
         Silence::Warning("the host's user database or name service hangs: try `id`, and `getent hosts` with a node's name")),
     row(CheckId::ProxyHost, "proxy host", NOTHING, Silence::Red("try to log in to it by hand")),
     row(CheckId::ClientConfig, "client config", NOTHING, NEVER),
+    live(CheckId::LiveLease, "live lease"),
+    live(CheckId::NodeAccount, "node's account"),
+    live(CheckId::NodeSshd, "node's sshd"),
+    live(CheckId::NodeTools, "node's tools"),
+    live(CheckId::NodeGpus, "node's GPUs"),
+    live(CheckId::NodeCgroups, "node's cgroups"),
+    live(CheckId::NodeNamespaces, "node's namespaces"),
+    live(CheckId::NodeClock, "node's clock"),
+    live(CheckId::NodeFiles, "node's files"),
+    live(CheckId::LiveRelease, "live release"),
 ];
 
 impl CheckId {
@@ -133,6 +150,6 @@ mod tests {
             assert!(!row.name.is_empty() && TABLE.iter().filter(|other| other.name == row.name).count() == 1);
             assert!(row.needs.iter().all(|need| need.check < row.id), "{}", row.name);
         }
-        assert_eq!(TABLE.len(), CheckId::ClientConfig as usize + 1);
+        assert_eq!(TABLE.len(), CheckId::LiveRelease as usize + 1);
     }
 }

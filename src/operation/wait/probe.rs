@@ -38,7 +38,9 @@ fn remedy_of(obstacle: Obstacle) -> &'static str {
         Obstacle::Key => {
             "sshd does not take the key: see what its log says, sshUser, sshPrivateKey and PubkeyAcceptedAlgorithms in ~/.ssh/config"
         }
-        Obstacle::Network => "check that this machine reaches the node, or set sshMode, loginHost or endpointHost",
+        Obstacle::Network => {
+            "look at what lies between this machine and the node (network, firewall, the node's /etc/hosts.deny), or set sshMode, loginHost or endpointHost"
+        }
     }
 }
 

@@ -107,10 +107,15 @@ impl Wait<'_> {
                 "raise acquireTimeoutSeconds, or ask for less or for another partition".to_owned()
             }
         };
-        Failure::new(
+        let failure = Failure::new(
             Kind::TimedOut,
             format!("{} {}: not ready after {waited} s, the job is {state}{reason}{start}", self.doing, record.shown()),
-        )
+        );
+        let waiting = view.and_then(View::row).filter(|row| row.state.class() == Class::Queued);
+        match waiting {
+            Some(row) => failure.pending(&row.reason),
+            None => failure,
+        }
         .remedy(remedy)
     }
 }
