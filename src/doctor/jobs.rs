@@ -71,7 +71,10 @@ fn work(id: CheckId, site: &Site) -> Option<Work> {
         CheckId::SshConfiguration => ssh_configuration,
         CheckId::SshKeygen => |_, clock| ssh_keys::keygen(clock),
         CheckId::SshKey => |site, clock| ssh_keys::configured(clock, &site.settings),
-        CheckId::Connection => |site, _| proxy_config::check(&site.config, &site.settings),
+        CheckId::Connection => |site, _| {
+            let program = std::env::current_exe().ok();
+            proxy_config::check(&site.config, &site.settings, program.as_deref())
+        },
         CheckId::Endpoint => endpoint,
         CheckId::ProxyHost => {
             |site, clock| proxy_host::check(clock, &site.settings, given(&site.config, "proxyCommand").is_some())

@@ -39,7 +39,7 @@ fn what_can_never_work_is_red() {
 #[test]
 fn what_a_node_may_make_good_is_a_warning() {
     let site = site();
-    let setups: [Examined; 9] = [
+    let setups: [Examined; 14] = [
         (
             json!({"preamble": ["set -e", "source /nonexistent/modules.sh"]}),
             &[],
@@ -52,6 +52,11 @@ fn what_a_node_may_make_good_is_a_warning() {
         (json!({"endpointHost": "runner:*.example.org"}), &[], "endpointHost is runner:*.example.org"),
         (json!({"runnerWorkRoot": "/etc/passwd/x"}), &[], "/etc/passwd is a file"),
         (json!({"takenGraceSeconds": 1}), &[], "takenGraceSeconds is 1"),
+        (json!({"ttlSeconds": 1}), &[], "ttlSeconds is 1"),
+        (json!({"timeLimit": 1}), &[], "timeLimit is 1"),
+        (json!({"preamble": "command-not-here"}), &[], "preamble runs command-not-here"),
+        (json!({"preamble": ["true", "false"]}), &[], "preamble ends with `false`"),
+        (json!({"readyCheck": "command-not-here"}), &[], "readyCheck begins with command-not-here"),
         (json!({}), &[("CBX_SSHD", "/nonexistent/sshd")], "CBX_SSHD is /nonexistent/sshd"),
     ];
     for (config, env, text) in setups {

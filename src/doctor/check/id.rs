@@ -107,9 +107,9 @@ pub enum CheckId {
     ///
     /// What to do: `runnerWorkRoot`.
     WorkRoot,
-    /// Red or a warning: `bash -n` finds a mistake in `preamble`, `launcher`, `readyCheck` or `onEnding`; `preamble`
-    /// sources a file or `launcher` begins with a program that is not where Slurm's commands run (nodes may have it);
-    /// `preamble` calls exit; `readyCheck` can never succeed. Nothing of them is run.
+    /// Red or a warning: `bash -n` finds a mistake in `preamble`, `launcher`, `readyCheck` or `onEnding`; `preamble` sources a
+    /// file, or it, `launcher` or `readyCheck` begins with a command, that is not where Slurm's commands run (nodes may have it);
+    /// `preamble` calls exit or ends with what fails; `readyCheck` can never succeed. Nothing of them is run.
     ///
     /// What to do: correct the key that it names.
     JobLines,
@@ -117,8 +117,8 @@ pub enum CheckId {
     ///
     /// What to do: correct or unset the variable.
     JobSshd,
-    /// Red or a warning: `takenGraceSeconds` or `idleTimeoutSeconds` is too short for a client, or `maxLeases` is
-    /// reached.
+    /// Red or a warning: `takenGraceSeconds`, `idleTimeoutSeconds`, `ttlSeconds`, `acquireTimeoutSeconds` or `timeLimit` is too
+    /// short for a client, or `maxLeases` is reached.
     ///
     /// What to do: raise them, or release leases.
     Limits,
@@ -140,8 +140,8 @@ pub enum CheckId {
     ///
     /// What to do: what the line says.
     SshKey,
-    /// Red or a warning: the keys for the connection do not fit each other, or the program of `proxyCommand` is not on
-    /// PATH.
+    /// Red or a warning: the keys for the connection do not fit each other, the program of `proxyCommand` is not on PATH, or the
+    /// path of this program cannot stand in a command.
     ///
     /// What to do: correct them.
     Connection,

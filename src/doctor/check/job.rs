@@ -3,7 +3,9 @@
 //! only what fails on every host is red.
 
 use crate::config::Settings;
+use crate::config::time_limit::minutes;
 use crate::doctor::check::CheckId;
+use crate::doctor::check::preamble::{brings_programs, commands, exits, fails, never_succeeds, sourced};
 use crate::doctor::check::table::AGAIN;
 use crate::doctor::finding::{Category, Finding, tail};
 use crate::doctor::remote::RemoteFacts;
@@ -20,6 +22,13 @@ const SHORT_GRACE_SECONDS: u64 = 20;
 /// A client pauses for longer between two commands.
 const SHORT_IDLE_SECONDS: u64 = 60;
 
+/// A preamble, a start of sshd and a first login take some seconds.
+const SHORT_TTL_SECONDS: u64 = 60;
+const SHORT_ACQUIRE_SECONDS: u64 = 10;
+
+/// The runner ends a lease a minute before its wall time, or in that minute.
+const SHORT_TIME_LIMIT_MINUTES: u64 = 2;
+
 /// Below this a port takes a privilege that a job of an ordinary user has not (ip_unprivileged_port_start).
 const FIRST_FREE_PORT: u32 = 1024;
 
@@ -29,7 +38,8 @@ pub fn lines(place: &Place, clock: Clock, settings: &Settings) -> Vec<Finding> {
         Command::new("bash", clock.left())
             .args(["-c", SCRIPT, "bash"])
             .args([&settings.launcher, &settings.ready_check, &settings.on_ending])
-            .args(sourced(&settings.preamble))
+            .args(sourced(&settings.preamble).into_iter().flat_map(|path| ["source".to_owned(), path]))
+            .args(commands(&settings.preamble).into_iter().flat_map(|word| ["run".to_owned(), word]))
             .input(settings.preamble.clone().into_bytes())
     };
     match place.with(clock, |host| host.run(&command())) {
@@ -60,10 +70,21 @@ fn judge_lines(settings: &Settings, facts: &RemoteFacts, host: &str) -> Vec<Find
             "correct the path in preamble, or make sure that nodes have the file",
         ));
     }
+    for word in facts.all("run") {
+        findings.push(warn(
+            format!("preamble runs {word}, which is not found on {host}: unless nodes have it, the line fails, and with it the job if it is the last"),
+            "correct preamble, or load what has the command before it",
+        ));
+    }
     if let Some(line) = exits(&settings.preamble) {
         findings.push(warn(
             format!("preamble calls exit (`{line}`): it is sourced, so the job's start ends there, with status 0 too"),
             "end it by `return` instead, or leave it out of preamble",
+        ));
+    } else if let Some(line) = fails(&settings.preamble) {
+        findings.push(warn(
+            format!("preamble ends with `{line}`: it is sourced, and the job's start fails with its status"),
+            "end preamble with a command that succeeds",
         ));
     }
     if let Some(said) = facts.get("launcher-syntax") {
@@ -80,6 +101,13 @@ fn judge_lines(settings: &Settings, facts: &RemoteFacts, host: &str) -> Vec<Find
             format!("readyCheck is `{}`, which never succeeds: no lease is ever handed out", settings.ready_check),
             "set readyCheck to a command that succeeds on a node that is ready, or remove it",
         )),
+        (false, None) if facts.get("ready-command").is_some() && !brings_programs(&settings.preamble) => {
+            let word = facts.get("ready-command").unwrap_or_default();
+            findings.push(warn(
+                format!("readyCheck begins with {word}, which is not found on {host}: unless nodes have it, no lease is handed out"),
+                "correct readyCheck, or make sure that nodes have the command",
+            ));
+        }
         // The login shell on the node runs it, which may be another than bash.
         (false, Some(said)) => findings.push(warn(
             format!("readyCheck: bash -n says {}", tail(said, 200)),
@@ -95,52 +123,6 @@ fn judge_lines(settings: &Settings, facts: &RemoteFacts, host: &str) -> Vec<Find
             .push(Finding::ok(CheckId::JobLines, "preamble, launcher, readyCheck and onEnding: bash -n is content"));
     }
     findings
-}
-
-/// The files that a preamble sources by their plain absolute names, as a command of a line of its own.
-fn sourced(preamble: &str) -> Vec<String> {
-    let plain = |path: &&str| crate::config::value::is_safe_path(path);
-    let path = |line: &str| {
-        let mut words = line.split_whitespace();
-        let path = words.next().filter(|word| matches!(*word, "source" | ".")).and_then(|_| words.next())?;
-        let path = path.trim_end_matches(';').trim_matches(['"', '\'']);
-        Some(path).filter(plain).map(str::to_owned)
-    };
-    // What is only sourced where it is there stands in a condition, and is indented or behind a word of its own.
-    preamble.lines().filter(|line| !line.starts_with([' ', '\t'])).filter_map(path).collect()
-}
-
-/// The line of a preamble that ends the start for certain: an `exit` that nothing stands before, or one that means success
-/// behind a condition.
-fn exits(preamble: &str) -> Option<&str> {
-    let is_exit = |command: &str, with_success_only: bool| {
-        let mut words = command.split_whitespace();
-        words.next() == Some("exit") && (!with_success_only || words.next() == Some("0"))
-    };
-    preamble.lines().find_map(|line| {
-        let code = line.split(" #").next().unwrap_or(line);
-        let mut commands = code.split([';', '&', '|']).filter(|command| !command.trim().is_empty());
-        let first = commands.next()?;
-        let certain = is_exit(first, first.starts_with([' ', '\t']));
-        (certain || commands.any(|command| is_exit(command, true))).then(|| line.trim())
-    })
-}
-
-/// Whether a preamble may put further programs on PATH.
-fn brings_programs(preamble: &str) -> bool {
-    let words = ["module", "ml", "source", ".", "spack", "eval", "conda", "guix", "nix"];
-    preamble.contains("PATH")
-        || preamble.split(|c: char| c.is_whitespace() || c == ';').any(|word| words.contains(&word))
-}
-
-/// Whether a ready check is one command that is made to fail.
-fn never_succeeds(check: &str) -> bool {
-    let words: Vec<_> = check.trim().trim_end_matches(';').split_whitespace().collect();
-    match words[..] {
-        ["false" | "/bin/false" | "/usr/bin/false"] => true,
-        ["exit" | "return", code] => code.parse::<u8>().is_ok_and(|code| code != 0),
-        _ => false,
-    }
 }
 
 /// The site's knobs for the runner's sshd, which go from the environment of this program into the job.
@@ -192,13 +174,19 @@ fn ports(text: &str) -> Option<(u32, u32)> {
 pub fn limits(settings: &Settings, leases: &[LeaseId]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let times = [
-        ("takenGraceSeconds", settings.taken_grace, SHORT_GRACE_SECONDS, "before a client has logged in"),
+        (
+            "takenGraceSeconds",
+            settings.taken_grace,
+            SHORT_GRACE_SECONDS,
+            "after so short a grace, before a client has logged in",
+        ),
         (
             "idleTimeoutSeconds",
             settings.idle_timeout,
             SHORT_IDLE_SECONDS,
             "while a client only pauses between commands",
         ),
+        ("ttlSeconds", settings.ttl, SHORT_TTL_SECONDS, "before a client is through with its first command"),
     ];
     for (key, value, least, when) in times {
         if value > 0 && value < least {
@@ -209,6 +197,22 @@ pub fn limits(settings: &Settings, leases: &[LeaseId]) -> Vec<Finding> {
                 format!("set {key} to {least} or more, or to 0 for never"),
             ));
         }
+    }
+    if settings.acquire_timeout < SHORT_ACQUIRE_SECONDS {
+        let seen =
+            format!("acquireTimeoutSeconds is {}: few jobs start and answer in that time", settings.acquire_timeout);
+        findings.push(Finding::warning(
+            CheckId::Limits,
+            seen,
+            "set acquireTimeoutSeconds to as long as the queue may take",
+        ));
+    }
+    let time = settings.resources.options.iter().find_map(|option| option.strip_prefix("--time="));
+    if let Some(limit) =
+        time.filter(|text| minutes(text).flatten().is_some_and(|limit| limit <= SHORT_TIME_LIMIT_MINUTES))
+    {
+        let seen = format!("timeLimit is {limit}: the runner ends the lease before the last minute of it");
+        findings.push(Finding::warning(CheckId::Limits, seen, "raise timeLimit to five minutes or more"));
     }
     if let Some(most) = settings.max_leases.filter(|most| leases.len() as u64 >= *most) {
         let seen = format!("maxLeases is {most}, and {} lease(s) exist: no further one is made", leases.len());
@@ -250,6 +254,13 @@ mod tests {
     #[case::unclosed_quote(json!({"preamble": "echo \"a"}), Red, "preamble: bash -n says")]
     #[case::missing_file(json!({"preamble": ["set -e", "source /nonexistent/modules.sh"]}), Warning, "sources /nonexistent/modules.sh")]
     #[case::exit(json!({"preamble": "exit 0"}), Warning, "calls exit (`exit 0`)")]
+    #[case::missing_command(json!({"preamble": ["set -e", "A=1 command-not-here x"]}), Warning, "preamble runs command-not-here")]
+    #[case::command_of_a_module(json!({"preamble": ["module load x", "command-not-here x"]}), Green, "content")]
+    #[case::own_function(json!({"preamble": ["f() { true; }", "f"]}), Green, "content")]
+    #[case::last_status(json!({"preamble": ["true", "false"]}), Warning, "preamble ends with `false`")]
+    #[case::replaced(json!({"preamble": "exec sleep 1"}), Warning, "preamble ends with `exec sleep 1`")]
+    #[case::redirected(json!({"preamble": "exec 2>/dev/null"}), Green, "content")]
+    #[case::ready_command(json!({"readyCheck": "command-not-here --version"}), Warning, "readyCheck begins with command-not-here")]
     #[case::launcher(json!({"launcher": "apptainer-not-here exec x"}), Warning, "begins with apptainer-not-here")]
     #[case::launcher_of_a_module(json!({"launcher": "apptainer-not-here exec x", "preamble": "module load apptainer"}), Green, "content")]
     #[case::launcher_syntax(json!({"launcher": "env \"A"}), Warning, "launcher: bash -n says")]
@@ -261,39 +272,6 @@ mod tests {
         let findings = looked_at(&value);
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert!(findings[0].is(status) && findings[0].seen.contains(text), "{findings:?}");
-    }
-
-    #[rstest]
-    #[case("source /a/b.sh", &["/a/b.sh"])]
-    #[case(". \"/a/b.sh\";", &["/a/b.sh"])]
-    #[case("source $HOME/x\nsource rel.sh\nsourceful /x", &[])]
-    #[case("if [ -e /a ]; then\n  . /a\nfi\n[ -e /b ] && . /b", &[])]
-    fn sourced_files(#[case] preamble: &str, #[case] expected: &[&str]) {
-        assert_eq!(sourced(preamble), expected);
-    }
-
-    #[rstest]
-    #[case("exit 0", true)]
-    #[case("module load x\nexit 3 # done", true)]
-    #[case("[ -e /x ] && exit 0", true)]
-    #[case("module load x || exit 1", false)]
-    #[case("if ! true; then\n  exit 1\nfi", false)]
-    #[case("if ! true; then\n  exit 0\nfi", true)]
-    #[case("# exit 0\nexiting 0\necho exit 0", false)]
-    fn preambles_that_exit(#[case] preamble: &str, #[case] expected: bool) {
-        assert_eq!(exits(preamble).is_some(), expected);
-    }
-
-    #[rstest]
-    #[case("false", true)]
-    #[case(" false; ", true)]
-    #[case("exit 1", true)]
-    #[case("exit 0", false)]
-    #[case("exit", false)]
-    #[case("false || true", false)]
-    #[case("true", false)]
-    fn ready_checks(#[case] check: &str, #[case] expected: bool) {
-        assert_eq!(never_succeeds(check), expected);
     }
 
     #[rstest]
@@ -325,6 +303,9 @@ mod tests {
     #[case(json!({"takenGraceSeconds": 0, "idleTimeoutSeconds": 0, "maxLeases": 2}), &[])]
     #[case(json!({"takenGraceSeconds": 1, "idleTimeoutSeconds": 1}), &["takenGraceSeconds is 1", "idleTimeoutSeconds is 1"])]
     #[case(json!({"maxLeases": 1}), &["maxLeases is 1, and 1 lease(s)"])]
+    #[case(json!({"ttlSeconds": 5, "acquireTimeoutSeconds": 2}), &["ttlSeconds is 5", "acquireTimeoutSeconds is 2"])]
+    #[case(json!({"timeLimit": 1}), &["timeLimit is 1"])]
+    #[case(json!({"timeLimit": 5, "ttlSeconds": 600}), &[])]
     fn times_and_numbers(#[case] value: Value, #[case] expected: &[&str]) {
         let leases = [LeaseId::parse("cbx_4b38f35d4e31").unwrap()];
         let findings = limits(&settings(&value), &leases);

@@ -10,6 +10,7 @@ pub mod login_host;
 pub mod node;
 pub mod node_names;
 pub mod partition;
+pub mod preamble;
 pub mod proxy_config;
 pub mod proxy_host;
 pub mod remote_dirs;

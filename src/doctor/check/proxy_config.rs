@@ -4,6 +4,7 @@
 //! its writer meant. Nothing here runs anything.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -13,8 +14,9 @@ use crate::config::{EndpointHost, Settings};
 use crate::doctor::check::CheckId;
 use crate::doctor::finding::{Category, Finding};
 
-/// Looks at `sshMode`, `loginHost`, `loginUser` and `proxyCommand` together.
-pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
+/// Looks at `sshMode`, `loginHost`, `loginUser` and `proxyCommand` together. `program_path` is where this program lies, which may be
+/// part of the proxy command.
+pub fn check(config: &Map<String, Value>, settings: &Settings, program_path: Option<&Path>) -> Vec<Finding> {
     let set = |key: &str| given(config, key).is_some();
     let warn = |seen: &str, remedy: &str| Finding::warning(CheckId::Connection, seen, remedy);
     let mut findings = Vec::new();
@@ -75,6 +77,13 @@ pub fn check(config: &Map<String, Value>, settings: &Settings) -> Vec<Finding> {
         let seen = format!("proxyCommand runs {program}, which is not found in $PATH of this host");
         let remedy = "install it, name its whole path in proxyCommand, or put it on the PATH of whatever starts this program and the client";
         findings.push(Finding::red(CheckId::Connection, Category::Tool, seen, remedy));
+    }
+    if let (Connection::Connect(_), Some(path)) = (&settings.connection, program_path)
+        && !path.to_str().is_some_and(crate::config::value::is_safe_path)
+    {
+        let seen = format!("this program is {}, and that cannot stand in the proxy command of clients", path.display());
+        let remedy = "put the program at a path of letters, digits and ._/@+,:=- only";
+        findings.push(Finding::red(CheckId::Connection, Category::Config, seen, remedy));
     }
     findings.push(match (&settings.connection, example) {
         (Connection::Connect(Route::Stdio), _) => Finding::ok(
@@ -231,7 +240,7 @@ mod tests {
     #[test]
     fn a_proxy_program_that_is_missing_is_red() {
         let value = json!({"proxyCommand": "nc-not-here {host} {port}"});
-        let findings = check(value.as_object().unwrap(), &settings(&value));
+        let findings = check(value.as_object().unwrap(), &settings(&value), None);
         assert!(findings[0].is(Red) && findings[0].seen.contains("runs nc-not-here"), "{findings:?}");
     }
 
@@ -251,15 +260,29 @@ mod tests {
     #[case(json!({"submitHost": "login", "sshMode": "stdio", "loginHost": "gw"}), &["goes through srun"])]
     #[case(json!({"proxyCommand": "ssh -W %h:%p {loginUser}@{loginHost}", "loginHost": "login", "loginUser": "bob"}), &[])]
     fn conflicts(#[case] value: Value, #[case] expected: &[&str]) {
-        let found = complaints(&check(value.as_object().unwrap(), &settings(&value)));
+        let found = complaints(&check(value.as_object().unwrap(), &settings(&value), None));
         assert_eq!(found.len(), expected.len(), "{found:?}");
         assert!(found.iter().zip(expected).all(|(found, expected)| found.contains(expected)), "{found:?}");
+    }
+
+    #[rstest]
+    #[case(json!({"sshMode": "stdio"}), "/opt/my tools/slurm-sandbox", true)]
+    #[case(json!({"submitHost": "login"}), "/opt/my tools/slurm-sandbox", true)]
+    #[case(json!({"submitHost": "login"}), "/opt/tools/slurm-sandbox", false)]
+    #[case(json!({}), "/opt/my tools/slurm-sandbox", false)]
+    fn a_path_of_this_program_that_cannot_stand_in_a_command(
+        #[case] value: Value,
+        #[case] path: &str,
+        #[case] red: bool,
+    ) {
+        let findings = check(value.as_object().unwrap(), &settings(&value), Some(Path::new(path)));
+        assert_eq!(findings[0].is(Red), red, "{findings:?}");
     }
 
     #[test]
     fn the_proxy_command_is_shown_as_it_will_be() {
         let value = json!({"sshMode": "proxy-through-login", "loginHost": "login.example"});
-        let findings = check(value.as_object().unwrap(), &settings(&value));
+        let findings = check(value.as_object().unwrap(), &settings(&value), None);
         assert!(findings[0].seen.ends_with("ssh -o BatchMode=yes -o ConnectTimeout=10 -W %h:%p login.example"));
     }
 

@@ -14,7 +14,7 @@ use crate::protocol::CheckStatus;
 /// Logs in to the login host, then asks it for a connection to itself. A proxy command of the site's `own` may reach that host in another
 /// way, with other options or another program, so that what fails here may still work there.
 pub fn check(clock: Clock, settings: &Settings, own: bool) -> Vec<Finding> {
-    let mut findings = try_login(clock, settings);
+    let mut findings = try_login(clock, settings, own);
     if own {
         findings.iter_mut().for_each(soften);
     }
@@ -28,10 +28,13 @@ fn soften(finding: &mut Finding) {
     }
 }
 
-fn try_login(clock: Clock, settings: &Settings) -> Vec<Finding> {
+fn try_login(clock: Clock, settings: &Settings, own: bool) -> Vec<Finding> {
     let (host, user) = match &settings.connection {
         Connection::Proxy { login_host, login_user, .. } if settings.connection.uses("loginHost") => {
             (login_host, login_user)
+        }
+        Connection::Proxy { template, login_host, .. } if login_host.contains(',') && !own => {
+            return vec![try_chain(clock, template, login_host)];
         }
         Connection::Proxy { .. } => {
             return vec![Finding::ok(CheckId::ProxyHost, "not tried: proxyCommand is the site's own")];
@@ -63,6 +66,42 @@ fn try_login(clock: Clock, settings: &Settings) -> Vec<Finding> {
         }
         _ => vec![login],
     }
+}
+
+/// Asks the last of several hosts, through those before it, for a connection to itself, by the proxy command that clients get.
+fn try_chain(clock: Clock, template: &str, hosts: &str) -> Finding {
+    let line = expanded(template, "127.0.0.1", "22");
+    let command = Command::new("sh", clock.left()).pass("SSH_AUTH_SOCK").args(["-c", &line]);
+    match command.run() {
+        Ok(output) => judge_chain(hosts, &output),
+        Err(error) => Finding::warning(CheckId::ProxyHost, format!("sh could not be started: {error}"), ""),
+    }
+}
+
+/// A proxy command as ssh has the shell run it.
+fn expanded(template: &str, host: &str, port: &str) -> String {
+    let whole: Vec<_> = template.split("%%").map(|part| part.replace("%h", host).replace("%p", port)).collect();
+    whole.join("%")
+}
+
+fn judge_chain(hosts: &str, output: &Output) -> Finding {
+    let text = output.stderr_text();
+    let chain = hosts.replace(',', ", then ");
+    // Nobody need listen there; that is said by the last of them.
+    let refused = text.contains("open failed") && text.contains("Connection refused");
+    if output.stdout.starts_with(b"SSH-") || refused {
+        return Finding::ok(CheckId::ProxyHost, format!("{chain} let a connection through"));
+    }
+    let (before, last) = hosts.rsplit_once(',').unwrap_or(("", hosts));
+    let way = Way {
+        host: last.to_owned(),
+        ssh: format!("ssh -J {before} {last}"),
+        keys: ("loginHost", "loginUser"),
+        by_user: "with a second factor, master connections that you open first".to_owned(),
+    };
+    let (category, remedy) = meaning(&text, &way);
+    let seen = format!("no connection through {chain}: {}", tail(&output.said(), 300));
+    Finding::red(CheckId::ProxyHost, category, seen, remedy)
 }
 
 fn judge_login(target: &str, output: &Output) -> Finding {
@@ -171,8 +210,26 @@ mod tests {
     fn a_proxy_command_without_the_login_host_is_not_tried(#[case] command: &str) {
         let value = serde_json::json!({"proxyCommand": command, "loginHost": "login"});
         let settings = crate::config::parse(value.as_object().unwrap()).unwrap();
-        let findings = try_login(Clock::start(), &settings);
+        let findings = try_login(Clock::start(), &settings, true);
         assert!(findings[0].is(Green) && findings[0].seen.starts_with("not tried"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_chain_of_hosts_is_tried_as_the_client_does() {
+        let settings = serde_json::json!({"sshMode": "proxy-through-login", "loginHost": "a,b"});
+        let settings = crate::config::parse(settings.as_object().unwrap()).unwrap();
+        let Connection::Proxy { template, .. } = &settings.connection else { panic!("no proxy") };
+        let line = expanded(template, "127.0.0.1", "22");
+        assert!(line.ends_with("-W 127.0.0.1:22 b") && line.contains("-W %h:%p a\""), "{line}");
+        let output = |stdout: &str, stderr: &str| Output {
+            end: End::Exit(255),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+            took: std::time::Duration::from_secs(1),
+        };
+        assert!(judge_chain("a,b", &output("SSH-2.0-OpenSSH_9.2\r\n", "")).is(Green));
+        let unknown = judge_chain("a,b", &output("", "ssh: Could not resolve hostname a: Name or service not known\n"));
+        assert!(unknown.is(Red) && unknown.seen.starts_with("no connection through a, then b: "), "{unknown:?}");
     }
 
     #[test]
