@@ -19,6 +19,7 @@ use crate::operation::context::Options;
 use crate::progress::progress;
 use crate::protocol::{Answer, Request};
 use crate::shared_dir::{self, Swept};
+use crate::slurm::squeue;
 
 /// A record younger than this may belong to an acquire that is about to submit it, in seconds.
 const PREPARED_SECONDS: i64 = 120;
@@ -30,7 +31,7 @@ const SWEEPING: std::time::Duration = std::time::Duration::from_secs(60);
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let store = Store::open(&options.state_dir)?;
     let settings = crate::operation::context::lenient(&request.config);
-    let mut inventory = Inventory::take(&store)?;
+    let mut inventory = Inventory::take(&store, squeue::DEADLINE)?;
     inventory.tell_of_a_copy(&store);
     let mut lines = Vec::new();
     if !request.dry_run {

@@ -101,8 +101,9 @@ fn sources(record: &Record) -> impl Iterator<Item = Source> {
 }
 
 impl Inventory {
-    /// Reads all leases and asks Slurm once for each user and cluster that they use; not at all when there is no lease.
-    pub fn take(store: &Store) -> Result<Inventory> {
+    /// Reads all leases and asks Slurm once for each user and cluster that they use, each within the deadline; not at all when
+    /// there is no lease.
+    pub fn take(store: &Store, deadline: Duration) -> Result<Inventory> {
         let mut leases = Vec::new();
         for id in store.ids()? {
             leases.extend(load(store, &id)?.map(|found| Entry { id, loaded: found.loaded }));
@@ -112,8 +113,7 @@ impl Inventory {
             for source in sources(record) {
                 listings.entry(source).or_insert_with_key(|(submit, _, cluster)| {
                     let host = Host::of(submit.as_ref());
-                    let listing =
-                        squeue::list_user(&host, allocation::owner(record), cluster.as_deref(), squeue::DEADLINE);
+                    let listing = squeue::list_user(&host, allocation::owner(record), cluster.as_deref(), deadline);
                     if let Err(QueryFailed(why)) = &listing {
                         progress(&format!(
                             "could not ask Slurm{}{}; leases are shown as they were last known: {why}",

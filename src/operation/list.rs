@@ -1,6 +1,8 @@
 //! list: every lease of this state dir, with its complete identity, until its job is gone. It is polled, so it costs
 //! one squeue; it also finishes what releases have left.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::answer;
@@ -11,10 +13,14 @@ use crate::operation::status::{LeaseState, status};
 use crate::protocol::{Answer, Request};
 use crate::ssh::target;
 
+/// People and dashboards wait for it; without an answer by then leases are shown as they were last known. A squeue whose controller is
+/// gone takes 18 s and more to say so.
+const DEADLINE: Duration = Duration::from_secs(12);
+
 /// Carries out a list.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let store = Store::open(&options.state_dir)?;
-    let mut inventory = Inventory::take(&store)?;
+    let mut inventory = Inventory::take(&store, DEADLINE)?;
     inventory.settle(&store)?;
     inventory.tell_of_a_copy(&store);
     // Today's config is not that of the leases: it only fills in how an endpoint would be reached.
