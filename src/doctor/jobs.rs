@@ -76,9 +76,10 @@ fn work(id: CheckId, site: &Site) -> Option<Work> {
             proxy_config::check(&site.config, &site.settings, program.as_deref())
         },
         CheckId::Endpoint => endpoint,
-        CheckId::ProxyHost => {
-            |site, clock| proxy_host::check(clock, &site.settings, given(&site.config, "proxyCommand").is_some())
-        }
+        CheckId::ProxyHost => |site, clock| {
+            let own = given(&site.config, "proxyCommand").is_some();
+            proxy_host::check(clock, &site.settings, own, || site.example_node(clock))
+        },
         CheckId::ClientConfig => |_, _| proxy_config::client(),
         CheckId::Config
         | CheckId::Clock

@@ -11,10 +11,13 @@ use crate::host::remote::command_line::{SESSION, UNDISTRACTED};
 use crate::host::{Command, End, Output};
 use crate::protocol::CheckStatus;
 
+/// A port like those that leases get.
+const PORT: u16 = 4022;
+
 /// Logs in to the login host, then asks it for a connection to itself. A proxy command of the site's `own` may reach that host in another
 /// way, with other options or another program, so that what fails here may still work there.
-pub fn check(clock: Clock, settings: &Settings, own: bool) -> Vec<Finding> {
-    let mut findings = try_login(clock, settings, own);
+pub fn check(clock: Clock, settings: &Settings, own: bool, node: impl FnOnce() -> Option<String>) -> Vec<Finding> {
+    let mut findings = try_login(clock, settings, own, node);
     if own {
         findings.iter_mut().for_each(soften);
     }
@@ -28,7 +31,7 @@ fn soften(finding: &mut Finding) {
     }
 }
 
-fn try_login(clock: Clock, settings: &Settings, own: bool) -> Vec<Finding> {
+fn try_login(clock: Clock, settings: &Settings, own: bool, node: impl FnOnce() -> Option<String>) -> Vec<Finding> {
     let (host, user) = match &settings.connection {
         Connection::Proxy { login_host, login_user, .. } if settings.connection.uses("loginHost") => {
             (login_host, login_user)
@@ -58,13 +61,22 @@ fn try_login(clock: Clock, settings: &Settings, own: bool) -> Vec<Finding> {
     if !output.success() {
         return vec![login];
     }
-    match ssh().args(["-W", "127.0.0.1:22", target.as_str()]).run() {
-        Ok(output) if is_prohibited(&output.stderr_text()) => {
+    let prohibits = |address: &str| {
+        let output = ssh().args(["-W", address, target.as_str()]).run().ok();
+        output.filter(|output| is_prohibited(&output.stderr_text()))
+    };
+    // PermitOpen may name the nodes alone: of one it has to be known.
+    let prohibited = prohibits("127.0.0.1:22").and_then(|output| match node() {
+        Some(node) => prohibits(&format!("{node}:{PORT}")),
+        None => Some(output),
+    });
+    match prohibited {
+        Some(output) => {
             let seen = format!("{target} lets us in, but forbids forwarding: {}", tail(&output.said(), 200));
             let remedy = "set proxyCommand to the way that the site has for this, or ask its admins to allow TCP forwarding to nodes";
             vec![Finding::red(CheckId::ProxyHost, Category::Auth, seen, remedy)]
         }
-        _ => vec![login],
+        None => vec![login],
     }
 }
 
@@ -210,7 +222,7 @@ mod tests {
     fn a_proxy_command_without_the_login_host_is_not_tried(#[case] command: &str) {
         let value = serde_json::json!({"proxyCommand": command, "loginHost": "login"});
         let settings = crate::config::parse(value.as_object().unwrap()).unwrap();
-        let findings = try_login(Clock::start(), &settings, true);
+        let findings = try_login(Clock::start(), &settings, true, || None);
         assert!(findings[0].is(Green) && findings[0].seen.starts_with("not tried"), "{findings:?}");
     }
 
