@@ -3,7 +3,6 @@
 //! It is a lease like all others, with an id of its own, made and ended by acquire and release: when this process is killed, its job
 //! ends by itself within two minutes, and cleanup or list finds it. What only a node can tell is asked in its session (`check/node.rs`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use crate::doctor::check::node::{self, Delays};
 use crate::doctor::finding::{Category, Finding};
 use crate::doctor::remote::RemoteFacts;
 use crate::failure::{self, Failure, Kind};
+use crate::host::caller;
 use crate::host::command::quoted;
 use crate::lease::store::Store;
 use crate::lease::{LeaseId, client_name};
@@ -44,6 +44,12 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// timeout(1) and some shells send a signal to the process and again to its group; a second one that is meant comes later.
 const SECOND_SIGNAL: Duration = Duration::from_secs(1);
+
+/// How long an interrupted acquire may take its lease back itself before somebody else does: the two would wait for each other's lock.
+const ROLL_BACK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whether the interrupted call does nothing more.
+static STAYS: AtomicBool = AtomicBool::new(false);
 
 /// Makes signals that end a process wait, so that [`run`] can take its lease back first. It holds for all threads that are started later.
 pub fn hold_signals() {
@@ -91,13 +97,13 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     fn run(&self) -> Vec<Finding> {
-        let interrupted = self.release_on_signals();
+        self.release_on_signals();
         let began = Instant::now();
         let slug = format!("doctor-{}", &self.id.as_str()[self.id.as_str().len() - 6..]);
         let desired = Desired { lease_id: self.id.to_string(), name: client_name(&self.id, &slug), slug };
         let request = Request { desired: Some(desired), ..self.request(Operation::Acquire) };
         let acquired = acquire::run(self.options, &request);
-        wait_if(&interrupted);
+        stay_if_interrupted();
         let lease = match acquired {
             Ok(answer) => answer.lease,
             Err(error) => return vec![refused(&failure::of(&error))],
@@ -107,9 +113,9 @@ impl Trial<'_> {
             findings.push(ready(lease, began.elapsed()));
             findings.extend(self.look_around(ssh));
         }
-        wait_if(&interrupted);
+        stay_if_interrupted();
         findings.push(self.release());
-        wait_if(&interrupted);
+        stay_if_interrupted();
         findings
     }
 
@@ -182,19 +188,25 @@ impl Trial<'_> {
     }
 
     /// Has the lease taken back when somebody interrupts, in a thread that then ends this process; a second signal ends it at once.
-    /// Whether there was one.
-    fn release_on_signals(&self) -> Arc<AtomicBool> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let (flag, options, config, id) =
-            (Arc::clone(&interrupted), self.options.clone(), self.config.clone(), self.id.clone());
+    fn release_on_signals(&self) {
+        let (options, config, id) = (self.options.clone(), self.config.clone(), self.id.clone());
         let wait = move || {
             let Ok(signal) = ending().wait() else { return };
-            flag.store(true, Ordering::Relaxed);
+            // The acquire makes nothing anew then, and takes back itself what it has begun.
+            caller::interrupt();
             let code = 128 + signal as i32;
             let _ = std::thread::Builder::new().spawn(move || {
                 progress(&format!("interrupted, the lease {id} is taken back"));
-                let released = Trial { options: &options, config, id }.release();
-                progress(&released.seen);
+                let began = Instant::now();
+                while !STAYS.load(Ordering::Relaxed) && began.elapsed() < ROLL_BACK_PATIENCE {
+                    std::thread::sleep(LOOK_INTERVAL);
+                }
+                let found = Store::open(&options.state_dir).and_then(|store| load(&store, &id));
+                if matches!(found, Ok(None)) {
+                    progress("nothing of it is left");
+                } else {
+                    progress(&Trial { options: &options, config, id }.release().seen);
+                }
                 std::process::exit(code);
             });
             let began = Instant::now();
@@ -203,13 +215,13 @@ impl Trial<'_> {
         };
         // Without a thread the signals stay held until the end, which is near.
         let _ = std::thread::Builder::new().name("interrupts".to_owned()).spawn(wait);
-        interrupted
     }
 }
 
 /// Leaves the rest to whoever takes the lease back and ends this process.
-fn wait_if(interrupted: &AtomicBool) {
-    while interrupted.load(Ordering::Relaxed) {
+fn stay_if_interrupted() {
+    while caller::is_interrupted() {
+        STAYS.store(true, Ordering::Relaxed);
         std::thread::park_timeout(Duration::from_secs(1));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -10,6 +11,19 @@ use nix::unistd::{Pid, getppid};
 
 /// How often the parent is looked for while nothing else happens.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Whether somebody has asked this call to end.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Has every watch say from now on that nobody wants what this call makes.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`interrupt`] was called.
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
 
 /// The caller of this process, as it was when the watch began.
 #[derive(Debug)]
@@ -25,7 +39,9 @@ impl Caller {
 
     /// Why the caller is taken for dead; `None` while it lives.
     pub fn gone(&self) -> Option<&'static str> {
-        if getppid() != self.parent {
+        if is_interrupted() {
+            Some("it was interrupted")
+        } else if getppid() != self.parent {
             Some("the process that started this call has ended")
         } else if nobody_reads(Duration::ZERO) {
             Some("nobody reads this call's standard output any more")
@@ -39,7 +55,7 @@ impl Caller {
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || getppid() != self.parent {
+            if left.is_zero() || is_interrupted() || getppid() != self.parent {
                 return;
             }
             let began = Instant::now();

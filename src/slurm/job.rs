@@ -162,7 +162,7 @@ pub fn pending_reason(reason: &str) -> PendingReason {
         "launch_failed_requeued_held" | "job_requeued_in_held_state" => {
             PendingReason::Never("ask the site about the node's prolog, then release the lease and acquire it again")
         }
-        "RESV_DEL_HOLD" | "ReservationDeleted" => PendingReason::Never("correct reservation"),
+        "RESV_DEL_HOLD" | "ReservationDeleted" | "ReservationInvalid" => PendingReason::Never("correct reservation"),
         _ if word.starts_with("QOSMin") => PendingReason::Never("ask for at least what the QOS demands"),
         _ if word.contains("Max") && per_job(word) => {
             PendingReason::Never("ask for less, below the limit that the reason names")
@@ -231,6 +231,7 @@ mod tests {
     #[case("ReqNodeNotAvail,_Reserved_for_maintenance", "maintenance")]
     #[case("PartitionDown", "attention")]
     #[case("PartitionTimeLimit", "never")]
+    #[case("ReservationInvalid", "never")]
     #[case("(PartitionConfig)", "never")]
     #[case("QOSMaxCpuPerJobLimit", "never")]
     #[case("AssocMaxCpuMinutesPerJobLimit", "never")]

@@ -163,7 +163,12 @@ pub fn sshd(sshd: Option<&str>, port: Option<&str>, is_file: impl FnOnce(&str) -
 pub fn limits(settings: &Settings, leases: &[LeaseId]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let times = [
-        ("takenGraceSeconds", settings.taken_grace, SHORT_GRACE_SECONDS, "before a client has logged in"),
+        (
+            "takenGraceSeconds",
+            settings.taken_grace,
+            SHORT_GRACE_SECONDS,
+            "after so short a grace, before a client has logged in",
+        ),
         (
             "idleTimeoutSeconds",
             settings.idle_timeout,
