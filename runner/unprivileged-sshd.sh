@@ -971,7 +971,7 @@ finish() {
   trap - EXIT
   say "ending: $reason: $detail"
   umask 077
-  [[ ! $watching ]] || stop_processes
+  [[ ! $watching ]] || stop_processes "lease $CBX_LEASE_ID ends: $detail"
   [[ ! $private ]] || discard "$private"
   [[ $phase != serving && $reason != requeued ]] || rm -f -- "$CBX_STATE_DIR/endpoint.json" "$CBX_STATE_DIR/session"
   # Another attempt of the lease may have it by now.
@@ -991,7 +991,26 @@ finish() {
   exit "$status"
 }
 
-# stop_processes: TERM, and after a second and a half KILL, until nothing of the job is left but sshd.
+# tell_sessions TEXT: a line for who sits in a session, on its terminal or its stderr. A pipe that nobody empties would hold
+# its writer, so that one is not waited for; what has its stderr in a file has no reader. Once for a session, by the process
+# that sshd started.
+tell_sessions() {
+  local pid to round writers=()
+  for pid in "${!kind[@]}"; do
+    [[ ${kind[pid]} == command && ${kind[${parent[pid]}]:-} == transport ]] || continue
+    to=/proc/$pid/fd/2
+    ((tty[pid] == 0)) || to=/dev/pts/$((tty[pid] & 0xff | tty[pid] >> 12 & 0xfff00))
+    [[ -p $to || $to == /dev/pts/* && -c $to ]] || continue
+    { printf 'slurm-sandbox: %s\r\n' "$1" >"$to"; } 2>/dev/null 8>&- 9<&- &
+    writers+=($!)
+  done
+  for ((round = 0; round < 25 && ${#writers[@]}; round++)); do
+    kill -0 "${writers[@]}" 2>/dev/null || return 0
+    await_event
+  done
+}
+
+# stop_processes [TEXT]: says the text to sessions, then TERM, and after a second and a half KILL, until nothing of the job is left but sshd.
 stop_processes() {
   local pid round left
   [[ ! $sshd_pid ]] || kill -STOP "$sshd_pid" 2>/dev/null    # no new logins
@@ -1000,6 +1019,7 @@ stop_processes() {
   start_ticker 0.04
   for ((round = 0; round < 60; round++)); do
     survey
+    ((round > 0)) || tell_sessions "$1"
     left=
     for pid in "${!kind[@]}"; do
       [[ ${kind[pid]} != transport ]] || continue

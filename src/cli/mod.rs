@@ -25,7 +25,7 @@ use crate::failure::{self, Failure, Kind};
 use crate::host::caller;
 use crate::lease::store::Store;
 use crate::lease::{LeaseId, client_name, required_lease_id};
-use crate::operation::context::Options;
+use crate::operation::context::{AskedBy, Options};
 use crate::operation::lookup;
 use crate::operation::{self};
 use crate::protocol::{self, Answer, CheckStatus, Desired, Operation, Request, SentLease};
@@ -58,7 +58,7 @@ impl Outcome {
                 match operation::acquire::take_back(&options, &id) {
                     Ok(_) => failure.remedy("the lease was taken back; acquire it anew"),
                     Err(problem) => failure
-                        .remedy(format!("end the lease with `slurm-sandbox release {id}`"))
+                        .remedy(format!("end the lease with `{}`", options.ending(id.as_str(), &id)))
                         .and_then(&failure::of(&problem)),
                 }
             }
@@ -165,6 +165,7 @@ fn options(arguments: &Arguments) -> Result<Options, Failure> {
         state_dir,
         runner_script: runner_script.map(|text| path("--runner-script", text)).transpose()?,
         poll_interval: Duration::from_secs_f64(arguments.poll_interval),
+        asked_by: if arguments.verb.is_none() { AskedBy::Client } else { AskedBy::CommandLine },
     })
 }
 

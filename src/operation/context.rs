@@ -10,6 +10,7 @@ use crate::config::Settings;
 use crate::config::login_host::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::host::{Host, User};
+use crate::lease::{Identity, LeaseId};
 
 /// What the command line says once for all operations.
 #[derive(Debug, Clone)]
@@ -19,6 +20,43 @@ pub struct Options {
     pub runner_script: Option<PathBuf>,
     /// The site's floor: no two questions to Slurm of one call come closer together.
     pub poll_interval: Duration,
+    pub asked_by: AskedBy,
+}
+
+/// Whose commands its user types, and so whose commands are advised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedBy {
+    /// The client, by a request.
+    Client,
+    CommandLine,
+}
+
+impl Options {
+    /// The command that ends a lease; a client finds it by the word that its user knows it by.
+    pub fn ending(&self, word: &str, id: &LeaseId) -> String {
+        match self.asked_by {
+            AskedBy::Client => format!("crabbox stop {word}"),
+            AskedBy::CommandLine => format!("slurm-sandbox {}release {id}", self.state_dir_flag()),
+        }
+    }
+
+    /// The command that goes on with a lease which is kept.
+    pub fn going_on(&self, Identity { lease_id, slug, .. }: &Identity) -> String {
+        match self.asked_by {
+            AskedBy::Client => format!("crabbox warmup --slug {slug} --lease-id {lease_id}"),
+            AskedBy::CommandLine => {
+                format!("slurm-sandbox {}acquire --lease-id {lease_id} --slug {slug}", self.state_dir_flag())
+            }
+        }
+    }
+
+    /// The words that name a state dir other than the default one.
+    fn state_dir_flag(&self) -> String {
+        match default_state_dir() {
+            Some(default) if default == self.state_dir => String::new(),
+            _ => format!("--state-dir {} ", self.state_dir.display()),
+        }
+    }
 }
 
 /// The state dir when none is named: `$XDG_STATE_HOME/slurm-sandbox`, else below the home directory.
@@ -69,4 +107,24 @@ pub fn default_shared_dir(submit: Option<&LoginHost>, store: &Path, user: &User)
 /// have changed their meaning.
 pub fn lenient(config: &Map<String, Value>) -> Option<Settings> {
     crate::config::parse(config).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::a_client(AskedBy::Client, "crabbox stop smoke", "crabbox warmup --slug smoke --lease-id cbx_4b38f35d4e31")]
+    #[case::a_person(
+        AskedBy::CommandLine,
+        "slurm-sandbox --state-dir /s release cbx_4b38f35d4e31",
+        "slurm-sandbox --state-dir /s acquire --lease-id cbx_4b38f35d4e31 --slug smoke"
+    )]
+    fn advice_is_in_the_askers_words(#[case] asked_by: AskedBy, #[case] ending: &str, #[case] going_on: &str) {
+        let identity = Identity::parse("cbx_4b38f35d4e31", "smoke", "crabbox-smoke-42b80a31").unwrap();
+        let options = Options { state_dir: "/s".into(), runner_script: None, poll_interval: Duration::ZERO, asked_by };
+        assert_eq!(options.ending(&identity.slug, &identity.lease_id), ending);
+        assert_eq!(options.going_on(&identity), going_on);
+    }
 }

@@ -148,7 +148,7 @@ fn an_acquire_that_waits_says_how_to_end_it() {
     reply.refused("timed-out");
     let mut lines = reply.stderr.lines();
     let first = lines.next().unwrap_or_default().to_owned();
-    assert!(first.contains(&lease.slug) && first.ends_with(&format!("release {}", lease.id)), "{first}");
+    assert!(first.contains(&lease.slug) && first.ends_with(&format!("crabbox stop {}", lease.slug)), "{first}");
     assert!(lines.all(|line| !line.contains("to end it")), "{}", reply.stderr);
     site.nothing_left(&lease);
 }

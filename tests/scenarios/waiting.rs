@@ -59,7 +59,12 @@ pub fn a_clean_timeout_with_keep_leaves_the_job_queued(open: Open) {
     let request = site.request("acquire", json!({"desired": lease.desired(), "keep": true, "config": config}));
     let reply = site.protocol(&request);
     let job = site.job_in(&lease, "PENDING");
-    site.refusal(&reply, "timed-out", &lease, Some(&job)).says(&["kept"]);
+    let goes_on = format!("crabbox warmup --slug {} --lease-id {}", lease.slug, lease.id);
+    site.refusal(&reply, "timed-out", &lease, Some(&job)).says(&[
+        "kept",
+        &goes_on,
+        &format!("crabbox stop {}", lease.slug),
+    ]);
     assert!(reply.took < process::limit(8), "{:?}", reply.took);
     let row = site.row(&lease).expect("a kept lease is listed");
     assert_eq!((&row["labels"]["keep"], &row["labels"]["state"]), (&json!("true"), &json!("provisioning")));

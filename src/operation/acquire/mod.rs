@@ -43,12 +43,8 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let identity = Identity::parse(&desired.lease_id, &desired.slug, &desired.name)?;
     let runner = runner(options, &settings)?;
     let caller = (!request.keep).then(Caller::watch);
-    hint(format!(
-        "its slug is {}; to end it: slurm-sandbox {}release {}",
-        identity.slug,
-        state_dir_flag(options),
-        identity.lease_id
-    ));
+    let ending = options.ending(&identity.slug, &identity.lease_id);
+    hint(format!("its slug is {}; to end it: {ending}", identity.slug));
     let user = user(&Host::of(settings.submit.as_ref()), &format!("acquiring lease {}", identity.lease_id))?;
     settings.at_home(user.home.as_deref());
     check_user(&settings, &user)?;
@@ -67,14 +63,6 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     };
     let handed = acquire.run()?;
     Ok(Answer { lease: Some(handed.lease), unowned: handed.first && !request.keep, ..Answer::default() })
-}
-
-/// The words that name a state dir other than the default one on a command line.
-fn state_dir_flag(options: &Options) -> String {
-    match crate::operation::context::default_state_dir() {
-        Some(default) if default == options.state_dir => String::new(),
-        _ => format!("--state-dir {} ", options.state_dir.display()),
-    }
 }
 
 /// Takes a lease back that was handed out for the first time in an answer which could not be delivered; what came of it.

@@ -36,6 +36,11 @@ fn fate(kind: Kind, phase: Phase, keep: bool) -> Fate {
 }
 
 impl Acquire<'_> {
+    /// The command that ends the lease.
+    fn ending(&self) -> String {
+        self.options.ending(&self.identity.slug, &self.identity.lease_id)
+    }
+
     /// Takes back what a failed acquire has made. What stays is what was handed out before, what `keep` may still
     /// use, and what belongs to somebody else.
     pub(super) fn roll_back(&self, dir: &LeaseDir, held: &mut Held, error: anyhow::Error) -> anyhow::Error {
@@ -49,8 +54,10 @@ impl Acquire<'_> {
                     SharedDir::of(&record).mark("kept", epoch()).ok();
                 }
                 dir.note(epoch(), "kept", &failure.to_string());
-                let remedy = "is kept; acquire or resolve it again to use it, release it to end it";
-                return failure.remedy(format!("{} {remedy}", record.shown())).into();
+                let going_on = self.options.going_on(&record.identity);
+                let remedy =
+                    format!("{} is kept; `{going_on}` goes on with it, `{}` ends it", record.shown(), self.ending());
+                return failure.remedy(remedy).into();
             }
             Fate::Untouched => return error,
             Fate::TakenBack if !dir.may_write() => return error,
@@ -58,7 +65,7 @@ impl Acquire<'_> {
         }
         let Some(_alone) = held.alone(dir) else {
             let left =
-                format!("{} is left to another acquire that waits for it; to end it, release it", record.shown());
+                format!("{} is left to another acquire that waits for it; `{}` ends it", record.shown(), self.ending());
             return failure.remedy(left).into();
         };
         // Where nothing can be locked nothing is known to be ours alone: another call may wait for this very job.
