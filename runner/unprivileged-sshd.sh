@@ -49,6 +49,9 @@
 trap 'asked_to_end=yes' TERM INT HUP
 trap 'told_of_wall_time=yes' USR1
 
+# By this token some sites know who submits. It is no business of sessions.
+unset SLURM_JWT
+
 # ---------------------------------------------------------------- small helpers
 # The end runs inside a trap, and there a `return` without a number gives the status from before the trap.
 
@@ -389,7 +392,7 @@ type -P sshd >"$_cbx/sshd_on_path"
   for _cbx_name in module ml _module_raw; do
     declare -F "$_cbx_name" >/dev/null && export -f "${_cbx_name?}"
   done
-  for _cbx_name in "${!CBX_@}" "${!SSH_@}" PWD OLDPWD SHLVL TERM BASH_ENV ENV; do
+  for _cbx_name in "${!CBX_@}" "${!SSH_@}" PWD OLDPWD SHLVL TERM BASH_ENV ENV SLURM_JWT; do
     case $_cbx_name in
       CBX_LEASE_ID | CBX_SLUG | CBX_NAME | CBX_NONCE | CBX_WORK_ROOT) ;;
       *) unset "$_cbx_name" ;;
@@ -543,7 +546,7 @@ write_sshd_config() {
     cat <<CONFIG
 HostKey $private/host_key
 AuthorizedKeysFile $private/authorized_keys
-AllowUsers $user
+AllowUsers ${user//[^A-Za-z0-9._-]/?}
 PermitRootLogin $( ((UID)) && echo no || echo prohibit-password)
 AuthenticationMethods publickey
 PubkeyAuthentication yes
@@ -995,13 +998,13 @@ finish() {
 # its writer, so that one is not waited for; what has its stderr in a file has no reader. Once for a session, by the process
 # that sshd started.
 tell_sessions() {
-  local pid to round writers=()
+  local pid to end round writers=()
   for pid in "${!kind[@]}"; do
     [[ ${kind[pid]} == command && ${kind[${parent[pid]}]:-} == transport ]] || continue
-    to=/proc/$pid/fd/2
-    ((tty[pid] == 0)) || to=/dev/pts/$((tty[pid] & 0xff | tty[pid] >> 12 & 0xfff00))
+    to=/proc/$pid/fd/2 end=$'\n'
+    ((tty[pid] == 0)) || end=$'\r\n' to=/dev/pts/$((tty[pid] & 0xff | tty[pid] >> 12 & 0xfff00))
     [[ -p $to || $to == /dev/pts/* && -c $to ]] || continue
-    { printf 'slurm-sandbox: %s\r\n' "$1" >"$to"; } 2>/dev/null 8>&- 9<&- &
+    { printf 'slurm-sandbox: %s%s' "$1" "$end" >"$to"; } 2>/dev/null 8>&- 9<&- &
     writers+=($!)
   done
   for ((round = 0; round < 25 && ${#writers[@]}; round++)); do

@@ -105,7 +105,9 @@ fn environment(record: &Record, shared: &SharedDir, settings: &Settings) -> Vec<
         ("CBX_IDLE_TIMEOUT_SECONDS", settings.idle_timeout.to_string().into()),
         ("CBX_TTL_SECONDS", settings.ttl.to_string().into()),
     ];
+    let port = settings.ssh_port.clone().unwrap_or_default();
     for (name, value) in [
+        ("CBX_SSH_PORT", &port),
         ("CBX_PREAMBLE", &settings.preamble),
         ("CBX_LAUNCHER", &settings.launcher),
         ("CBX_ON_ENDING", &settings.on_ending),

@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use super::value::is_host;
-use super::value::{Reader, is_word};
+use super::value::{Reader, USER_NAME, is_user_name};
 use crate::protocol::shown;
 
 /// How the login host is reached. A lease remembers it, since requests come with today's configuration.
@@ -45,7 +45,7 @@ pub fn read(reader: &mut Reader<'_>) -> Option<LoginHost> {
     let named = reader.raw("submitHost").is_some();
     let allowed = "a host name, address or ssh alias of letters, digits and ._:-";
     let host = hosts(reader, "submitHost", "submitUser", allowed, is_ssh_host);
-    let user = reader.text("submitUser", "a user name of letters, digits and ._@-", |text| is_word(text, "._@-"));
+    let user = reader.text("submitUser", USER_NAME, is_user_name);
     let ssh_config = reader.path("sshConfig");
     let control_path = reader.control_path("controlPath");
     let require_existing_master = reader.flag("requireExistingMaster").unwrap_or_default();
@@ -97,9 +97,8 @@ fn advice(text: &str, user_key: &str) -> Option<String> {
         None if is_ssh_host(rest) => (rest, None),
         None => rest.rsplit_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
     };
-    let sound = is_ssh_host(host)
-        && user.is_none_or(|user| is_word(user, "._@-"))
-        && port.is_none_or(|port| port.parse::<u16>().is_ok());
+    let sound =
+        is_ssh_host(host) && user.is_none_or(is_user_name) && port.is_none_or(|port| port.parse::<u16>().is_ok());
     if !sound || host == text {
         return None;
     }

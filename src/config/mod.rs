@@ -43,6 +43,8 @@ pub struct Settings {
     pub endpoint_host: EndpointHost,
     /// The address that sshd listens on; empty: the one that the node's name resolves to.
     pub bind_address: String,
+    /// The port that sshd listens on, or a range of ports to choose from: `20000-20999`.
+    pub ssh_port: Option<String>,
     /// Bash lines sourced in the job before anything else.
     pub preamble: String,
     /// Shell words put before every command of a session.
@@ -86,9 +88,14 @@ pub fn parse(config: &Map<String, Value>) -> Result<Settings, Failure> {
     if complaints.is_empty() {
         return Ok(settings);
     }
-    Err(Failure::new(Kind::BadConfig, format!("the configuration has {} mistake(s)", complaints.len()))
+    Err(mistakes(&complaints))
+}
+
+/// How a configuration is refused: what is wrong with it, all at once.
+pub fn mistakes(complaints: &[String]) -> Failure {
+    Failure::new(Kind::BadConfig, format!("the configuration has {} mistake(s)", complaints.len()))
         .remedy("correct external.config")
-        .causes(&complaints))
+        .causes(complaints)
 }
 
 impl Settings {
@@ -133,7 +140,7 @@ fn read(reader: &mut Reader<'_>) -> Settings {
         comment: reader.text("comment", "one line of at most 512 bytes", |text| is_line(text, 512)),
         submit,
         connection,
-        ssh_user: reader.text("sshUser", "a user name of letters, digits and ._-", |text| is_word(text, "._-")),
+        ssh_user: reader.text("sshUser", value::USER_NAME, value::is_user_name),
         ssh_private_key: reader.path("sshPrivateKey"),
         ready_check: reader
             .text("readyCheck", "one line of shell without single quotes", |text| {
@@ -146,6 +153,9 @@ fn read(reader: &mut Reader<'_>) -> Settings {
                 text == "localhost" || text.parse::<std::net::IpAddr>().is_ok()
             })
             .unwrap_or_default(),
+        ssh_port: reader.text("sshPort", "a port from 1 to 65535, or a range of them such as 20000-20999", |text| {
+            ports(text).is_some()
+        }),
         preamble: preamble(reader),
         launcher: reader
             .text("launcher", "one line: a command prefix such as apptainer exec image.sif", |text| is_line(text, 4096))
@@ -161,6 +171,16 @@ fn read(reader: &mut Reader<'_>) -> Settings {
         taken_grace: reader.number("takenGraceSeconds", 0, MOST_SECONDS).unwrap_or(TAKEN_GRACE_SECONDS),
         max_leases: reader.number("maxLeases", 1, 1_000_000),
     }
+}
+
+/// The ports from the lowest to the highest that a text names: one, or a range.
+pub fn ports(text: &str) -> Option<(u16, u16)> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let port = |text: &str| {
+        let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+        text.parse::<u16>().ok().filter(|_| plain)
+    };
+    Some((port(low)?, port(high)?)).filter(|(low, high)| low <= high)
 }
 
 fn endpoint_host(reader: &mut Reader<'_>) -> EndpointHost {
@@ -258,6 +278,8 @@ mod tests {
     #[case(json!({"endpointHost": "{node};x"}), "endpointHost")]
     #[case(json!({"endpointHost": "runner:a b"}), "endpointHost")]
     #[case(json!({"bindAddress": "eth0"}), "bindAddress")]
+    #[case(json!({"sshPort": "20999-20000"}), "sshPort")]
+    #[case(json!({"sharedDir": "$SCRATCH/shared"}), "variables such as $HOME are not expanded")]
     #[case(json!({"preamble": {"a": 1}}), "preamble")]
     #[case(json!({"runnerWorkRoot": "//tmp/."}), "runnerWorkRoot")]
     #[case(json!({"clusters": "a,,b"}), "clusters")]
@@ -280,6 +302,24 @@ mod tests {
         assert_eq!(of("slurm"), EndpointHost::Template("{node}".into()));
         assert_eq!(of("{node}-ib.example"), EndpointHost::Template("{node}-ib.example".into()));
         assert_eq!(of("runner:*.example"), EndpointHost::Runner { pattern: "*.example".into() });
+    }
+
+    #[rstest]
+    #[case("22", Some((22, 22)))]
+    #[case("20000-20999", Some((20000, 20999)))]
+    #[case("65535", Some((65535, 65535)))]
+    #[case("65536", None)]
+    #[case("0", None)]
+    #[case("022", None)]
+    #[case("20999-20000", None)]
+    #[case("1-2-3", None)]
+    #[case("-5", None)]
+    #[case("20000-", None)]
+    #[case("+1", None)]
+    #[case("ssh", None)]
+    #[case("", None)]
+    fn port_ranges(#[case] text: &str, #[case] expected: Option<(u16, u16)>) {
+        assert_eq!(ports(text), expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::login_host::{self, LoginHost, is_ssh_host};
-use super::value::{Reader, is_line, is_word};
+use super::value::{Reader, USER_NAME, escaped, is_line, is_user_name};
 
 /// The placeholders of a proxy template, as in the reference adapter, and `{user}`.
 pub const PLACEHOLDERS: &[&str] =
@@ -50,9 +50,7 @@ pub fn read(reader: &mut Reader<'_>, submit: Option<&LoginHost>) -> Connection {
         text.split(',').count() <= MOST_HOPS && text.split(',').all(is_ssh_host)
     });
     let login_host = login_host.unwrap_or_default();
-    let login_user = reader
-        .text("loginUser", "a user name of letters, digits and ._@-", |text| is_word(text, "._@-"))
-        .unwrap_or_default();
+    let login_user = reader.text("loginUser", USER_NAME, is_user_name).unwrap_or_default();
     let command = reader
         .text("proxyCommand", "one line without single quotes", |text| is_line(text, 4096) && !text.contains('\''));
     let stdio = mode.as_deref() == Some("stdio");
@@ -109,7 +107,7 @@ pub fn read(reader: &mut Reader<'_>, submit: Option<&LoginHost>) -> Connection {
     let template = match hops.as_slice() {
         [_] if login_user.is_empty() => forwarding(&["{loginHost}".to_owned()]),
         [_] => forwarding(&["{loginUser}@{loginHost}".to_owned()]),
-        _ => forwarding(&hops),
+        _ => forwarding(&hops.iter().map(|hop| escaped(hop)).collect::<Vec<_>>()),
     };
     Connection::Proxy { template, login_host, login_user }
 }
@@ -149,7 +147,8 @@ impl Connection {
             text.push_str(&rest[..start]);
             match name {
                 "loginHost" => text.push_str(login_host),
-                "loginUser" => text.push_str(login_user),
+                "loginUser" => text.push_str(&escaped(login_user)),
+                "user" => text.push_str(&escaped(values.get(name).map_or("", String::as_str))),
                 _ => text.push_str(values.get(name).map_or("", String::as_str)),
             }
             rest = &rest[end + 1..];

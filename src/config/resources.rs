@@ -8,12 +8,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::time_limit::is_time;
-use super::value::{Reader, is_line, is_word};
+use super::value::{Reader, is_line, is_name};
 
 /// Checked options for sbatch, in the order they are passed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     pub options: Vec<String>,
+    /// Those of them that only a site's own list can allow.
+    #[serde(default)]
+    pub site_options: Vec<String>,
     /// Short description for people: `batch 2c/4G/gpu:1`.
     pub summary: String,
 }
@@ -30,6 +33,9 @@ pub const EXTRA_OPTIONS: &[&str] = &[
     "cpus-per-gpu",
     "deadline",
     "delay-boot",
+    "mcs-label",
+    "oom-kill-step",
+    "segment",
     "distribution",
     "extra-node-info",
     "gpu-bind",
@@ -64,18 +70,66 @@ pub const EXTRA_OPTIONS: &[&str] = &[
 ];
 
 /// Options without a value that may be given.
-pub const EXTRA_FLAGS: &[&str] =
-    &["contiguous", "disable-stdout-job-summary", "oversubscribe", "overcommit", "spread-job", "use-min-nodes"];
+pub const EXTRA_FLAGS: &[&str] = &[
+    "contiguous",
+    "disable-stdout-job-summary",
+    "oom-kill-step",
+    "oversubscribe",
+    "overcommit",
+    "spread-job",
+    "stepmgr",
+    "use-min-nodes",
+];
+
+/// Options that no list can allow: they change whose the job is, its name, output, environment or number, when it starts, or what
+/// sbatch answers. sbatch takes an option's beginning for the option, so theirs are refused too.
+const NEVER: &[&str] = &[
+    "array",
+    "batch",
+    "begin",
+    "chdir",
+    "clusters",
+    "comment",
+    "dependency",
+    "error",
+    "export",
+    "export-file",
+    "get-user-env",
+    "gid",
+    "help",
+    "hold",
+    "ignore-pbs",
+    "input",
+    "job-name",
+    "kill-on-invalid-dep",
+    "no-requeue",
+    "open-mode",
+    "output",
+    "parsable",
+    "quiet",
+    "requeue",
+    "signal",
+    "test-only",
+    "uid",
+    "usage",
+    "user",
+    "verbose",
+    "version",
+    "wait",
+    "wait-all-nodes",
+    "workdir",
+    "wrap",
+];
 
 /// Options that have a config key of their own; the table doubles as the list of plain word keys.
 const WORD_KEYS: &[(&str, &str, &str)] = &[
-    ("account", "account", "_.@+-"),
-    ("partition", "partition", "_.,@+-"),
-    ("qos", "qos", "_.,@+-"),
+    ("account", "account", " _.@+/:%&#~-"),
+    ("partition", "partition", "_.,@+/:%-"),
+    ("qos", "qos", " _.,@+/:%&#~-"),
     ("gres", "gres", "_.,:/()=@+-"),
-    ("gpus", "gpus", "_.,:-"),
-    ("constraint", "constraint", "_.,&|*:()[]!@+-"),
-    ("reservation", "reservation", "_.,@+-"),
+    ("gpus", "gpus", "_.,:+-"),
+    ("constraint", "constraint", "_.,&|*:()[]!@+=/%-"),
+    ("reservation", "reservation", " _.,@+/:%-"),
     ("nodelist", "nodelist", "_.,[]-"),
     ("exclude", "exclude", "_.,[]-"),
     ("licenses", "licenses", "_.,:@|/-"),
@@ -86,8 +140,11 @@ pub fn read(reader: &mut Reader<'_>) -> Resources {
     let mut options = Vec::new();
     let mut words = std::collections::BTreeMap::new();
     for &(key, option, extra) in WORD_KEYS {
-        let allowed = format!("a word of letters, digits and {extra}");
-        if let Some(text) = reader.text(key, &allowed, |text| is_word(text, extra)) {
+        let allowed = match extra.strip_prefix(' ') {
+            Some(extra) => format!("a name of letters, digits, blanks and {extra}"),
+            None => format!("a word of letters, digits and {extra}"),
+        };
+        if let Some(text) = reader.text(key, &allowed, |text| is_name(text, extra)) {
             options.push(format!("--{option}={text}"));
             words.insert(key, text);
         }
@@ -116,11 +173,13 @@ pub fn read(reader: &mut Reader<'_>) -> Resources {
         }
         _ => {}
     }
-    options.extend(extra);
+    options.extend(extra.iter().cloned());
     if words.contains_key("gpus") && words.get("gres").is_some_and(|gres| gres.split(',').any(asks_for_gpus)) {
         reader.complain_all("config keys \"gpus\" and \"gres\" both ask for GPUs; use one of them");
     }
-    Resources { summary: summary(&words, cpus, mem.as_deref()), options }
+    let is_site = |option: &&String| option_name(option).is_some_and(|name| !is_known(name));
+    let site_options = extra.iter().filter(is_site).cloned().collect();
+    Resources { summary: summary(&words, cpus, mem.as_deref()), options, site_options }
 }
 
 /// Whether an item of gres is the GPU itself, and not what a site counts beside it, such as gpumem.
@@ -176,6 +235,27 @@ fn extra_arguments(reader: &mut Reader<'_>) -> Vec<String> {
     options
 }
 
+fn option_name(option: &str) -> Option<&str> {
+    option.strip_prefix("--")?.split('=').next()
+}
+
+/// Whether everybody may ask for an option.
+fn is_known(name: &str) -> bool {
+    EXTRA_OPTIONS.contains(&name) || EXTRA_FLAGS.contains(&name)
+}
+
+/// Whether a name can be a site's own option, and neither is nor begins one of Slurm's that have their own rule.
+fn may_be_the_sites(name: &str) -> bool {
+    let keys = WORD_KEYS.iter().map(|(_, option, _)| *option);
+    let keys = keys.chain(["cpus-per-task", "mem", "time", "nodes", "tmp", "exclusive"]);
+    let mut slurms =
+        keys.chain(NEVER.iter().copied()).chain(EXTRA_OPTIONS.iter().copied()).chain(EXTRA_FLAGS.iter().copied());
+    name.len() > 1
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+        && !name.starts_with('-')
+        && !slurms.any(|option| option.starts_with(&name.to_ascii_lowercase()))
+}
+
 fn extra_argument(text: &str) -> Result<String, String> {
     let body = text.strip_prefix("--").ok_or("the form --name=value only, no short options and no separate values")?;
     let (name, value) = match body.split_once('=') {
@@ -198,7 +278,7 @@ fn extra_argument(text: &str) -> Result<String, String> {
         return Err(format!("the config key {key:?} in place of --{name}"));
     }
     match value {
-        Some(value) if EXTRA_OPTIONS.contains(&name) => {
+        Some(value) if EXTRA_OPTIONS.contains(&name) || (!is_known(name) && may_be_the_sites(name)) => {
             if is_line(value, 1024) && value.trim() == value {
                 Ok(text.to_owned())
             } else {
@@ -206,6 +286,7 @@ fn extra_argument(text: &str) -> Result<String, String> {
             }
         }
         None if EXTRA_FLAGS.contains(&name) => Ok(text.to_owned()),
+        None if may_be_the_sites(name) => Ok(text.to_owned()),
         None if EXTRA_OPTIONS.contains(&name) => Err(format!("--{name}=VALUE in one string")),
         Some(_) if EXTRA_FLAGS.contains(&name) => Err(format!("--{name} without a value")),
         _ => Err(format!("one of the full names {} (=VALUE), {}", EXTRA_OPTIONS.join(", "), EXTRA_FLAGS.join(", "))),
@@ -242,6 +323,23 @@ mod tests {
 
     #[rstest]
     #[case("--ntasks=2", None)]
+    #[case("--container-image=docker://x", None)]
+    #[case("--site-flag", None)]
+    #[case("--wra=true", Some("full names"))]
+    #[case("--Wrap=true", Some("full names"))]
+    #[case("--acc=lab", Some("full names"))]
+    #[case("--exp=NONE", Some("full names"))]
+    #[case("--nta=2", Some("full names"))]
+    #[case("--x;y=2", Some("full names"))]
+    #[case("--o", Some("full names"))]
+    #[case("--container-image=a\nb", Some("one line"))]
+    #[case("--segment=4", None)]
+    #[case("--stepmgr", None)]
+    #[case("--mcs-label=team", None)]
+    #[case("--oom-kill-step", None)]
+    #[case("--oom-kill-step=0", None)]
+    #[case("--segment", Some("--segment=VALUE"))]
+    #[case("--stepmgr=1", Some("without a value"))]
     #[case("--contiguous", None)]
     #[case("--outp=x", Some("full names"))]
     #[case("--job-n=x", Some("full names"))]
@@ -282,13 +380,45 @@ mod tests {
         assert!(complaint.is_none_or(|expected| complaints[0].contains(expected)), "{complaints:?}");
     }
 
+    #[rstest]
+    #[case::account("account", "phys/theory:2024 %x", true)]
+    #[case::account_in_another_alphabet("account", "physik-süd", true)]
+    #[case::account_of_a_shell("account", "a;b", false)]
+    #[case::account_with_blanks_around("account", " lab", false)]
+    #[case::account_as_an_option("account", "-lab", false)]
+    #[case::account_variable("account", "$LAB", false)]
+    #[case::two_lines("account", "a\nb", false)]
+    #[case::two_accounts("account", "a,b", false)]
+    #[case::qos("qos", "long run/50%", true)]
+    #[case::two_qos("qos", "a,b", true)]
+    #[case::partition("partition", "gpu-a100+mig:1g/x%", true)]
+    #[case::partition_with_a_blank("partition", "a b", false)]
+    #[case::reservation("reservation", "class 2024", true)]
+    #[case::feature("constraint", "[rack1*2&cpu=zen4/3|ib%hdr]", true)]
+    #[case::feature_of_a_shell("constraint", "a;b", false)]
+    #[case::mig("gpus", "1g.10gb+me:2", true)]
+    #[case::mig_as_gres("gres", "gpu:a100_1g.5gb+me:1", true)]
+    fn names_as_sites_have_them(#[case] key: &str, #[case] name: &str, #[case] good: bool) {
+        let value = json!({key: name});
+        let mut reader = Reader::new(value.as_object().unwrap());
+        let resources = read(&mut reader);
+        let complaints = reader.finish();
+        assert_eq!(complaints.is_empty(), good, "{complaints:?}");
+        assert_eq!(resources.options, if good { vec![format!("--{key}={name}")] } else { vec![] });
+        assert!(
+            complaints.iter().all(|text| text.contains(&format!("{key:?}")) && text.contains("allowed is")),
+            "{complaints:?}"
+        );
+    }
+
     #[test]
     fn options_and_summary() {
         let value = json!({"partition": "batch", "cpus": "2", "mem": "4G", "gres": "gpu:1", "timeLimit": "1:30", "nodes": 1,
-            "exclusive": "user", "extraSbatchArgs": ["--ntasks=1"], "qos": "--x", "tmp": "lots"});
+            "exclusive": "user", "extraSbatchArgs": ["--ntasks=1", "--container-image=x"], "qos": "--x", "tmp": "lots"});
         let mut reader = Reader::new(value.as_object().unwrap());
         let resources = read(&mut reader);
         assert_eq!(resources.summary, "batch 2c/4G/gpu:1");
+        assert_eq!(resources.site_options, ["--container-image=x"]);
         assert_eq!(
             resources.options,
             [
@@ -299,7 +429,8 @@ mod tests {
                 "--time=1:30",
                 "--nodes=1",
                 "--exclusive=user",
-                "--ntasks=1"
+                "--ntasks=1",
+                "--container-image=x"
             ]
         );
         assert_eq!(reader.finish().len(), 2);

@@ -29,7 +29,12 @@ impl<'a> Reader<'a> {
 
     /// Notes that `key` cannot be used; `allowed` says what can.
     pub fn complain(&mut self, key: &str, value: &Value, allowed: &str) {
-        self.complaints.push(format!("config key {key:?} is {}; allowed is {allowed}", shown(value)));
+        let hint = if value.as_str().is_some_and(has_variable) {
+            "; variables such as $HOME are not expanded, write what they stand for"
+        } else {
+            ""
+        };
+        self.complaints.push(format!("config key {key:?} is {}; allowed is {allowed}{hint}", shown(value)));
     }
 
     /// Notes a complaint about several keys together.
@@ -166,6 +171,43 @@ pub fn is_word(text: &str, extra: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
 }
 
+/// What [`is_user_name`] takes, for people.
+pub const USER_NAME: &str = "a user name of letters, digits, blanks and ._@+\\$-";
+
+/// Whether `text` can be a user name, as directories have them too: `alice@corp.example`, `CORP\alice`, `svc-1$`. ssh takes them
+/// on its command line since nothing of it means more to a shell than a backslash keeps from it.
+pub fn is_user_name(text: &str) -> bool {
+    is_name(text, " ._@+\\$-") && text.len() <= 256 && !text.ends_with('\\')
+}
+
+/// Whether `text` is made of letters and digits of any alphabet and of `extra`, without blanks at its ends, and does not start
+/// like an option.
+pub fn is_name(text: &str, extra: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 1024
+        && text.trim() == text
+        && !text.starts_with('-')
+        && text.chars().all(|c| c.is_alphanumeric() || extra.contains(c))
+}
+
+/// `text` as one word of a shell's line: a backslash before what a shell could take apart. No quotes, which the client's rsync
+/// cannot carry (docs/facts/client.md, "Proxy commands").
+pub fn escaped(text: &str) -> String {
+    text.chars().fold(String::new(), |mut word, c| {
+        if !(c.is_alphanumeric() || "._@+:,/=%-".contains(c)) {
+            word.push('\\');
+        }
+        word.push(c);
+        word
+    })
+}
+
+/// Whether a shell would put a variable in its place.
+fn has_variable(text: &str) -> bool {
+    text.match_indices('$')
+        .any(|(at, _)| text[at + 1..].starts_with(|c: char| c.is_ascii_alphabetic() || "_{".contains(c)))
+}
+
 /// Whether `text` is one line of printable text that a Slurm comment or a shell can hold.
 pub fn is_line(text: &str, max: usize) -> bool {
     !text.trim().is_empty() && text.len() <= max && !text.chars().any(char::is_control)
@@ -179,6 +221,7 @@ pub fn is_host(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
     use serde_json::json;
 
     #[test]
@@ -196,6 +239,61 @@ mod tests {
         assert_eq!(complaints.len(), 4, "{complaints:?}");
         assert!(complaints[0].contains(r#"config key "nodes" is "x"; allowed is a whole number from 1 to 8"#));
         assert!(complaints.iter().any(|c| c.contains(r#"is "cpus" meant?"#)));
+    }
+
+    #[rstest]
+    #[case("alice", true)]
+    #[case("alice@corp.example", true)]
+    #[case(r"CORP\alice", true)]
+    #[case("Alice B. Example", true)]
+    #[case("svc-1$", true)]
+    #[case("a+b", true)]
+    #[case("jörg", true)]
+    #[case("-alice", false)]
+    #[case("alice ", false)]
+    #[case(r"alice\", false)]
+    #[case("al'ice", false)]
+    #[case("a;b", false)]
+    #[case("a\nb", false)]
+    #[case("a`b`", false)]
+    #[case("$(id)", false)]
+    #[case("", false)]
+    fn user_names(#[case] name: &str, #[case] good: bool) {
+        assert_eq!(is_user_name(name), good);
+    }
+
+    #[test]
+    fn an_escaped_word_is_one_for_a_shell() {
+        for word in [
+            "alice@corp.example",
+            r"CORP\alice",
+            "Alice B. Example",
+            "svc-1$",
+            "$HOME",
+            "a'b\"c`d`;e&f|g<h>(i)*?[j]{k}!~#",
+        ] {
+            let script = format!("printf '%s|' {}", escaped(word));
+            for shell in ["sh", "bash"] {
+                let output =
+                    crate::host::Command::new(shell, std::time::Duration::from_secs(20)).args(["-c", &script]).run();
+                assert_eq!(output.unwrap().stdout_text(), format!("{word}|"), "{shell}");
+            }
+        }
+        assert_eq!(escaped("alice@corp.example"), "alice@corp.example");
+    }
+
+    #[rstest]
+    #[case("$SCRATCH/crabbox", true)]
+    #[case("${HOME}/x", true)]
+    #[case("/scratch/$USER", true)]
+    #[case("svc-1$", false)]
+    #[case("5$ 6$7", false)]
+    #[case("/scratch/x y", false)]
+    fn a_variable_is_called_one(#[case] text: &str, #[case] called: bool) {
+        let value = json!({"sharedDir": format!("{text}\n")});
+        let mut reader = Reader::new(value.as_object().unwrap());
+        reader.cluster_path("sharedDir");
+        assert_eq!(reader.finish()[0].contains("not expanded"), called);
     }
 
     #[test]

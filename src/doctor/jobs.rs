@@ -191,7 +191,9 @@ fn job_sshd(site: &Site, clock: Clock) -> Vec<Finding> {
         return vec![Finding::ok(CheckId::JobSshd, "the runner's own business")];
     }
     let value = |name: &str| std::env::var(name).ok();
-    let (sshd, port) = (value("CBX_SSHD"), value("CBX_SSH_PORT"));
+    // The key goes before the variable.
+    let port = site.settings.ssh_port.clone().or_else(|| value("CBX_SSH_PORT"));
+    let sshd = value("CBX_SSHD");
     let is_program = |path: &str| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok();
     job::sshd(sshd.as_deref(), port.as_deref(), is_program, nix::unistd::geteuid().is_root())
 }

@@ -169,7 +169,7 @@ pub fn own_name() -> Option<&'static str> {
     static NAME: OnceLock<Option<String>> = OnceLock::new();
     let ask = || {
         let by_uid = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
-        by_uid.or_else(|| std::env::var("USER").ok()).filter(|name| crate::config::value::is_word(name, "._-"))
+        by_uid.or_else(|| std::env::var("USER").ok()).filter(|name| crate::config::value::is_user_name(name))
     };
     NAME.get_or_init(ask).as_deref()
 }

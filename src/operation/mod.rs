@@ -18,6 +18,7 @@ pub(crate) mod release;
 pub(crate) mod resolve;
 pub(crate) mod session;
 pub mod settle;
+pub(crate) mod site_options;
 pub mod status;
 pub(crate) mod touch;
 mod wait;

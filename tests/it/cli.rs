@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::scenarios::process;
-use crate::scenarios::site::{Call, Setup, Site, job_of};
-use crate::scenarios::wire::lease_rules;
+use crate::scenarios::session::Login;
+use crate::scenarios::site::{Call, Setup, Site, hex, job_of};
+use crate::scenarios::wire::{Reply, lease_rules};
 
 fn site() -> Site {
     Site::fake(Setup::default())
@@ -188,4 +189,48 @@ fn commands_are_traced_where_that_is_asked_for() {
         assert!(traced || lines.is_empty(), "{}", output.stderr);
     }
     site.release_cleanly(&lease);
+}
+
+/// The token by which some sites know who asks reaches Slurm's commands, and nothing else: neither sessions, other programs,
+/// arguments, files nor what is traced.
+#[test]
+fn a_token_reaches_slurms_commands_alone() {
+    let site = site();
+    let lease = site.lease("token");
+    let script = "mkdir ~/bin; for tool in sbatch squeue ssh-keygen; do printf '#!/bin/sh\\necho \"${SLURM_JWT-none}\" >>~/saw-%s\\nexec %s \"$@\"\\n' \
+                  $tool $(command -v $tool) >~/bin/$tool; chmod +x ~/bin/$tool; done; echo $PATH";
+    let path = format!("{}/home/bin:{}", site.root, site.shell(script).line());
+    let secret = format!("ey{}", hex(16));
+    let with_token = |call: Call| call.env("SLURM_JWT", &secret).env("PATH", &path);
+    let acquired = site.run(with_token(site.acquiring(&lease, json!({}))));
+    let handed = Reply::read(&acquired).lease().clone();
+    let listed = site.run(with_token(Call::raw("").args(&["list"])).env("SLURM_SANDBOX_TRACE", "1"));
+    for output in [&acquired, &listed] {
+        assert!(!output.stdout.contains(&secret) && !output.stderr.contains(&secret), "{output:?}");
+    }
+    for (tool, seen) in [("sbatch", secret.as_str()), ("squeue", &secret), ("ssh-keygen", "none")] {
+        assert_eq!(site.shell(&format!("sort -u ~/saw-{tool}")).line(), seen, "{tool}");
+    }
+    let session = Login::of(&handed).ssh(&site, "echo ${SLURM_JWT-none}; env | grep -c SLURM_JWT");
+    assert_eq!(session.stdout, "none\n0\n");
+    let files =
+        format!("grep -rlsF -D skip -e {secret} {0}/state {0}/work; grep -c -e {secret} {0}/calls.log", site.root);
+    assert_eq!(site.shell(&files).stdout.trim().trim_end_matches('0'), "");
+    site.release_cleanly(&lease);
+}
+
+/// Options of the site's own are allowed by a file of root's, and by nothing that a caller says.
+#[test]
+fn options_of_the_site_are_allowed_by_its_admins() {
+    let site = site();
+    let lease = site.lease("spank");
+    let config = json!({"extraSbatchArgs": ["--container-image=x.sqsh"]});
+    let words = ["extraSbatchArgs", "--container-image=x.sqsh", "/etc/slurm-sandbox/sbatch-options", "is not there"];
+    if std::fs::exists("/etc/slurm-sandbox").unwrap_or(true) {
+        return;
+    }
+    site.acquire(&lease, config.clone()).refused("bad-config").says(&words);
+    let doctor = site.ask("doctor", json!({"config": config}));
+    doctor.refused("doctor-red").says(&words);
+    site.nothing_left(&lease);
 }

@@ -102,15 +102,13 @@ const OPTIONS: &str = "account partition qos gres gpus constraint reservation no
     delay-boot distribution extra-node-info gpu-bind gpu-freq gpus-per-node gpus-per-socket gpus-per-task hint mail-type \
     mail-user mem-bind mem-per-cpu mem-per-gpu mincpus network nice ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node \
     ntasks-per-socket prefer profile propagate sockets-per-node switches thread-spec threads-per-core time-min \
-    tres-per-task wckey contiguous disable-stdout-job-summary oversubscribe overcommit spread-job use-min-nodes";
+    tres-per-task wckey contiguous disable-stdout-job-summary oversubscribe overcommit spread-job use-min-nodes segment \
+    stepmgr mcs-label oom-kill-step";
 
-/// The other long options of sbatch(1). An accepted one is a whole name of the list above, so it can be none of these,
-/// nor one of these cut short.
-const FORBIDDEN: &str = "array batch begin bbf burst-buffer chdir cluster clusters comment consolidate-segments container \
-    container-id dependency error export export-file extra get-user-env gid gres-flags help hold ignore-pbs input \
-    job-name kill-on-invalid-dep mcs-label nodefile no-kill no-requeue open-mode output parsable power priority quiet \
-    reboot requeue resv-ports segment signal stepmgr test-only uid umask usage verbose version wait wait-all-nodes wrap \
-    oom-kill-step";
+/// Options of sbatch(1) that no list of a site's can allow. An accepted one is none of these, nor one of these cut short.
+const FORBIDDEN: &str = "array batch begin chdir cluster clusters comment dependency error export export-file get-user-env gid help \
+    hold ignore-pbs input job-name kill-on-invalid-dep no-requeue open-mode output parsable quiet requeue signal test-only uid usage \
+    verbose version wait wait-all-nodes wrap";
 
 /// One line: no character that ends it or that a terminal obeys.
 fn line(text: &str) {
@@ -122,19 +120,28 @@ fn plain(text: &str, extra: &str) {
     assert!(!text.starts_with('-') && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c)), "{text:?}");
 }
 
+/// A user's name: nothing of it means more to a shell than a backslash keeps from it.
+fn user_name(text: &str) {
+    assert!(
+        !text.starts_with('-') && text.chars().all(|c| c.is_alphanumeric() || " ._@+:\\$-".contains(c)),
+        "{text:?}"
+    );
+}
+
 fn accepted(settings: &Settings) {
     for option in &settings.resources.options {
         line(option);
         let body = option.strip_prefix("--").expect("a long option");
         let (name, value) = body.split_once('=').map_or((body, None), |(name, value)| (name, Some(value)));
-        assert!(OPTIONS.split_whitespace().any(|known| known == name), "{option}");
-        assert!(FORBIDDEN.split_whitespace().all(|other| other != name), "{option}");
+        let known = OPTIONS.split_whitespace().any(|known| known == name);
+        assert!(known != settings.resources.site_options.contains(option), "{option}");
+        let others = FORBIDDEN.split_whitespace().chain(if known { "" } else { OPTIONS }.split_whitespace());
+        assert!(others.into_iter().all(|other| known && other != name || !other.starts_with(name)), "{option}");
         assert!(value.is_none_or(|value| !value.trim().is_empty()), "{option}");
     }
     line(&settings.resources.summary);
-    for text in settings.clusters.iter().chain(&settings.ssh_user) {
-        plain(text, "_.,-");
-    }
+    settings.clusters.iter().for_each(|text| plain(text, "_.,-"));
+    settings.ssh_user.iter().for_each(|text| user_name(text));
     for text in settings.comment.iter().chain([&settings.ready_check, &settings.launcher, &settings.bind_address]) {
         line(text);
     }
@@ -151,13 +158,13 @@ fn accepted(settings: &Settings) {
     }
     if let Some(submit) = &settings.submit {
         plain(&submit.host, "._:-");
-        plain(submit.user.as_deref().unwrap_or_default(), "._@-");
+        user_name(submit.user.as_deref().unwrap_or_default());
         let control_path = submit.control_path.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
         plain(&control_path, "._/@+,:=-%");
     }
     if let Connection::Connect(Route::Login { hops }) = &settings.connection {
         assert!(!hops.is_empty());
-        hops.iter().for_each(|hop| plain(hop, "._:@-"));
+        hops.iter().for_each(|hop| hop.split('@').for_each(user_name));
     }
     let ssh_config = settings.submit.as_ref().and_then(|submit| submit.ssh_config.as_ref());
     for path in settings.ssh_private_key.iter().chain(&settings.runner_script).chain(shared_dir).chain(ssh_config) {
@@ -174,7 +181,7 @@ fn accepted(settings: &Settings) {
     if let Connection::Proxy { template, login_host, login_user } = &settings.connection {
         let chain = !template.contains("{loginHost}");
         plain(login_host, if chain { "._:,-" } else { "._:-" });
-        plain(login_user, "._@-");
+        user_name(login_user);
         assert!(!template.contains('\''));
         let values = config::proxy::PLACEHOLDERS.iter().map(|name| (*name, "v".to_owned())).collect();
         let command = settings.connection.proxy_command(&values).expect("a proxy has a command");

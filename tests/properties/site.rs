@@ -44,6 +44,7 @@ const KEYS: &[&str] = &[
     "readyCheck",
     "endpointHost",
     "bindAddress",
+    "sshPort",
     "preamble",
     "launcher",
     "runnerWorkRoot",
@@ -156,7 +157,9 @@ fn extra_argument() -> impl Strategy<Value = String> {
         "propagate",
         "network",
         "segment",
+        "stepmgr",
         "container",
+        "container-image",
     ];
     let option = (0..4u8, select(NAMES), any::<prop::sample::Index>(), "(=[a-z0-9 \n\t-]{0,6})?", 0..3u8);
     let option = option.prop_map(|(dashes, name, cut, value, whole)| {

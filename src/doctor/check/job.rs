@@ -2,7 +2,7 @@
 //! and the times after which the runner ends a lease. Nothing of it is run: a node may have what the host that looks has not, so
 //! only what fails on every host is red.
 
-use crate::config::Settings;
+use crate::config::{Settings, ports};
 use crate::doctor::check::CheckId;
 use crate::doctor::check::table::AGAIN;
 use crate::doctor::finding::{Category, Finding, tail};
@@ -21,7 +21,7 @@ const SHORT_GRACE_SECONDS: u64 = 20;
 const SHORT_IDLE_SECONDS: u64 = 60;
 
 /// Below this a port takes a privilege that a job of an ordinary user has not (ip_unprivileged_port_start).
-const FIRST_FREE_PORT: u32 = 1024;
+const FIRST_FREE_PORT: u16 = 1024;
 
 /// Has the site's lines looked at where Slurm's commands run, which is most like a node.
 pub fn lines(place: &Place, clock: Clock, settings: &Settings) -> Vec<Finding> {
@@ -155,15 +155,14 @@ pub fn sshd(sshd: Option<&str>, port: Option<&str>, is_file: impl FnOnce(&str) -
             "correct CBX_SSHD in the environment of whatever starts this program, or unset it",
         ));
     }
-    let remedy = "set CBX_SSH_PORT, in the environment of whatever starts this program, to a port or a range such as 20000-20999, or unset it";
+    let remedy = "set sshPort, or CBX_SSH_PORT in the environment of whatever starts this program, to a port or a range such as 20000-20999, or unset it";
     match port.filter(|text| !text.is_empty()).map(|text| (text, ports(text))) {
         Some((text, None)) => {
             let seen = format!("CBX_SSH_PORT is {text}, which is neither a port from 1 to 65535 nor a range of them");
             findings.push(Finding::red(CheckId::JobSshd, Category::Config, seen, remedy));
         }
         Some((text, Some((low, _)))) if low < FIRST_FREE_PORT && !as_root => {
-            let seen =
-                format!("CBX_SSH_PORT is {text}: below {FIRST_FREE_PORT} sshd of an ordinary user may not listen");
+            let seen = format!("the port is {text}: below {FIRST_FREE_PORT} sshd of an ordinary user may not listen");
             findings.push(Finding::warning(CheckId::JobSshd, seen, remedy));
         }
         _ => {}
@@ -176,16 +175,6 @@ pub fn sshd(sshd: Option<&str>, port: Option<&str>, is_file: impl FnOnce(&str) -
         findings.push(Finding::ok(CheckId::JobSshd, format!("sshd: {sshd}; port: {port}")));
     }
     findings
-}
-
-/// A port or a range of them, as the runner reads it.
-fn ports(text: &str) -> Option<(u32, u32)> {
-    let port = |text: &str| {
-        let plain = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<u32>().ok().filter(|port| plain && (1..=65535).contains(port))
-    };
-    let (low, high) = text.split_once('-').unwrap_or((text, text));
-    Some((port(low)?, port(high)?)).filter(|(low, high)| low <= high)
 }
 
 /// The times after which a lease ends unused, and how many leases there may be; `leases` are those that there are.

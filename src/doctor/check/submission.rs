@@ -6,14 +6,22 @@
 use crate::config::Settings;
 use crate::doctor::check::CheckId;
 use crate::doctor::check::table::AGAIN;
-use crate::doctor::finding::{Finding, cut, tail};
+use crate::doctor::finding::{Category, Finding, cut, tail};
 use crate::doctor::run::Clock;
 use crate::doctor::sessions::Place;
+use crate::failure::Kind;
 use crate::host::{Command, End, Output};
 use crate::slurm::sbatch::asked;
 
 /// Asks sbatch about the options of a lease's job.
 pub fn check(place: &Place, clock: Clock, settings: &Settings, script: &[u8]) -> Vec<Finding> {
+    // Acquire refuses the same in the same words.
+    match place.with(clock, |host| crate::operation::site_options::check(host, settings)) {
+        Ok(Err(failure)) if failure.kind == Kind::BadConfig => {
+            return vec![Finding::of_failure(CheckId::TestSubmission, Category::Config, &failure)];
+        }
+        _ => {}
+    }
     vec![match place.with(clock, |host| host.run(&command(clock, settings, script))) {
         Ok(Ok(output)) => classify(&output),
         Ok(Err(error)) => {

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::files::random_hex;
 use crate::host::User;
-use crate::host::command::{End, OUTPUT_BYTES, Output, PASSED_ON, PASSED_ON_PREFIXES, quoted};
+use crate::host::command::{End, OUTPUT_BYTES, Output, PASSED_ON, PASSED_ON_PREFIXES, TOKEN, quoted};
 
 /// The far end.
 const FAR_END: &str = include_str!("shell.sh");
@@ -192,15 +192,15 @@ pub fn piped(line: &str) -> String {
 }
 
 /// The beginning of a bash script that becomes a command with the allowed variables alone; on one line and without `!`,
-/// which csh would take for its own.
+/// which csh would take for its own. Values, of which one is a token, stay out of the arguments, which everybody can read.
 fn in_allowed_environment() -> String {
     let prefixes = PASSED_ON_PREFIXES.iter().map(|prefix| format!("{prefix}*"));
-    let names = PASSED_ON.iter().filter(|name| **name != "BASH_ENV").map(|name| (*name).to_owned());
+    let names = PASSED_ON.iter().chain([&TOKEN]).filter(|name| **name != "BASH_ENV").map(|name| (*name).to_owned());
     let names = names.chain(prefixes).collect::<Vec<_>>().join(" | ");
     let paths = format!("{}; {}", search_path(), absolute_entries("LD_LIBRARY_PATH"));
     format!(
-        "unset IFS; cd /; {paths}; keep=(); for name in $(compgen -e); do case $name in {names}) eval \"value=\\$$name\"; keep+=(\"$name=$value\") ;; esac; done; \
-         exec env -i \"${{keep[@]}}\""
+        "unset IFS; cd /; {paths}; drop=(); while IFS= read -r -d \"\" entry; do case ${{entry%%=*}} in {names}) ;; *) drop+=(-u \"${{entry%%=*}}\") ;; esac; \
+         done < <(env -0); exec env \"${{drop[@]}}\""
     )
 }
 
@@ -218,9 +218,9 @@ fn greeting(noise: &[u8], mark: &str) -> Option<Greeting> {
     let line = text.lines().find_map(|line| line.strip_prefix(mark)?.strip_prefix(" hello "))?;
     let (numbers, hostname_home) = line.split_once('\t')?;
     let (hostname, home) = hostname_home.split_once('\t')?;
-    let mut words = numbers.split(' ');
+    let mut words = numbers.splitn(3, ' ');
     let (uid, time, name) = (words.next()?, words.next()?, words.next()?);
-    let name = Some(name.to_owned()).filter(|name| crate::config::value::is_word(name, "._-@"));
+    let name = Some(name.to_owned()).filter(|name| crate::config::value::is_user_name(name));
     let home = Some(home.to_owned()).filter(|home| crate::config::value::is_safe_path(home));
     let user = User { uid: uid.parse().ok()?, name, home };
     Some(Greeting { user, hostname: hostname.to_owned(), time: time.parse().ok()? })

@@ -49,6 +49,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     settings.at_home(user.home.as_deref());
     check_user(&settings, &user)?;
     super::places::check(&Host::of(settings.submit.as_ref()), &settings, &options.state_dir, &user)?;
+    super::site_options::check(&Host::of(settings.submit.as_ref()), &settings)?;
     let deadline = Instant::now() + Duration::from_secs(settings.acquire_timeout);
     let acquire = Acquire {
         options,
