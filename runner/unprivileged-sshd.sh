@@ -1032,7 +1032,7 @@ tell_sessions() {
     { printf 'slurm-sandbox: %s%s' "$1" "$end" >"$to"; } 2>/dev/null 8>&- 9<&- &
     writers+=($!)
   done
-  for ((round = 0; round < 10 && ${#writers[@]}; round++)); do
+  for ((round = 0; round < 25 && ${#writers[@]}; round++)); do
     kill -0 "${writers[@]}" 2>/dev/null || return 0
     await_event
   done

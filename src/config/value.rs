@@ -289,11 +289,11 @@ mod tests {
     #[case("svc-1$", false)]
     #[case("5$ 6$7", false)]
     #[case("/scratch/x y", false)]
-    fn a_variable_is_told_to_be_none(#[case] text: &str, #[case] told: bool) {
+    fn a_variable_is_called_one(#[case] text: &str, #[case] called: bool) {
         let value = json!({"sharedDir": format!("{text}\n")});
         let mut reader = Reader::new(value.as_object().unwrap());
         reader.cluster_path("sharedDir");
-        assert_eq!(reader.finish()[0].contains("not expanded"), told);
+        assert_eq!(reader.finish()[0].contains("not expanded"), called);
     }
 
     #[test]

@@ -13,8 +13,9 @@ const FOREIGN: &[&str] = &[
     "unable to contact slurm controller (connect failure)",
     // scontrol's.
     "not found",
-    // The system's.
+    // The system's, and stat's.
     "No such file",
+    "regular file",
     // ssh's.
     "host key",
 ];
