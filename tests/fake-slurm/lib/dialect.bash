@@ -32,6 +32,8 @@ declare -A DIFFERENCES=(
   [env-node-aliases]=20.11:24.11 [env-working-cluster]=20.11:24.11
   [env-times]=23.02                      # read
   [env-oom-kill-step]=24.11 [env-exclusive]=26.05 [env-sluid]=26.05 [env-batch-step]=26.05
+  # How squeue's %b and scontrol begin a GRES: with nothing, `gres:` or `gres/`.
+  [gres-bare]=20.11:22.05 [gres-slash]=24.11
   # Fields of scontrol.
   [job-scheduler]=22.05
   [job-req-tres]=23.02 [job-power]=20.11:24.11    # read: 23.02 has both

@@ -208,6 +208,13 @@ bad_gres() {
   refuse 1 "sbatch: error: Batch job submission failed: $why"
 }
 
+gres_shown() {
+  J[_gres]=gres:$1
+  speaks gres-bare && J[_gres]=$1
+  speaks gres-slash && J[_gres]=gres/$1
+  return 0
+}
+
 gpus_asked() {
   local spec=${O[gpus]:-} n item
   J[_gpus]=0
@@ -218,7 +225,7 @@ gpus_asked() {
       { [[ $item == gpu || $item == gpu:* ]] && ((SITE[GPUs])); } || bad_gres
       J[_gpus]=$((J[_gpus] + n * J[_nnodes]))
     done
-    J[_gres]=gres:${O[gres]}
+    gres_shown "${O[gres]}"
   fi
   for REPLY in gpus-per-node gpus-per-task; do
     [[ ${O[$REPLY]:-} ]] || continue
@@ -230,7 +237,7 @@ gpus_asked() {
   if [[ $spec ]]; then
     [[ ${spec##*:} == +([0-9]) ]] || bad_spec gpus
     J[_gpus]=${spec##*:}
-    [[ ${O[gpus-per-node]:-} ]] && J[_gres]=gres:gpu:${O[gpus-per-node]}
+    [[ ${O[gpus-per-node]:-} ]] && gres_shown "gpu:${O[gpus-per-node]}"
   fi
   return 0
 }
