@@ -28,7 +28,10 @@ fn login_shells_that_talk() {
 mod campus {
     crate::shared!(@ crate::scenarios::site::Site::campus, crate::scenarios::campus::skipped,
         truth: two_hosts_with_one_home a_user_id_above_the_half a_job_that_an_operator_requeues a_federation;
-        client_ssh: a_users_ssh_configuration;
+        client_ssh: a_users_ssh_configuration[CONFIGURATIONS host_name host_name_pattern host_key_alias canonicalize remote_command
+                request_tty session_type fork_after_authentication stdin_null pubkey_authentication host_key_algorithms local_forward
+                known_hosts_command revoked_host_keys unknown_keyword]
+            a_file_that_ssh_refuses;
         frozen: munge_that_is_away;
         hanging: a_shared_dir_that_hangs a_shared_dir_that_is_slow;
     );

@@ -1,9 +1,10 @@
 //! What ssh makes of the user's configuration for one host, as `ssh -G` tells it.
 
+use std::io;
 use std::time::Duration;
 
 use crate::config::value::{is_host, is_word};
-use crate::host::{Command, Output};
+use crate::host::{Command, End, Output};
 
 /// `keyword value` lines; keywords are in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,8 +17,22 @@ pub enum Unknown {
     Ignored,
 }
 
+/// Asks ssh. With `ForkAfterAuthentication` it answers only for a command, and with `RemoteCommand` only without one.
+///
+/// # Errors
+/// Where ssh could not be started.
+pub fn ask(unknown: Unknown, user: Option<&str>, host: &str, port: u16, deadline: Duration) -> io::Result<Output> {
+    let question = command(unknown, user, host, port, deadline);
+    let plain = question.run()?;
+    if plain.success() || plain.end == End::DeadlinePassed {
+        return Ok(plain);
+    }
+    let with_command = question.arg("true").run()?;
+    Ok(if with_command.success() { with_command } else { plain })
+}
+
 /// ssh's own command line for the question.
-pub fn command(unknown: Unknown, user: Option<&str>, host: &str, port: u16, deadline: Duration) -> Command {
+fn command(unknown: Unknown, user: Option<&str>, host: &str, port: u16, deadline: Duration) -> Command {
     let destination = user.map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));
     Command::new("ssh", deadline).args((unknown == Unknown::Ignored).then_some("-oIgnoreUnknown=*")).args([
         "-G",

@@ -72,7 +72,7 @@ const EFFECTIVE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the client's ssh makes of this host, as far as it says so in time.
 pub fn effective(user: Option<&str>, host: &str, port: u16, most: Duration) -> Effective {
-    let output = effective::command(Unknown::Ignored, user, host, port, most.min(EFFECTIVE_DEADLINE)).run();
+    let output = effective::ask(Unknown::Ignored, user, host, port, most.min(EFFECTIVE_DEADLINE));
     output.map(|output| Effective::of(&output)).unwrap_or_default()
 }
 

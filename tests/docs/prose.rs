@@ -20,8 +20,8 @@ const FOREIGN: &[&str] = &[
     "host key",
 ];
 
-/// Folders whose tests are about what is decided, not about how it is put.
-const LOGIC: &[&str] = &["allocation/", "host/", "lease/", "operation/", "slurm/"];
+/// Folders and files whose tests are about what is decided, not about how it is put.
+const LOGIC: &[&str] = &["allocation/", "doctor/settle.rs", "host/", "lease/", "operation/", "slurm/"];
 
 /// Whether a literal is one that a text is held against.
 fn is_read(literal: &Literal<'_>) -> bool {

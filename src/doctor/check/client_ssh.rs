@@ -13,7 +13,7 @@ const PORT: u16 = 4022;
 /// Asks ssh what it makes of a node. `node` is `None` where none is known.
 pub fn check(clock: Clock, user: Option<&str>, node: Option<&str>, own_key: bool) -> Vec<Finding> {
     let host = node.unwrap_or("node");
-    let ask = |unknown| effective::command(unknown, user, host, PORT, clock.left()).run();
+    let ask = |unknown| effective::ask(unknown, user, host, PORT, clock.left());
     match ask(Unknown::Refused) {
         Ok(output) if output.success() => classify(&Effective::of(&output), host, own_key),
         Ok(output) if output.end == End::DeadlinePassed => {

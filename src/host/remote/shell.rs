@@ -192,7 +192,8 @@ pub fn piped(line: &str) -> String {
 }
 
 /// The beginning of a bash script that becomes a command with the allowed variables alone; on one line and without `!`,
-/// which csh would take for its own. Values, of which one is a token, stay out of the arguments, which everybody can read.
+/// which csh would take for its own. Values, of which one is a token, stay out of the arguments, which everybody can read. `exec`
+/// passes by functions and aliases of the user's.
 fn in_allowed_environment() -> String {
     let prefixes = PASSED_ON_PREFIXES.iter().map(|prefix| format!("{prefix}*"));
     let names = PASSED_ON.iter().chain([&TOKEN]).filter(|name| **name != "BASH_ENV").map(|name| (*name).to_owned());
@@ -200,7 +201,7 @@ fn in_allowed_environment() -> String {
     let paths = format!("{}; {}", search_path(), absolute_entries("LD_LIBRARY_PATH"));
     format!(
         "unset IFS; cd /; {paths}; drop=(); while IFS= read -r -d \"\" entry; do case ${{entry%%=*}} in {names}) ;; *) drop+=(-u \"${{entry%%=*}}\") ;; esac; \
-         done < <(env -0); exec env \"${{drop[@]}}\""
+         done < <(exec env -0); exec env \"${{drop[@]}}\""
     )
 }
 
