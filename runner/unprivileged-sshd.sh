@@ -832,23 +832,15 @@ read_markers() {
   fi
 }
 
-# messages_are_seen: before an end that a message could have moved. Some file systems remember for half a minute and more
-# what a name led to, or that there was none; a listing asks their server. Where both do not agree for longer than that,
-# the end comes all the same.
+# messages_are_seen: before an end that a message could have moved. Some file systems remember for half a minute and more that
+# there was no such name; a listing asks their server. A name that is listed and cannot be opened for longer than that is none.
 messages_are_seen() {
-  local names number name own seen=yes
-  names=$(timeout 5 ls -A1i -- "$CBX_STATE_DIR" 2>/dev/null) || return 0
-  while read -r number name; do
-    case $name in
-      kept) kept=yes ;;
-      answered) [[ -e $CBX_STATE_DIR/answered || $answered ]] || answered=listed offered_at=$uptime active_at=$uptime ;;
-      deadline)
-        own=$(stat -c %i -- "$CBX_STATE_DIR/deadline" 2>/dev/null)
-        [[ $own == "$number" ]] || seen=
-        ;;
-    esac
-  done <<<"$names"
-  [[ ! $seen ]] || { unseen_since=; return 0; }
+  local names name unseen=
+  names=$'\n'$(timeout 5 ls -A -- "$CBX_STATE_DIR" 2>/dev/null)$'\n'
+  for name in deadline kept answered; do
+    [[ $names != *$'\n'"$name"$'\n'* || -e $CBX_STATE_DIR/$name ]] || unseen=yes
+  done
+  [[ $unseen ]] || { unseen_since=; return 0; }
   unseen_since=${unseen_since:-$uptime}
   ((uptime - unseen_since >= 90))
 }

@@ -17,6 +17,7 @@ use super::site::Setup;
 
 /// Bringing a campus up takes some seconds, the first time with packages to install some minutes.
 const UP_LIMIT: Duration = Duration::from_secs(600);
+const FS: &str = "SLURM_SANDBOX_CAMPUS_FS";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// With accounting and a second cluster.
@@ -89,10 +90,15 @@ impl Shared {
     }
 }
 
+/// Whether the file system of some host is made late.
+pub fn fs_is_late() -> bool {
+    std::env::var_os(FS).is_some()
+}
+
 /// What `SLURM_SANDBOX_CAMPUS_FS` names, such as `lag 30 on n1 n2`: a fault of /home on some hosts, for all that runs there.
 #[track_caller]
 fn give_fault(root: &Path) {
-    let Ok(wanted) = std::env::var("SLURM_SANDBOX_CAMPUS_FS") else { return };
+    let Ok(wanted) = std::env::var(FS) else { return };
     let (fault, hosts) = wanted.split_once(" on ").expect("FAULT [NUMBER...] on HOST...");
     let mut words = fault.split_whitespace();
     let verb = words.next().expect("a fault");

@@ -81,7 +81,12 @@ impl Site {
             if left.is_empty() {
                 return;
             }
-            assert!(begun.elapsed() < process::limit(2), "left of {}:\n{}", lease.id, left.join("\n"));
+            let patience = if super::campus::fs_is_late() { 60 } else { 2 };
+            assert!(begun.elapsed() < process::limit(patience), "left of {}:\n{}", lease.id, left.join("\n"));
+            if super::campus::fs_is_late() {
+                // What a release could not remove within its bound is cleanup's.
+                self.ask("cleanup", serde_json::json!({}));
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
     }
