@@ -9,6 +9,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod record;
 pub(crate) mod store;
+mod work_roots;
 
 use std::fmt;
 

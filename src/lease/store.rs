@@ -9,13 +9,14 @@
 //!   cache/                  Slurm's last answers, shared by all calls on a host
 //!   adopted.jsonl           when a copy of a state dir took over the leases of its original
 //!   forgotten.jsonl         leases that an operator gave up, with their reasons and last records
+//!   work-roots.jsonl        where leases had their work directories
 //!   trash/                  what is being made or removed; never looked at
 //! ```
 //! A lease's directory appears and goes by a rename, so it is always whole. Records are written only by the holder of
 //! the lease's lock.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -25,7 +26,9 @@ pub use super::dir::{Guard, LeaseDir, Loaded, Locked};
 use super::format;
 use super::instance::Instance;
 use super::record::Record;
+use super::work_roots;
 use super::{Identity, LeaseId};
+use crate::config::login_host::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::files::{Dir, Lock, random_hex};
 
@@ -226,6 +229,16 @@ impl Store {
     /// Writes down a lease that an operator gave up, for good.
     pub fn log_forgotten(&self, line: &str) -> io::Result<()> {
         self.root.append_line("forgotten.jsonl", line)
+    }
+
+    /// Remembers where a lease's work directory will be, for those who look for what is left of it.
+    pub fn remember_work_root(&self, submit: Option<&LoginHost>, path: &Path) -> io::Result<()> {
+        if self.writable { work_roots::remember(&self.root, submit, path) } else { Ok(()) }
+    }
+
+    /// Where leases had their work directories, on this host or a login host.
+    pub fn work_roots(&self, submit: Option<&LoginHost>) -> io::Result<Vec<PathBuf>> {
+        work_roots::of(&self.root, submit)
     }
 
     fn trash(&self) -> Result<Dir> {

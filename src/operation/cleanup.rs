@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -93,7 +94,8 @@ fn due(record: &Record, now: i64) -> Option<Due<'_>> {
 }
 
 /// Removes what releases and runners had to leave: in the shared dirs of all leases, and in the shared dir and the work root of
-/// the request's own configuration, which may have no lease any more. What is left, and why.
+/// the request's own configuration, which may have no lease any more, and in the work roots that earlier leases had. What is
+/// left, and why.
 fn sweep(store: &Store, inventory: &Inventory, settings: Option<&Settings>) -> Vec<String> {
     let settings = settings.map(|settings| {
         let user = Host::of(settings.submit.as_ref()).user().ok();
@@ -110,24 +112,27 @@ fn sweep(store: &Store, inventory: &Inventory, settings: Option<&Settings>) -> V
     let roots: BTreeSet<_> = shared.chain(configured).chain([(None, store.path().join("shared"))]).collect();
     let mut lines: Vec<String> = roots
         .into_iter()
-        .filter_map(|(submit, root)| left(&root, shared_dir::sweep(&Host::of(submit.as_ref()), &root, SWEEPING)))
+        .flat_map(|(submit, root)| report(&root, shared_dir::sweep(&Host::of(submit.as_ref()), &root, SWEEPING)))
         .collect();
     if let Some((settings, _)) = &settings {
         let host = Host::of(settings.submit.as_ref());
         // The runner of a lease that is known removes its own.
         let known = |id: &LeaseId| inventory.leases.iter().any(|lease| lease.id == *id);
-        lines.extend(left(
-            &settings.work_root,
-            shared_dir::sweep_work_root(&host, &settings.work_root, known, SWEEPING),
-        ));
+        let remembered = store.work_roots(settings.submit.as_ref()).unwrap_or_default();
+        let roots: BTreeSet<_> = remembered.into_iter().chain([settings.work_root.clone()]).collect();
+        let until = Instant::now() + SWEEPING;
+        for root in roots {
+            let time = until.saturating_duration_since(Instant::now());
+            lines.extend(report(&root, shared_dir::sweep_work_root(&host, &root, known, time)));
+        }
     }
     lines
 }
 
-fn left(root: &Path, swept: Result<Swept, shared_dir::Error>) -> Option<String> {
+fn report(root: &Path, swept: Result<Swept, shared_dir::Error>) -> Vec<String> {
     match swept {
-        Ok(swept) => swept.left(root),
-        Err(error) => Some(format!("{} was not looked at: {error}", root.display())),
+        Ok(swept) => swept.done(root).into_iter().chain(swept.left(root)).collect(),
+        Err(error) => vec![format!("{} was not looked at: {error}", root.display())],
     }
 }
 

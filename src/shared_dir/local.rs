@@ -282,6 +282,9 @@ fn clear_asides(root: &Path, time: Duration) -> Result<Swept, Error> {
     })
 }
 
+/// More than a runner's mark, a line of a few names.
+const MARK_BYTES: u64 = 4096;
+
 /// What a work root holds of leases.
 pub fn list_work_root(root: &Path) -> Result<Vec<String>, Error> {
     let place = root.to_owned();
@@ -301,6 +304,7 @@ pub fn clear_work_root(root: &Path, names: Vec<String>, time: Duration) -> Resul
         for name in names.iter().filter(|name| !name.starts_with(ASIDE) && root.has_own_dir(name)) {
             let Some(lease) = work_entry(name) else { continue };
             match root.rename(name, &root, &aside_name(&lease)?) {
+                Ok(()) => remove_mark(&root, &lease, name),
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     stuck.push(format!("moving {} away: {error}", root.path().join(name).display()));
                 }
@@ -312,6 +316,16 @@ pub fn clear_work_root(root: &Path, names: Vec<String>, time: Duration) -> Resul
     let mut swept = clear_asides(root, time)?;
     swept.stuck.append(&mut stuck);
     Ok(swept)
+}
+
+/// Removes the runner's mark beside a work directory that it had moved aside, unless another attempt has marked the place since.
+fn remove_mark(root: &Dir, lease: &LeaseId, moved: &str) {
+    let mark = format!(".{lease}.owner");
+    let nonce = moved.rsplit('.').next().unwrap_or_default();
+    let ours = |text: Vec<u8>| text.starts_with(format!("nonce={nonce} ").as_bytes());
+    if root.read(&mark, MARK_BYTES).is_ok_and(|text| text.is_some_and(ours)) {
+        root.unlink(&mark).ok();
+    }
 }
 
 /// Whether a shared dir says that an attempt was handed out, for a lease whose record is lost. What a readable directory does

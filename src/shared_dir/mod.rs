@@ -171,6 +171,12 @@ pub struct Swept {
 }
 
 impl Swept {
+    /// What was removed, as a line for people.
+    pub fn done(&self, root: &Path) -> Option<String> {
+        let count = self.removed;
+        (count > 0).then(|| format!("in {}: removed what {count} release(s) had left", root.display()))
+    }
+
     /// What is left and why, as a line for people.
     pub fn left(&self, root: &Path) -> Option<String> {
         let count = self.unfinished + self.stuck.len();

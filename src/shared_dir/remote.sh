@@ -252,6 +252,14 @@ list_work() {
   done
 }
 
+# remove_mark NAME: of the runner, beside a work directory that it had moved aside, unless another attempt has marked the place since.
+remove_mark() {
+  local mark='' nonce=${1##*.} file=./${1%.*}.owner
+  [[ -f $file && ! -L $file ]] || return
+  { IFS= read -r -n 4096 mark <"$file"; } 2>/dev/null
+  [[ $mark != "nonce=$nonce "* ]] || rm -f -- "$file"
+}
+
 # clear_work SECONDS [NAME ASIDE]...
 clear_work() {
   local seconds=$1 names=() said
@@ -260,7 +268,9 @@ clear_work() {
   for (( ; $# > 1; )); do
     if [[ ! -d $1 || -L $1 || ! -O $1 ]]; then :
     elif [[ $1 == .gone-* ]]; then names+=("$1")
-    elif said=$(mv -T -- "./$1" "./$2" 2>&1); then names+=("$2")
+    elif said=$(mv -T -- "./$1" "./$2" 2>&1); then
+      names+=("$2")
+      remove_mark "$1"
     else tell_stuck "$said"; fi
     shift 2
   done

@@ -282,6 +282,9 @@ fn a_work_root_is_swept_of_leases_that_nobody_knows(#[values(Files, Script)] by:
         fs::create_dir_all(root.join(name)).unwrap();
     }
     fs::write(root.join(".cbx_000000000005.0123456789abcdef"), "a file").unwrap();
+    fs::write(root.join(".cbx_000000000001.owner"), "nonce=0123456789abcdef job=1 ").unwrap();
+    fs::create_dir(root.join(".cbx_000000000008.0123456789abcdef")).unwrap();
+    fs::write(root.join(".cbx_000000000008.owner"), "nonce=fedcba9876543210 job=2 ").unwrap();
     symlink(&outside, root.join(".cbx_000000000006.0123456789abcdef")).unwrap();
     let is_root = nix::unistd::geteuid().is_root();
     if is_root {
@@ -289,7 +292,7 @@ fn a_work_root_is_swept_of_leases_that_nobody_knows(#[values(Files, Script)] by:
         std::os::unix::fs::chown(root.join(".cbx_000000000007.0123456789abcdef"), Some(1), None).unwrap();
     }
     let swept = sweep("cbx_000000000002").unwrap();
-    assert_eq!(swept, Swept { removed: 2, ..Swept::default() });
+    assert_eq!(swept, Swept { removed: 3, ..Swept::default() });
     let mut left: Vec<_> =
         fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     left.sort();
@@ -298,6 +301,7 @@ fn a_work_root_is_swept_of_leases_that_nobody_knows(#[values(Files, Script)] by:
         ".cbx_000000000002.0123456789abcdef",
         ".cbx_000000000005.0123456789abcdef",
         ".cbx_000000000006.0123456789abcdef",
+        ".cbx_000000000008.owner",
         "cbx_000000000001",
         "cbx_000000000004x",
         "thesis",

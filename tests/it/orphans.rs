@@ -88,3 +88,18 @@ fn leases_whose_jobs_have_ended_are_removed() {
     site.nothing_left(&dead);
     site.release_cleanly(&live);
 }
+
+/// A work directory that was too much for the time of a release, in a work root that no configuration names any more.
+#[test]
+fn work_directories_that_a_release_had_to_leave() {
+    let site = Site::fake(Setup::default());
+    let lease = site.lease("large");
+    let root = format!("{}/another", site.root);
+    site.acquired(&lease, json!({"runnerWorkRoot": root}));
+    site.release(&lease).ok();
+    // As its runner moves it aside, with the mark of whose it is.
+    let aside = format!("{root}/.{}.{}", lease.id, hex(8));
+    site.shell(&format!("mkdir -p {aside}/a/b && touch {aside}/a/b/c")).ok();
+    site.ask("cleanup", json!({})).ok();
+    assert_eq!(site.shell(&format!("ls -A {root}")).ok(), "");
+}

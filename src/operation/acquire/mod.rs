@@ -143,6 +143,8 @@ impl Acquire<'_> {
     fn create(&self) -> Result<()> {
         let _counted = self.counted()?;
         let submit = &self.settings.submit;
+        // Where that fails, making the lease does so too, and says why.
+        self.store.remember_work_root(submit.as_ref(), &self.settings.work_root).ok();
         let route = match &self.settings.connection {
             Connection::Connect(route) => Some(route.clone()),
             Connection::Direct | Connection::Proxy { .. } => None,
