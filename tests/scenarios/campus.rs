@@ -64,6 +64,10 @@ impl Shared {
             let root = directory().join(self.name);
             let mut up = command(&root, "up");
             up.args(self.options);
+            if fs_is_late() {
+                // As sites have it: an end takes its time there.
+                up.args(["--kill-wait", "30"]);
+            }
             let output = process::run(up, Vec::new(), UP_LIMIT);
             if output.code != 0 {
                 return Err(format!("exit {}: {}{}", output.code, output.stdout, output.stderr));
