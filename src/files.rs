@@ -432,6 +432,11 @@ pub fn locks_nothing(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| without.contains(&Errno::from_raw(number)))
 }
 
+/// Whether an error means that the disk is full, or the user's share of it.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// A held lock; it ends with this value or with the process.
 #[derive(Debug)]
 pub struct Lock(Option<Flock<File>>);
@@ -463,6 +468,13 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::private_root(&temp.path().join("root")).unwrap();
         (temp, dir)
+    }
+
+    #[test]
+    fn a_disk_or_a_quota_is_full() {
+        for (error, full) in [(Errno::ENOSPC, true), (Errno::EDQUOT, true), (Errno::EACCES, false)] {
+            assert_eq!(is_full(&error.into()), full, "{error}");
+        }
     }
 
     #[test]

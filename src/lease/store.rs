@@ -57,7 +57,14 @@ impl Store {
             let remedy = "pass an absolute --state-dir of letters, digits and ._/@+,:=- only, as ssh's options need it";
             return Err(storage("refusing").remedy(remedy).into());
         }
-        let root = Dir::private_root(path).map_err(|error| storage("opening").cause(error.to_string()))?;
+        let failed = |what: &str, error: &io::Error| {
+            let failure = match crate::files::is_full(error) {
+                true => storage(what).remedy("free some space or quota there, or pass another --state-dir"),
+                false => storage(what),
+            };
+            failure.cause(error.to_string())
+        };
+        let root = Dir::private_root(path).map_err(|error| failed("opening", &error))?;
         let open = || -> io::Result<Store> {
             let leases = root.make_subdir("leases")?;
             let format = match root.read("format", 16)? {
@@ -72,7 +79,7 @@ impl Store {
         };
         open().map_err(|error| match crate::files::locks_nothing(&error) {
             true => storage("locking").remedy(NO_LOCKS).cause(error.to_string()).into(),
-            false => storage("reading").cause(error.to_string()).into(),
+            false => failed("reading", &error).into(),
         })
     }
 
