@@ -44,6 +44,7 @@ pub(super) const PASSED_ON: &[&str] = &[
 
 /// What Slurm's own commands may see besides: by this token some sites tell who asks. It is a secret, and goes nowhere else.
 pub(super) const TOKEN: &str = "SLURM_JWT";
+const TOKEN_READERS: &[&str] = &["sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo", "srun"];
 
 /// Prefixes of further variables that pass.
 pub(super) const PASSED_ON_PREFIXES: &[&str] = &["LC_", "LMOD_"];
@@ -154,7 +155,7 @@ impl Command {
         for name in &self.unset {
             command.env_remove(name);
         }
-        if crate::slurm::COMMANDS.iter().any(|name| self.program == *name)
+        if TOKEN_READERS.iter().any(|name| self.program == *name)
             && let Some(token) = std::env::var_os(TOKEN)
         {
             command.env(TOKEN, token);

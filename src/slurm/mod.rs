@@ -17,9 +17,6 @@ pub(crate) mod scontrol;
 pub(crate) mod silence;
 pub mod squeue;
 
-/// Slurm's commands, which need whatever the site tells by who asks.
-pub(crate) const COMMANDS: &[&str] = &["sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo", "srun"];
-
 /// The clusters of a list with commas, each to be asked by itself: none where the list names none, Slurm's own choice without a list.
 pub(crate) fn each_cluster(names: Option<&str>) -> Vec<Option<String>> {
     match names {
