@@ -232,8 +232,7 @@ fn ask(ssh: &Ssh, words: &[&str]) -> Result<RemoteFacts, String> {
     let line = format!("bash -s -- {}", words.join(" "));
     let session = command(ssh, SESSION_DEADLINE, "yes").args(["-T", &line]).input(node::SCRIPT.into());
     let output = session.run().map_err(|error| format!("ssh could not be started: {error}"))?;
-    let facts = RemoteFacts::parse(&output.stdout_text());
-    if facts.get("done").is_some() { Ok(facts) } else { Err(output.said()) }
+    RemoteFacts::whole(&output).ok_or_else(|| output.said())
 }
 
 fn ready(lease: &Lease, took: Duration) -> Finding {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::doctor::run::Clock;
+use crate::host::Output;
 use crate::host::command::quoted;
 use crate::host::remote::Login;
 
@@ -21,6 +22,11 @@ impl RemoteFacts {
             lines.entry(key.to_owned()).or_default().push(value.trim().to_owned());
         }
         RemoteFacts(lines)
+    }
+
+    /// What a script told that says `done` last; `None` where it did not come to its end.
+    pub fn whole(output: &Output) -> Option<RemoteFacts> {
+        Some(RemoteFacts::parse(&output.stdout_text())).filter(|facts| facts.get("done").is_some())
     }
 
     pub fn all(&self, key: &str) -> &[String] {

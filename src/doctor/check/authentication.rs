@@ -12,15 +12,15 @@ use crate::doctor::run::Clock;
 use crate::doctor::sessions::Place;
 use crate::host::Command;
 
-const SCRIPT: &str = include_str!("authentication.sh");
+const SCRIPT: &str = concat!(include_str!("tell.sh"), include_str!("authentication.sh"));
 
 /// Asks where Slurm's commands run.
 pub fn check(place: &Place, clock: Clock) -> Vec<Finding> {
     let command = || Command::new("bash", clock.left()).args(["-c", SCRIPT]);
     vec![match place.with(clock, |host| host.run(&command())) {
-        Ok(Ok(output)) => match RemoteFacts::parse(&output.stdout_text()) {
-            facts if facts.get("done").is_some() => classify(&facts, place.name()),
-            _ => Finding::ok(CheckId::Authentication, format!("not looked at: {}", output.said())),
+        Ok(Ok(output)) => match RemoteFacts::whole(&output) {
+            Some(facts) => classify(&facts, place.name()),
+            None => Finding::ok(CheckId::Authentication, format!("not looked at: {}", output.said())),
         },
         Ok(Err(error)) => Finding::ok(CheckId::Authentication, format!("not looked at: bash: {error}")),
         Err(said) => Finding::warning(CheckId::Authentication, said, AGAIN).not_asked(),

@@ -1,9 +1,5 @@
 # shellcheck shell=bash
-# What doctor asks of the way in which Slurm's commands say who they are (see authentication.rs). Each answer is a key, a tab and a value.
-tell() {
-  local value=${2//$'\n'/ / }
-  printf '%s\t%s\n' "$1" "${value//$'\t'/ }"
-}
+# What doctor asks of the way in which Slurm's commands say who they are (see authentication.rs).
 shopt -s nocasematch
 munge=/run/munge/munge.socket.2
 for file in ${SLURM_CONF:+"$SLURM_CONF"} /etc/slurm/slurm.conf /run/slurm/conf/slurm.conf /etc/slurm-llnl/slurm.conf /usr/local/etc/slurm.conf; do

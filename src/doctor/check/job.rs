@@ -14,7 +14,7 @@ use crate::doctor::sessions::Place;
 use crate::host::Command;
 use crate::lease::LeaseId;
 
-const SCRIPT: &str = include_str!("job.sh");
+const SCRIPT: &str = concat!(include_str!("tell.sh"), include_str!("job.sh"));
 
 /// A client logs in some seconds after the answer, over a WAN or with a slow machine later.
 const SHORT_GRACE_SECONDS: u64 = 20;
@@ -43,9 +43,11 @@ pub fn lines(place: &Place, clock: Clock, settings: &Settings) -> Vec<Finding> {
             .input(settings.preamble.clone().into_bytes())
     };
     match place.with(clock, |host| host.run(&command())) {
-        Ok(Ok(output)) => match RemoteFacts::parse(&output.stdout_text()) {
-            facts if facts.get("done").is_some() => judge_lines(settings, &facts, place.name()),
-            _ => vec![Finding::warning(CheckId::JobLines, format!("not looked at: {}", output.said()), "").not_asked()],
+        Ok(Ok(output)) => match RemoteFacts::whole(&output) {
+            Some(facts) => judge_lines(settings, &facts, place.name()),
+            None => {
+                vec![Finding::warning(CheckId::JobLines, format!("not looked at: {}", output.said()), "").not_asked()]
+            }
         },
         Ok(Err(error)) => {
             vec![Finding::warning(CheckId::JobLines, format!("bash could not be started: {error}"), "").not_asked()]

@@ -1,11 +1,7 @@
 # shellcheck shell=bash
 # What doctor asks of the site's lines for the job where Slurm's commands run (see job.rs): the preamble on standard input; the
 # launcher, the ready check, the line for the end, then `source PATH` and `run WORD` for what the preamble sources and runs.
-# Nothing of them is run. Each answer is a key, a tab and a value.
-tell() {
-  local value=${2//$'\n'/ / }
-  printf '%s\t%s\n' "$1" "${value//$'\t'/ }"
-}
+# Nothing of them is run.
 launcher=$1 ready=$2 ending=$3
 shift 3
 said=$(bash -n 2>&1) || tell preamble "$said"

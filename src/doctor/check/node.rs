@@ -10,7 +10,7 @@ use crate::doctor::finding::{Finding, cut};
 use crate::doctor::remote::RemoteFacts;
 
 /// The script that asks, for `bash -s` in a session.
-pub const SCRIPT: &str = include_str!("node.sh");
+pub const SCRIPT: &str = concat!(include_str!("tell.sh"), include_str!("node.sh"));
 
 /// A shared dir that shows files later than this makes every step of a lease late.
 const LATE: Duration = Duration::from_secs(3);

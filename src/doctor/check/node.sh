@@ -1,10 +1,5 @@
 # shellcheck shell=bash
-# What doctor --live asks of the node from within a session of a lease (see node.rs): facts PATH, or seen PATH SECONDS. Each answer is
-# a key, a tab and a value.
-tell() {
-  local value=${2//$'\n'/ / }
-  printf '%s\t%s\n' "$1" "${value//$'\t'/ }"
-}
+# What doctor --live asks of the node from within a session of a lease (see node.rs): facts PATH, or seen PATH SECONDS.
 
 account() {
   local user entry shell home
