@@ -158,10 +158,12 @@ impl Dir {
             Ok(meta) if kind(meta.st_mode) != SFlag::S_IFREG => return Ok(Some(false)),
             Ok(_) => {}
         }
-        let Some((file, _)) = self.open_regular(name)? else { return Err(Errno::ENOENT.into()) };
-        let mut read = Vec::new();
-        file.take(bytes.len() as u64 + 1).read_to_end(&mut read)?;
-        Ok(Some(read == bytes))
+        let holds = self.read_regular(name, |file, _| {
+            let mut read = Vec::new();
+            file.take(bytes.len() as u64 + 1).read_to_end(&mut read)?;
+            Ok(read == bytes)
+        })?;
+        holds.map(Some).ok_or_else(|| Errno::ENOENT.into())
     }
 
     /// Whether a name is that of a directory which belongs to this user.
@@ -172,29 +174,30 @@ impl Dir {
 
     /// Reads a regular file; `None` when it is missing, an error when it is anything else or longer than `max` bytes.
     pub fn read(&self, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
-        again_if_stale(|| {
-            let Some((file, size)) = self.open_regular(name)? else {
-                return Ok(None);
-            };
+        self.read_regular(name, |file, size| {
             if size > max {
                 return Err(io::Error::other(format!("{} is longer than {max} bytes", self.path.join(name).display())));
             }
             let mut bytes = Vec::with_capacity(size as usize);
             file.take(max).read_to_end(&mut bytes)?;
-            Ok(Some(bytes))
+            Ok(bytes)
         })
     }
 
     /// The last `max` bytes of a regular file; `None` when it is missing.
     pub fn read_tail(&self, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
         use std::io::{Seek, SeekFrom};
-        let Some((mut file, size)) = self.open_regular(name)? else {
-            return Ok(None);
-        };
-        file.seek(SeekFrom::Start(size.saturating_sub(max)))?;
-        let mut bytes = Vec::new();
-        file.take(max).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        self.read_regular(name, |mut file, size| {
+            file.seek(SeekFrom::Start(size.saturating_sub(max)))?;
+            let mut bytes = Vec::new();
+            file.take(max).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
+    }
+
+    /// What `read` gets from a regular file, which it is given with its size.
+    fn read_regular<T>(&self, name: &str, read: impl Fn(File, u64) -> io::Result<T>) -> io::Result<Option<T>> {
+        again_if_stale(|| self.open_regular(name)?.map(|(file, size)| read(file, size)).transpose())
     }
 
     fn open_regular(&self, name: &str) -> io::Result<Option<(File, u64)>> {
