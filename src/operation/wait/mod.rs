@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use self::probe::Refused;
 use super::settle;
 use crate::allocation::{self, View};
 use crate::clock::Now;
@@ -31,7 +32,7 @@ use crate::progress::progress;
 use crate::protocol::Lease;
 use crate::shared_dir::{Notice, Permit, SharedDir};
 use crate::slurm::cache::Shared;
-use crate::slurm::job::{Class, PendingReason, pending_reason};
+use crate::slurm::job::{PendingReason, pending_reason};
 use crate::slurm::squeue;
 use next::{Facts, Shown, Step, next};
 pub use report::failure_of_end;
@@ -110,11 +111,8 @@ pub struct Wait<'a> {
     said: String,
     /// Since when the shared dir or the endpoint file could not be used.
     trouble: Option<Instant>,
-    first_refusal: Option<Instant>,
-    probe_at: Option<Instant>,
-    refusals: u32,
-    /// Why the last login was of no use: the reason, should no time be left for another.
-    refused: Option<Failure>,
+    /// Set while logins are of no use.
+    refused: Option<Refused>,
     /// What the shared dir showed last.
     seen: Notice,
     /// Whether the marker of a lease that was handed out is there.
@@ -153,9 +151,6 @@ impl<'a> Wait<'a> {
             hopeless: false,
             said: String::new(),
             trouble: None,
-            first_refusal: None,
-            probe_at: None,
-            refusals: 0,
             refused: None,
             seen: Notice::Nothing,
             answered: false,
@@ -211,9 +206,7 @@ impl<'a> Wait<'a> {
                     }
                     (Step::GiveUp, view, _) => {
                         view.iter().for_each(|view| self.report(&record, view));
-                        let runs = |view: &View| view.row().is_some_and(|row| row.state.class() == Class::Running);
-                        let refused = self.refused.take().filter(|_| view.as_ref().is_none_or(runs));
-                        return Err(refused.unwrap_or_else(|| self.timed_out(&record, view.as_ref())).into());
+                        return Err(self.timed_out(&record, view.as_ref()).into());
                     }
                     (Step::Poll | Step::Pin | Step::Probe, ..) => break,
                 }

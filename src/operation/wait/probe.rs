@@ -25,6 +25,16 @@ use crate::ssh::target;
 /// given up: the job runs, so more waiting costs the user's allocation.
 const ENDPOINT_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Logins that were of no use, one after the other.
+#[derive(Debug)]
+pub(super) struct Refused {
+    since: Instant,
+    times: u32,
+    again_at: Instant,
+    /// What the last one says.
+    pub(super) failure: Failure,
+}
+
 /// The reason of a refusal, and the end of the connection after it.
 const LOG_LINES: usize = 3;
 const LOG_BYTES: u64 = 600;
@@ -96,7 +106,7 @@ impl Wait<'_> {
 
     /// Logs in as the client will, and hands the lease out when that works.
     pub(super) fn probe(&mut self, record: &mut Record, view: &View) -> Result<Option<Handed>> {
-        if self.probe_at.is_some_and(|at| Instant::now() < at && at < self.deadline) {
+        if self.refused.as_ref().is_some_and(|last| Instant::now() < last.again_at && last.again_at < self.deadline) {
             return Ok(None);
         }
         let Some(ssh) = target::of_lease(record, self.settings) else {
@@ -126,8 +136,9 @@ impl Wait<'_> {
                 said,
             ),
         };
-        let first = *self.first_refusal.get_or_insert_with(Instant::now);
-        if self.refusals == 1 {
+        let (since, times) = self.refused.as_ref().map_or((Instant::now(), 0), |last| (last.since, last.times));
+        let is_over = since.elapsed() >= ENDPOINT_PATIENCE || Instant::now() >= self.deadline;
+        if times == 1 && !is_over {
             progress(&format!("{} runs, but does not let us in yet: {}", record.shown(), said));
         }
         let place = format!("{}:{}", ssh.host, ssh.port);
@@ -135,14 +146,12 @@ impl Wait<'_> {
             Failure::new(Kind::EndpointUnusable, format!("{} {}: {what} ({place})", self.doing, record.shown()))
                 .remedy(remedy)
                 .cause(said);
-        if first.elapsed() >= ENDPOINT_PATIENCE || Instant::now() >= self.deadline {
+        if is_over {
             return Err(failure.into());
         }
-        self.refused = Some(failure);
         // sshd penalises what fails to log in, each time for longer (docs/facts/openssh.md, "Penalties for failed logins").
-        let pause = Duration::from_millis(250) * 2u32.pow(self.refusals.min(5));
-        self.refusals += 1;
-        self.probe_at = Some(Instant::now() + pause);
+        let pause = Duration::from_millis(250) * 2u32.pow(times.min(5));
+        self.refused = Some(Refused { since, times: times + 1, again_at: Instant::now() + pause, failure });
         // The job may have ended meanwhile.
         self.ask_at = Some(Instant::now());
         Ok(None)

@@ -86,7 +86,13 @@ impl Wait<'_> {
         failure_of_end(&self.doing.to_string(), record, &ended, &shared)
     }
 
-    pub(super) fn timed_out(&self, record: &Record, view: Option<&View>) -> Failure {
+    /// Why a wait whose time is over was in vain.
+    pub(super) fn timed_out(&mut self, record: &Record, view: Option<&View>) -> Failure {
+        let runs = |view: &View| view.row().is_some_and(|row| row.state.class() == Class::Running);
+        // No time was left for another login; the last one knew more than that.
+        if let Some(refused) = self.refused.take().filter(|_| view.is_none_or(runs)) {
+            return refused.failure;
+        }
         let waited = self.started.elapsed().as_secs();
         let status = view.map(|view| status(record, view, Now::read()));
         let (state, reason) = match &status {
