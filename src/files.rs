@@ -275,14 +275,6 @@ impl Dir {
         }
     }
 
-    /// Removes a directory that is empty; others stay, and so does anything else.
-    pub fn remove_empty(&self, name: &str) -> io::Result<()> {
-        match unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ENOTEMPTY | Errno::EEXIST) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Moves an entry; the target must not exist, or be an empty directory. Durable once the directories are synced.
     pub fn rename(&self, name: &str, target: &Dir, target_name: &str) -> io::Result<()> {
         Ok(renameat(&self.fd, name, &target.fd, target_name)?)

@@ -1,6 +1,7 @@
 //! What the client keeps of a lease in the home of its user, and never removes: environments of its actions, which may hold
 //! secrets, and marks of who works in a workspace (docs/facts/client.md, "Files of the client"). Only plain names of the lease's
-//! own are removed, never through a link, and their directories once they are empty.
+//! own are removed, never through a link. Their directories stay, empty ones too: the client may just have made one for another
+//! lease, and is about to write there.
 
 use std::path::Path;
 use std::time::Duration;
@@ -61,9 +62,7 @@ fn local(home: &Path, lease: &LeaseId) -> Result<(), Error> {
                     failed = Some(format!("removing {}: {error}", dir.path().join(file).display()));
                 }
             }
-            client.remove_empty(name)?;
         }
-        home.remove_empty(CLIENT)?;
         failed.map_or(Ok(()), |why| Err(Error::Failed(why)))
     })
 }
@@ -133,7 +132,8 @@ mod tests {
         let own: Vec<&str> = own.iter().map(String::as_str).collect();
         let whole = home(&own);
         assert_eq!(remove(whole.path(), &lease), Ok(()));
-        assert_eq!(left(whole.path()), ["/"]);
+        let directories = [".crabbox/actions/", ".crabbox/workspace-owners/"];
+        assert_eq!(left(whole.path()), directories, "another lease's files may be on their way there");
         assert_eq!(remove(whole.path(), &lease), Ok(()), "there is none");
 
         let others = [
@@ -175,6 +175,6 @@ mod tests {
         fs::remove_file(home.path().join(".crabbox/actions/x")).unwrap();
         symlink(home.path().join("precious"), home.path().join(format!(".crabbox/actions/{LEASE}.env"))).unwrap();
         assert_eq!(remove(home.path(), &lease), Ok(()));
-        assert_eq!(left(home.path()), ["precious"]);
+        assert_eq!(left(home.path()), [".crabbox/actions/", "precious"]);
     }
 }

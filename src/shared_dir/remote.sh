@@ -290,10 +290,8 @@ clear_client() {
         exit "$status"
       ) || status=1
     fi
-    rmdir -- "./$dir" 2>/dev/null
     start=$1
   done
-  cd .. && rmdir -- ./.crabbox 2>/dev/null
   return "$status"
 }
 

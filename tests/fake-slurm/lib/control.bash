@@ -282,12 +282,12 @@ node_power() {
 
 # A row without any process: jobs of others, recycled ids, states that are hard to reach.
 inject() {
-  local pair key value index id=
+  local pair key value index former id= submit=$EPOCHSECONDS
   new_row
   J[_name]=injected J[_user]=mallory J[_uid]=4242 J[_gid]=4242 J[_group]=mallory J[_state]=RUNNING J[_reason]=None
   J[_partition]=$DEFAULT_PARTITION J[_account]=${SITE[DefaultAccount]} J[_qos]=${SITE[DefaultQOS]} J[_cpus]=1 J[_ntasks]=1
   J[_cpt]=1 J[_mem]=${SITE[DefMemPerCPU]} J[_memper]=cpu J[_gpus]=0 J[_nnodes]=1 J[_limit]=30 J[_nice]=0 J[_requeue]=0
-  J[_restarts]=0 J[_workdir]=/ J[_command]='(null)' J[_submit]=$EPOCHSECONDS J[_notbefore]=0 J[_prio]=4294901000
+  J[_restarts]=0 J[_workdir]=/ J[_command]='(null)' J[_notbefore]=0 J[_prio]=4294901000
   for pair in "$@"; do
     [[ $pair == *=* ]] || die "not KEY=VALUE: $pair"
     key=${pair%%=*} value=${pair#*=}
@@ -315,12 +315,14 @@ inject() {
     next_id
     id=$ID
   elif [[ -e $HOME_OF_JOBS/jobs/$id ]]; then
-    # The id is recycled: its former life is known to accounting only.
+    # The id is recycled: its former life is known to accounting only. No id comes again within a second.
+    former=$(load_job "$id" && printf '%s' "${J[_submit]}")
+    ((submit > former)) || submit=$((former + 1))
     to_accounting "$id"
     rm -f "$HOME_OF_JOBS/live/$id@"*
   fi
   rm -rf "${HOME_OF_JOBS:?}/spool/$id"
-  J[_id]=$id J[_cluster]=$CLUSTER
+  J[_id]=$id J[_cluster]=$CLUSTER J[_submit]=${J[_submit]:-$submit}
   if [[ ${J[_state]} != PENDING ]]; then
     J[_node]=${J[_node]:-${NODES[0]}} J[_nodelist]=${J[_nodelist]:-${J[_node]}} J[_start]=${J[_start]:-$EPOCHSECONDS}
     if is_finished "${J[_state]}"; then J[_end]=${J[_end]:-$EPOCHSECONDS}; else J[_end]=${J[_end]:-$((EPOCHSECONDS + 1800))}; fi
