@@ -282,7 +282,7 @@ node_power() {
 
 # A row without any process: jobs of others, recycled ids, states that are hard to reach.
 inject() {
-  local pair key value index former id= submit=$EPOCHSECONDS
+  local pair key value index former id='' submit=$EPOCHSECONDS
   new_row
   J[_name]=injected J[_user]=mallory J[_uid]=4242 J[_gid]=4242 J[_group]=mallory J[_state]=RUNNING J[_reason]=None
   J[_partition]=$DEFAULT_PARTITION J[_account]=${SITE[DefaultAccount]} J[_qos]=${SITE[DefaultQOS]} J[_cpus]=1 J[_ntasks]=1
