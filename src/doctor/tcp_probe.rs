@@ -2,7 +2,6 @@
 //!
 //! It goes on beside the login and notes each step, so that whoever waits reads the last one. It sends nothing.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use crate::config::login_host::LoginHost;
 use crate::doctor::finding::cut;
 use crate::host::remote::command_line::ssh;
+use crate::ssh::banner;
 use crate::ssh::effective::Effective;
 
 /// How far one got.
@@ -49,8 +49,8 @@ pub fn start(target: &LoginHost, seen: &Arc<Mutex<Reached>>) {
             match TcpStream::connect_timeout(&address, CONNECT_DEADLINE) {
                 Ok(stream) => {
                     note(Reached::Silent(address.to_string()));
-                    if let Some(banner) = banner(&stream) {
-                        note(Reached::Sshd(banner));
+                    if let Some(banner) = banner::read(&stream, CONNECT_DEADLINE) {
+                        note(Reached::Sshd(cut(&banner, 60)));
                     }
                     return;
                 }
@@ -63,29 +63,13 @@ pub fn start(target: &LoginHost, seen: &Arc<Mutex<Reached>>) {
     // Without a thread nothing is seen, which is told as such.
     let _ = std::thread::Builder::new().name("probe".to_owned()).spawn(look);
 }
+
 /// Where ssh would connect; `None` when it goes through a proxy.
 fn address(effective: &Effective) -> Option<(String, u16)> {
     if effective.is_proxied() {
         return None;
     }
     Some((effective.hostname()?.to_owned(), effective.get("port")?.parse().ok()?))
-}
-
-fn banner(stream: &TcpStream) -> Option<String> {
-    stream.set_read_timeout(Some(CONNECT_DEADLINE)).ok()?;
-    // sshd may say other lines before its own.
-    let mut reader = BufReader::new(stream.take(4096));
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if reader.read_until(b'\n', &mut line).ok()? == 0 {
-            return None;
-        }
-        let text = String::from_utf8_lossy(&line);
-        if text.starts_with("SSH-") {
-            return Some(cut(text.trim(), 60));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -100,15 +84,5 @@ mod tests {
     #[case("", None)]
     fn addresses(#[case] text: &str, #[case] expected: Option<(&str, u16)>) {
         assert_eq!(address(&Effective::parse(text)), expected.map(|(host, port)| (host.to_owned(), port)));
-    }
-
-    #[test]
-    fn a_banner_is_read_behind_other_lines() {
-        use std::io::Write;
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (mut peer, _) = listener.accept().unwrap();
-        peer.write_all(b"No unauthorised use\r\nSSH-2.0-OpenSSH_9.2p1 Debian\r\n").unwrap();
-        assert_eq!(banner(&stream).as_deref(), Some("SSH-2.0-OpenSSH_9.2p1 Debian"));
     }
 }

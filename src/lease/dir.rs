@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use super::cloud_id::CloudId;
 use super::format::{self, Unreadable};
 use super::limits::{self, Limits};
+use super::proof::{self, Proof};
 use super::record::{Denials, Origin, Phase, Record};
 use super::{Identity, LeaseId};
 use crate::clock::boot_id;
@@ -191,6 +192,19 @@ impl LeaseDir {
     pub fn keep_limits(&self, limits: &Limits) {
         if let Some(bytes) = serde_json::to_vec(limits).ok().filter(|_| self.writable) {
             self.dir.put(limits::FILE, &bytes).ok();
+        }
+    }
+
+    /// The last login that proved the lease, if this program can read of one.
+    pub fn proof(&self) -> Option<Proof> {
+        let bytes = self.dir.read(proof::FILE, MAX_FILE_BYTES).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps it for later calls; losing it costs one of them a login.
+    pub fn keep_proof(&self, proof: &Proof) {
+        if let Some(bytes) = serde_json::to_vec(proof).ok().filter(|_| self.writable) {
+            self.dir.put(proof::FILE, &bytes).ok();
         }
     }
 

@@ -7,6 +7,7 @@ pub mod format;
 pub(crate) mod instance;
 pub mod lifecycle;
 pub mod limits;
+pub(crate) mod proof;
 pub mod record;
 pub(crate) mod store;
 mod work_roots;

@@ -68,6 +68,26 @@ fn a_thousand_leases_cost_one_question() {
     site.release(&model).ok();
 }
 
+/// Slurm's answer of a moment ago is shared by those who resolve what was proven just now; an older one is not.
+#[test]
+fn resolves_share_answers() {
+    let site = Site::fake(Setup::default());
+    let lease = site.lease("shared");
+    site.acquired(&lease, json!({}));
+    site.resolve(&lease.id).lease();
+    let (before, began) = (calls(&site), std::time::Instant::now());
+    for _ in 0..10 {
+        site.resolve(&lease.id).lease();
+    }
+    let most = 1 + began.elapsed().as_secs() as usize / 2;
+    assert!(calls(&site) - before <= most, "{} questions, {most} would do", calls(&site) - before);
+    let before = calls(&site);
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    site.resolve(&lease.id).lease();
+    assert_eq!(calls(&site) - before, 1, "the last answer is old");
+    site.release(&lease).ok();
+}
+
 #[test]
 fn the_list_of_five_thousand_leases_fits() {
     let site = Site::fake(Setup::default());

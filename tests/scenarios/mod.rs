@@ -24,6 +24,7 @@ pub mod leftovers;
 pub mod lifecycle;
 pub mod live;
 pub mod process;
+pub mod proven;
 pub mod routes;
 pub mod runners;
 pub mod session;
@@ -64,6 +65,7 @@ macro_rules! shared {
                     too_many_gpus unknown_gres unknown_feature unknown_node unknown_reservation too_long too_many_nodes]
                 a_caller_killed_while_its_job_waits callers_killed_at_any_moment
                 releases_killed_at_any_moment a_full_queue_may_be_tried_again;
+            proven: a_login_that_need_not_be_repeated an_sshd_that_stands_still;
             identity: a_slug_that_two_leases_have a_slug_that_is_another_leases_job_id another_slug_or_name_for_a_lease
                 a_caller_that_expects_another_lease lease_ids_that_are_none requests_that_are_none;
             together: acquires_of_one_lease_at_once acquires_against_releases inventories_beside_everything_else

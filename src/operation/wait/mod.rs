@@ -5,6 +5,7 @@
 
 mod next;
 mod probe;
+mod proof;
 mod report;
 mod schedule;
 mod throttle;
@@ -25,6 +26,7 @@ use crate::failure::{self, Failure, Kind};
 use crate::files::{Dir, random_hex};
 use crate::host::Caller;
 use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, classify};
+use crate::lease::proof::Proof;
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Locked, Store};
 use crate::operation::context::Options;
@@ -113,6 +115,8 @@ pub struct Wait<'a> {
     trouble: Option<Instant>,
     /// Set while logins are of no use.
     refused: Option<Refused>,
+    /// The login that may stand for another one.
+    proof: Option<Proof>,
     /// What the shared dir showed last.
     seen: Notice,
     /// Whether the marker of a lease that was handed out is there.
@@ -152,6 +156,7 @@ impl<'a> Wait<'a> {
             said: String::new(),
             trouble: None,
             refused: None,
+            proof: proof::usable(doing, settings, dir),
             seen: Notice::Nothing,
             answered: false,
             lost: false,
@@ -382,7 +387,9 @@ impl<'a> Wait<'a> {
     fn ask(&mut self, record: &mut Record, eager: bool) -> Result<View> {
         *record = self.record()?;
         let view = match &self.shared {
-            Some(shared) => allocation::ask_shared(record, shared, self.oldest_answer(eager), squeue::DEADLINE),
+            Some(shared) => self
+                .view_of_a_proven(record, shared)
+                .unwrap_or_else(|| allocation::ask_shared(record, shared, self.oldest_answer(eager), squeue::DEADLINE)),
             None => allocation::ask(record, squeue::DEADLINE),
         };
         self.asked = Some(Instant::now());

@@ -122,11 +122,17 @@ impl Wait<'_> {
                 .remedy("set sshUser, and keep the program and the state dir at paths of letters, digits and ._/@+,:=-")
                 .into());
         };
+        if self.is_proven(record, view, &ssh) {
+            return self.hand_out(record, view, ssh).map(Some);
+        }
         let turn = throttle::take(self.throttle.as_ref(), self.deadline);
         let proof = probe(&ssh, self.dir.has_known_hosts());
         drop(turn);
         let (what, remedy, said) = match proof {
-            Probe::Ready => return self.hand_out(record, view, ssh).map(Some),
+            Probe::Ready => {
+                self.keep_proof(record, view, &ssh);
+                return self.hand_out(record, view, ssh).map(Some);
+            }
             Probe::Unreachable(obstacle, said) => {
                 ("no login on its sshd succeeds", remedy_of(obstacle), with_log(said, record))
             }
