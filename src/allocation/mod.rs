@@ -8,10 +8,11 @@ mod submission;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::files::Lock;
 use crate::host::Host;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Ended, Ownership, Record};
-use crate::slurm::cache::{CachedListing, Shared};
+use crate::slurm::cache::{CachedListing, Moment, Shared};
 use crate::slurm::job::{Class, JobId, Listing, QueryFailed, Row};
 use crate::slurm::squeue::Owner;
 use crate::slurm::{sacct, scancel, scontrol, silence, squeue};
@@ -136,11 +137,25 @@ pub fn ask(record: &Record, deadline: Duration) -> View {
     ask_by(record, deadline, |cluster| squeue::list_user(&host(record), owner(record), cluster, deadline))
 }
 
-/// The same, content with an answer that another process got at most `oldest` ago.
-pub fn ask_shared(record: &Record, shared: &Shared, oldest: Duration, deadline: Duration) -> View {
+/// The same, content with an answer that any process has asked for later than `after`.
+pub fn ask_shared(record: &Record, shared: &Shared, after: Moment, deadline: Duration) -> View {
     ask_by(record, deadline, |cluster| {
-        about(record, shared.list_user(&host(record), owner(record), cluster, oldest, deadline))
+        about(record, shared.list_user(&host(record), owner(record), cluster, after, deadline))
     })
+}
+
+/// The last listing of where a record's job may be, if it was asked for later than `after`, and when. Nobody is asked.
+pub fn told(record: &Record, shared: &Shared, after: Moment) -> Option<(Result<Listing, QueryFailed>, Moment)> {
+    let host = host(record);
+    let told = |cluster: Option<String>| shared.told(&host, owner(record), cluster.as_deref(), after);
+    let (listings, asked): (Vec<_>, Vec<_>) =
+        clusters(record).into_iter().map(told).collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    Some((merge(listings.iter()), asked.into_iter().min()?))
+}
+
+/// The right to ask for all who wait for a change of such jobs.
+pub fn lead(record: &Record, shared: &Shared) -> Option<Lock> {
+    shared.lead(&host(record), owner(record), clusters(record).first()?.as_deref())
 }
 
 /// What an answer says about a record. One from before may not know its job yet, so what is missing in it is not denied.
@@ -159,8 +174,12 @@ fn ask_by(record: &Record, deadline: Duration, list: impl Fn(Option<&str>) -> Re
         return View::query_failed("Slurm was not asked");
     }
     let listings: Vec<_> = clusters(record).iter().map(|cluster| list(cluster.as_deref())).collect();
-    let listing = merge(listings.iter());
-    let view = view(record, &listing);
+    confirmed(record, &merge(listings.iter()), deadline)
+}
+
+/// What a listing shows of one record, its own id asked for where that does not show its job.
+pub fn confirmed(record: &Record, listing: &Result<Listing, QueryFailed>, deadline: Duration) -> View {
+    let view = view(record, listing);
     // Where squeue gives no listing at all, it would not answer about one id either.
     if view.row().is_some() || listing.is_err() { view } else { confirm(record, view, deadline) }
 }

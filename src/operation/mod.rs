@@ -10,6 +10,7 @@ pub(crate) mod forget;
 pub(crate) mod inventory;
 pub(crate) mod list;
 pub(crate) mod logs;
+mod looks;
 pub(crate) mod lookup;
 mod orphans;
 pub(crate) mod places;

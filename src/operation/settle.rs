@@ -17,6 +17,7 @@ use crate::failure::{Failure, Kind};
 use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, classify, open_submission};
 use crate::lease::record::{Denials, Ended, Phase, Record};
 use crate::lease::store::{Guard, Store};
+use crate::operation::looks::{Looks, QUERY_DEADLINE};
 use crate::progress::progress;
 use crate::shared_dir::{self, SharedDir};
 use crate::slurm::job::{Class, JobId};
@@ -25,20 +26,8 @@ use crate::slurm::job::{Class, JobId};
 /// KillWait, 30 s by default.
 const ENDING_PATIENCE: Duration = Duration::from_secs(8);
 
-/// Longest wait for one answer of Slurm inside a release.
-const QUERY_DEADLINE: Duration = Duration::from_secs(12);
-
 /// A cancellation that shows no effect for so long is repeated; one that works is given time.
 const CANCEL_AGAIN: Duration = Duration::from_secs(3);
-
-/// Pauses between looks at Slurm.
-const PAUSES: [Duration; 5] = [
-    Duration::from_millis(200),
-    Duration::from_millis(300),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
 
 /// What has to happen before a lease that is being released is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,13 +185,13 @@ pub fn end(
     revoked: &Result<(), shared_dir::Error>,
     deadline: Instant,
 ) -> Result<Released> {
-    let mut pauses = PAUSES.iter().chain(std::iter::repeat(&PAUSES[PAUSES.len() - 1]));
+    let mut looks = Looks::new(store);
     let mut complaint = None;
     let mut cancelled: Option<Instant> = None;
     let mut ending: Option<Instant> = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let view = poll(&guard, &mut record, left)?;
+        let view = look(&mut looks, &guard, &mut record, left)?;
         let waiting = match next_step(&record, &view, Now::read()) {
             Step::Gone => {
                 finish(store, guard, &record)?;
@@ -219,21 +208,20 @@ pub fn end(
                 if cancelled.is_none_or(|at| at.elapsed() >= CANCEL_AGAIN) {
                     complaint = allocation::cancel(&allocation::host(&record), &jobs, left.min(QUERY_DEADLINE)).err();
                     cancelled = Some(Instant::now());
+                    looks.something_was_done();
                 }
                 "its job still lives after scancel".to_owned()
             }
             Step::Wait(why) => why.to_string(),
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        let pause = pauses.next().copied().unwrap_or(CANCEL_AGAIN);
         // A controller that has not answered is not asked again by this call.
         let silent = allocation::silent_until(&record).is_some_and(|until| until >= deadline);
-        if left <= pause || silent {
+        if left <= looks.pause() || silent {
             let trouble = revoked.as_ref().err().map(ToString::to_string);
             let causes = [complaint, Some(waiting), trouble].into_iter().flatten().collect::<Vec<_>>();
             return Err(not_ended(&record, revoked.is_ok(), &causes.join("; ")).into());
         }
-        std::thread::sleep(pause);
     }
 }
 
@@ -256,11 +244,11 @@ fn not_ended(record: &Record, revoked: bool, cause: &str) -> Failure {
     }
 }
 
-/// Asks Slurm once and writes down what it proves. A first denial is taken to the accounting, which may know the end
+/// Looks at Slurm once and writes down what it proves. A first denial is taken to the accounting, which may know the end
 /// already; without it, a second look ten seconds later has to do.
-fn poll(guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> {
+fn look(looks: &mut Looks, guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> {
     let before = record.clone();
-    let view = allocation::ask(record, left.min(QUERY_DEADLINE).max(Duration::from_secs(1)));
+    let view = looks.look(record, left);
     let time = Now::read();
     apply(record, &view, time);
     if record.ended.is_none()

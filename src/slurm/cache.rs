@@ -4,6 +4,7 @@
 //! ```text
 //! <cache>/squeue-<boot id>-<host>-<uid>-<cluster>   one line about the answer, then squeue's output as it came
 //! <cache>/asking-<boot id>-<host>-<uid>-<cluster>   who asks now: its process and when it began
+//! <cache>/leading-<boot id>-<host>-<uid>-<cluster>  locked by the one that asks again and again for all who wait for a change
 //! ```
 //! Nobody holds a lock while asking: a hung controller would hold everybody. Who asks leaves a claim; the others read
 //! the answer when it comes, and replace an asker that has died. Times are those of the host's own uninterrupted clock,
@@ -17,7 +18,7 @@ use super::job::{Listing, QueryFailed};
 use super::silence::{BACK_OFF_FACTOR, MOST_BACK_OFF};
 use super::squeue::{self, Answer, Mark, Owner, Printed};
 use crate::clock::{boot_id, uptime_millis as uptime};
-use crate::files::Dir;
+use crate::files::{Dir, Lock};
 use crate::host::Host;
 
 /// How often one who waits for another's answer looks for it.
@@ -31,6 +32,22 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct CachedListing {
     pub listing: Result<Listing, QueryFailed>,
     pub old: bool,
+}
+
+/// A moment of the host's own clock, by which answers are told apart that were asked for before and after something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    pub fn now() -> Moment {
+        Moment(uptime())
+    }
+
+    /// So long before this one.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Moment {
+        Moment(self.0.saturating_sub(span.as_millis() as u64))
+    }
 }
 
 /// The place where answers are shared.
@@ -61,16 +78,20 @@ impl Shared {
         boot_id().map(|boot| Shared { cache, boot })
     }
 
-    /// A listing that was asked for at most `oldest` ago, or a new one; an old one while a slow controller is left alone.
+    fn key(&self, host: &Host, owner: Owner<'_>, cluster: Option<&str>) -> String {
+        format!("{}-{}-{}-{}", self.boot, host.key(), owner.uid, cluster.unwrap_or("local"))
+    }
+
+    /// A listing that was asked for later than `after`, or a new one; an old one while a slow controller is left alone.
     pub fn list_user(
         &self,
         host: &Host,
         owner: Owner<'_>,
         cluster: Option<&str>,
-        oldest: Duration,
+        after: Moment,
         deadline: Duration,
     ) -> CachedListing {
-        let key = format!("{}-{}-{}-{}", self.boot, host.key(), owner.uid, cluster.unwrap_or("local"));
+        let key = self.key(host, owner, cluster);
         let started = uptime();
         loop {
             let now = uptime();
@@ -81,7 +102,7 @@ impl Shared {
                 // A busy controller must not be asked again at once either.
                 let took = Duration::from_millis(head.came - head.asked.min(head.came));
                 let back_off = (took * BACK_OFF_FACTOR).min(MOST_BACK_OFF);
-                let old = now - head.asked.min(now) > oldest.as_millis() as u64;
+                let old = head.asked <= after.0;
                 if !old || now - head.came < back_off.as_millis() as u64 {
                     return CachedListing { listing: squeue::listing(&answer, cluster), old };
                 }
@@ -94,6 +115,25 @@ impl Shared {
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
+    }
+
+    /// The last listing, if one was asked for later than `after`, and when; nobody is asked.
+    pub fn told(
+        &self,
+        host: &Host,
+        owner: Owner<'_>,
+        cluster: Option<&str>,
+        after: Moment,
+    ) -> Option<(Result<Listing, QueryFailed>, Moment)> {
+        let (head, stdout) = self.read(&self.key(host, owner, cluster))?;
+        let asked = Moment(head.asked);
+        let counts = after < asked && head.came <= uptime();
+        Some((squeue::listing(&head.answer(stdout).filter(|_| counts)?, cluster), asked))
+    }
+
+    /// The right to ask for all who wait for a change, held while this value lives: `None` while another process has it.
+    pub fn lead(&self, host: &Host, owner: Owner<'_>, cluster: Option<&str>) -> Option<Lock> {
+        self.cache.lock(&format!("leading-{}", self.key(host, owner, cluster)), Duration::ZERO).ok().flatten()
     }
 
     fn read(&self, key: &str) -> Option<(Head, Vec<u8>)> {
@@ -158,6 +198,10 @@ mod tests {
 
     const OWNER: Owner<'static> = Owner { uid: 7, name: None };
 
+    fn ago(seconds: u64) -> Moment {
+        Moment::now().before(Duration::from_secs(seconds))
+    }
+
     fn silence() -> Answer {
         Ok(Printed { mark: Mark::random().unwrap(), text: String::new(), quiet: true })
     }
@@ -183,15 +227,36 @@ mod tests {
     fn an_answer_is_used_while_it_is_young_enough() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 5, &silence());
-        let young = shared.list_user(&Host::Here, OWNER, None, Duration::from_secs(30), Duration::from_secs(1));
+        let young = shared.list_user(&Host::Here, OWNER, None, ago(30), Duration::from_secs(1));
         assert_eq!(young, CachedListing { listing: Ok(Listing { rows: vec![], complete: true }), old: false });
+    }
+
+    #[test]
+    fn an_answer_counts_for_what_happened_before_it_was_asked_for() {
+        let (_temp, shared) = shared();
+        assert_eq!(shared.told(&Host::Here, OWNER, None, ago(30)), None, "there is none");
+        stored(&shared, 1000, 5, &silence());
+        let (listing, asked) = shared.told(&Host::Here, OWNER, None, ago(30)).unwrap();
+        assert!(listing.unwrap().complete && ago(2) < asked && asked < Moment::now());
+        assert_eq!(shared.told(&Host::Here, OWNER, None, asked), None, "in the same hundredth of a second");
+        assert_eq!(shared.told(&Host::Here, OWNER, None, ago(0)), None);
+    }
+
+    #[test]
+    fn one_leads_and_whoever_comes_after_it() {
+        let (_temp, shared) = shared();
+        let first = shared.lead(&Host::Here, OWNER, None);
+        assert!(first.is_some() && shared.lead(&Host::Here, OWNER, None).is_none());
+        assert!(shared.lead(&Host::Here, OWNER, Some("annex")).is_some(), "another controller");
+        drop(first);
+        assert!(shared.lead(&Host::Here, OWNER, None).is_some());
     }
 
     #[test]
     fn after_a_slow_failure_the_controller_is_left_alone_for_a_while() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 20_000, &Err(QueryFailed("hung".into())));
-        let answer = shared.list_user(&Host::Here, OWNER, None, Duration::ZERO, Duration::from_secs(1));
+        let answer = shared.list_user(&Host::Here, OWNER, None, ago(0), Duration::from_secs(1));
         assert_eq!(answer, CachedListing { listing: Err(QueryFailed("hung".into())), old: true });
     }
 
@@ -199,7 +264,7 @@ mod tests {
     fn an_answer_from_before_is_told_apart_while_a_slow_controller_is_left_alone() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 20_000, &silence());
-        let answer = shared.list_user(&Host::Here, OWNER, None, Duration::from_secs(2), Duration::from_secs(1));
+        let answer = shared.list_user(&Host::Here, OWNER, None, ago(2), Duration::from_secs(1));
         assert!(answer.old && answer.listing.is_ok());
     }
 

@@ -78,14 +78,17 @@ fn answer(site: &Site, script: &str) -> String {
     times(&kept)
 }
 
-/// Replaces whole words only: job 1 is not in 10.
+/// Replaces whole words only: job 1 is not in 10, and job 53 is not the signal of an exit code `0:53`.
 fn rename(text: &str, word: &str, name: &str) -> String {
     let part = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let of_a_pair =
+        |text: &str| text.strip_suffix(':').is_some_and(|text| text.ends_with(|c: char| c.is_ascii_digit()));
     let mut renamed = String::new();
     let mut rest = text;
     while let Some(at) = rest.find(word) {
         let (before, after) = (&rest[..at], &rest[at + word.len()..]);
-        let alone = !word.is_empty() && !part(before.chars().last()) && !part(after.chars().next());
+        let alone =
+            !word.is_empty() && !part(before.chars().last()) && !of_a_pair(before) && !part(after.chars().next());
         renamed += before;
         renamed += if alone { name } else { word };
         rest = after;

@@ -287,6 +287,13 @@ fn jobs_that_meet_an_accident(#[case] event: &str, #[case] words: &str) {
         let state = site.shell(&format!("squeue -h -t all -j {job} -o %T"));
         (!["RUNNING", "COMPLETING"].contains(&state.line())).then_some(())
     });
+    if event == "suspend" {
+        // The state is told before the processes stand still; until then the lease can be used.
+        let state = format!("ps -o stat= -p $(pgrep -f -- '[-]p {} -E')", Login::of(&handed).port);
+        process::until("its sshd stands still", Duration::from_secs(15), || {
+            site.shell(&state).line().starts_with('T').then_some(())
+        });
+    }
     let reply = site.ask("resolve", json!({"id": lease.id, "config": {"resolveWaitSeconds": 1}}));
     let refusal = reply.error();
     refusal.says(&[&lease.id, &format!("job {job}"), words]);

@@ -88,6 +88,27 @@ fn resolves_share_answers() {
     site.release(&lease).ok();
 }
 
+/// Releases at once ask together: each believes only what was asked for after its own cancellation.
+#[test]
+fn releases_share_answers() {
+    const COUNT: usize = 16;
+    let site = Site::fake(Setup::default());
+    let leases: Vec<Lease> = (0..COUNT).map(|_| site.lease("together")).collect();
+    process::each(&leases, |lease| {
+        site.acquired(lease, json!({}));
+    });
+    let Place::Fake(fake) = &site.place else { panic!("the fake") };
+    let asked = || fake.control(&["calls", "squeue"]).line().parse::<usize>().unwrap();
+    let (before, began) = (asked(), std::time::Instant::now());
+    process::each(&leases, |lease| {
+        site.release(lease).ok();
+    });
+    // One asks after 20, 50, 100, 200, 300, 500 ms, 1 s and then every 2 s; who comes after it goes on at his own pace.
+    let most = 8 + 2 * began.elapsed().as_secs() as usize;
+    assert!(asked() - before <= most, "{} questions for {COUNT} releases, {most} would do", asked() - before);
+    leases.iter().for_each(|lease| site.nothing_left(lease));
+}
+
 #[test]
 fn the_list_of_five_thousand_leases_fits() {
     let site = Site::fake(Setup::default());

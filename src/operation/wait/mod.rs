@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use self::probe::Refused;
+use self::probe::{Probed, Refused};
 use super::settle;
 use crate::allocation::{self, View};
 use crate::clock::Now;
@@ -33,7 +33,7 @@ use crate::operation::context::Options;
 use crate::progress::progress;
 use crate::protocol::Lease;
 use crate::shared_dir::{Notice, Permit, SharedDir};
-use crate::slurm::cache::Shared;
+use crate::slurm::cache::{Moment, Shared};
 use crate::slurm::job::{PendingReason, pending_reason};
 use crate::slurm::squeue;
 use next::{Facts, Shown, Step, next};
@@ -106,6 +106,8 @@ pub struct Wait<'a> {
     /// Random, for the jitter of all gaps.
     seed: u8,
     started: Instant,
+    /// The same moment, for answers of other processes.
+    begun_at: Moment,
     asked: Option<Instant>,
     /// Ask at this time even where the schedule would wait.
     ask_at: Option<Instant>,
@@ -150,6 +152,7 @@ impl<'a> Wait<'a> {
             deadline,
             caller,
             started: Instant::now(),
+            begun_at: Moment::now(),
             asked: None,
             ask_at: None,
             hopeless: false,
@@ -203,12 +206,11 @@ impl<'a> Wait<'a> {
                             Err(error) => return Err(error),
                         }
                     }
-                    (Step::Probe, Some(view), _) => {
-                        tried_to_log_in = true;
-                        if let Some(handed) = self.probe(&mut record, view)? {
-                            return Ok(handed);
-                        }
-                    }
+                    (Step::Probe, Some(shown), _) => match self.probe(&mut record, shown)? {
+                        Probed::Handed(handed) => return Ok(*handed),
+                        Probed::NotYet => tried_to_log_in = true,
+                        Probed::Doubtful => view = Some(self.ask(&mut record, true)?),
+                    },
                     (Step::GiveUp, view, _) => {
                         view.iter().for_each(|view| self.report(&record, view));
                         return Err(self.timed_out(&record, view.as_ref()).into());
@@ -371,16 +373,16 @@ impl<'a> Wait<'a> {
         jittered(ask_after(last), self.seed)
     }
 
-    /// How old the answer of another process may be: fresh where something has just happened, never from before the
-    /// job was submitted, and else by the schedule.
-    fn oldest_answer(&self, eager: bool) -> Duration {
+    /// After which moment an answer of another process must have been asked for: a short time ago where something has just
+    /// happened, never before the job was submitted, and else by the schedule.
+    fn answers_after(&self, eager: bool) -> Moment {
         let waited = self.started.elapsed();
         let oldest = match self.asked {
             _ if eager || self.ask_at.is_some() => FRESH_ANSWER,
             None => oldest_answer(waited),
             Some(last) => oldest_answer(last.elapsed()),
         };
-        oldest.min(waited)
+        Moment::now().before(oldest).max(self.begun_at)
     }
 
     /// Asks Slurm, writes down what it proves, and fails where nothing more can come of the job.
@@ -389,7 +391,7 @@ impl<'a> Wait<'a> {
         let view = match &self.shared {
             Some(shared) => self
                 .view_of_a_proven(record, shared)
-                .unwrap_or_else(|| allocation::ask_shared(record, shared, self.oldest_answer(eager), squeue::DEADLINE)),
+                .unwrap_or_else(|| allocation::ask_shared(record, shared, self.answers_after(eager), squeue::DEADLINE)),
             None => allocation::ask(record, squeue::DEADLINE),
         };
         self.asked = Some(Instant::now());

@@ -35,6 +35,16 @@ pub(super) struct Refused {
     pub(super) failure: Failure,
 }
 
+/// What came of a try to hand a lease out.
+#[derive(Debug)]
+pub(super) enum Probed {
+    Handed(Box<Handed>),
+    NotYet,
+    /// What was proven a short time ago does not answer: the job may just have ended or been suspended, which Slurm tells sooner than
+    /// a login that is tried in vain.
+    Doubtful,
+}
+
 /// The reason of a refusal, and the end of the connection after it.
 const LOG_LINES: usize = 3;
 const LOG_BYTES: u64 = 600;
@@ -105,9 +115,9 @@ impl Wait<'_> {
     }
 
     /// Logs in as the client will, and hands the lease out when that works.
-    pub(super) fn probe(&mut self, record: &mut Record, view: &View) -> Result<Option<Handed>> {
+    pub(super) fn probe(&mut self, record: &mut Record, view: &View) -> Result<Probed> {
         if self.refused.as_ref().is_some_and(|last| Instant::now() < last.again_at && last.again_at < self.deadline) {
-            return Ok(None);
+            return Ok(Probed::NotYet);
         }
         let Some(ssh) = target::of_lease(record, self.settings) else {
             let failure = Failure::new(
@@ -123,7 +133,11 @@ impl Wait<'_> {
                 .into());
         };
         if self.is_proven(record, view, &ssh) {
-            return self.hand_out(record, view, ssh).map(Some);
+            if self.sshd_answers(record) {
+                return self.hand_out(record, view, ssh).map(|handed| Probed::Handed(Box::new(handed)));
+            }
+            self.proof = None;
+            return Ok(Probed::Doubtful);
         }
         let turn = throttle::take(self.throttle.as_ref(), self.deadline);
         let proof = probe(&ssh, self.dir.has_known_hosts());
@@ -131,7 +145,7 @@ impl Wait<'_> {
         let (what, remedy, said) = match proof {
             Probe::Ready => {
                 self.keep_proof(record, view, &ssh);
-                return self.hand_out(record, view, ssh).map(Some);
+                return self.hand_out(record, view, ssh).map(|handed| Probed::Handed(Box::new(handed)));
             }
             Probe::Unreachable(obstacle, said) => {
                 ("no login on its sshd succeeds", remedy_of(obstacle), with_log(said, record))
@@ -160,7 +174,7 @@ impl Wait<'_> {
         self.refused = Some(Refused { since, times: times + 1, again_at: Instant::now() + pause, failure });
         // The job may have ended meanwhile.
         self.ask_at = Some(Instant::now());
-        Ok(None)
+        Ok(Probed::NotYet)
     }
 
     /// Marks the lease as answered and gives it away.

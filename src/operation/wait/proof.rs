@@ -13,7 +13,7 @@ use crate::lease::proof::Proof;
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::LeaseDir;
 use crate::protocol::Ssh;
-use crate::slurm::cache::Shared;
+use crate::slurm::cache::{Moment, Shared};
 use crate::slurm::squeue;
 use crate::ssh::banner;
 
@@ -38,22 +38,25 @@ impl Wait<'_> {
     /// What another call was told of a job a moment ago, if that is just how it was proven.
     pub(super) fn view_of_a_proven(&self, record: &Record, shared: &Shared) -> Option<View> {
         let proof = self.proof.as_ref().filter(|_| self.asked.is_none() && record.ended.is_none())?;
-        let view = allocation::ask_shared(record, shared, PROVEN_ANSWER, squeue::DEADLINE);
+        let after = Moment::now().before(PROVEN_ANSWER);
+        let view = allocation::ask_shared(record, shared, after, squeue::DEADLINE);
         let holds = view.row().is_some_and(|row| proof.is_of(record, row));
         holds.then_some(view)
     }
 
-    /// Whether a login of a short time ago still tells that the lease can be used.
+    /// Whether a login of a short time ago still tells that the lease can be used, if its sshd answers now.
     pub(super) fn is_proven(&self, record: &Record, view: &View, ssh: &Ssh) -> bool {
         let Some((proof, row)) = self.proof.as_ref().zip(view.row()) else { return false };
-        let Some(endpoint) = &record.endpoint else { return false };
         record.phase == Phase::Answered
             && self.refused.is_none()
             && proof.is_of(record, row)
             // Behind a proxy the banner would cost what a login costs.
             && ssh.proxy_command.is_none()
             && way(ssh).as_ref() == Some(&proof.way)
-            && banner::answers(&endpoint.host, endpoint.port)
+    }
+
+    pub(super) fn sshd_answers(&self, record: &Record) -> bool {
+        record.endpoint.as_ref().is_some_and(|endpoint| banner::answers(&endpoint.host, endpoint.port))
     }
 
     /// Writes down that a login has just succeeded.
