@@ -14,17 +14,10 @@ use crate::slurm::job::Class;
 /// Longest wait for one answer of Slurm inside a release.
 pub const QUERY_DEADLINE: Duration = Duration::from_secs(12);
 
-/// Pauses between looks. An unused lease ends within a tenth of a second, one that clears a large work directory within some seconds.
-const PAUSES: [Duration; 8] = [
-    Duration::from_millis(20),
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(300),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
+/// When it is looked after the cancellation, and then how often. An unused lease ends within a tenth of a second, one that clears a
+/// large work directory within some seconds.
+const AT_MILLIS: [u64; 8] = [20, 50, 100, 200, 400, 700, 1200, 2200];
+const LATER: Duration = Duration::from_secs(2);
 
 /// How old an answer may be by which a job is cancelled that it shows alive. No id is given to another job so soon, and one that
 /// has ended meanwhile is not harmed.
@@ -42,6 +35,11 @@ pub struct Looks {
     shared: Option<Shared>,
     /// How many there were.
     count: usize,
+    /// Since when they are counted: the first cancellation, else the start.
+    since: Instant,
+    /// How long the last one has waited for its answer: a slow controller is given as long a rest.
+    took: Duration,
+    cancelled: bool,
     /// Answers count that were asked for after this.
     after: Moment,
     /// While it is this process that asks.
@@ -50,19 +48,31 @@ pub struct Looks {
 
 impl Looks {
     pub fn new(store: &Store) -> Looks {
-        Looks { shared: store.cache().ok().and_then(Shared::open), count: 0, after: Moment::now(), lead: None }
+        Looks {
+            shared: store.cache().ok().and_then(Shared::open),
+            count: 0,
+            since: Instant::now(),
+            took: Duration::ZERO,
+            cancelled: false,
+            after: Moment::now(),
+            lead: None,
+        }
     }
 
-    /// What was asked before tells nothing any more.
-    pub fn something_was_done(&mut self) {
+    /// A job was cancelled: what was asked before tells nothing any more.
+    pub fn after_a_cancellation(&mut self) {
         self.after = Moment::now();
+        if !self.cancelled {
+            (self.since, self.cancelled) = (Instant::now(), true);
+        }
     }
 
     /// How long the next look waits before it asks.
     pub fn pause(&self) -> Duration {
-        match self.count {
-            0 => Duration::ZERO,
-            count => PAUSES[(count - 1).min(PAUSES.len() - 1)],
+        if self.count == 0 {
+            Duration::ZERO
+        } else {
+            due(self.count).saturating_sub(self.since.elapsed()).max(self.took)
         }
     }
 
@@ -74,10 +84,13 @@ impl Looks {
         self.count += 1;
         known.unwrap_or_else(|| {
             self.after = Moment::now();
-            match &self.shared {
+            let asked = Instant::now();
+            let view = match &self.shared {
                 Some(shared) => allocation::ask_shared(record, shared, self.after, deadline),
                 None => allocation::ask(record, deadline),
-            }
+            };
+            self.took = asked.elapsed();
+            view
         })
     }
 
@@ -107,6 +120,13 @@ impl Looks {
             std::thread::sleep(left.min(TURN));
         }
     }
+}
+
+/// When a look is due, by its number.
+fn due(number: usize) -> Duration {
+    let (among, beyond) = (number.min(AT_MILLIS.len()), number.saturating_sub(AT_MILLIS.len()));
+    let at = AT_MILLIS.get(among.saturating_sub(1)).copied().unwrap_or_default();
+    Duration::from_millis(at) + LATER * u32::try_from(beyond).unwrap_or(u32::MAX)
 }
 
 /// Whether an answer from before the release may be acted on: it shows the lease's job alive, and nothing is known that it could
@@ -157,13 +177,18 @@ mod tests {
 
     #[test]
     fn looks_come_soon_and_then_rarely() {
+        let times: Vec<_> = (1..=10).map(|number| due(number).as_millis()).collect();
+        assert_eq!(times, [20, 50, 100, 200, 400, 700, 1200, 2200, 4200, 6200]);
+    }
+
+    #[test]
+    fn a_slow_controller_is_given_a_rest() {
         let temp = tempfile::tempdir().unwrap();
         let mut looks = Looks::new(&Store::open(&temp.path().join("state")).unwrap());
-        let mut pauses = vec![];
-        for count in 0..10 {
-            looks.count = count;
-            pauses.push(looks.pause().as_millis());
-        }
-        assert_eq!(pauses, [0, 20, 50, 100, 200, 300, 500, 1000, 2000, 2000]);
+        assert_eq!(looks.pause(), Duration::ZERO);
+        looks.count = 1;
+        assert!(looks.pause() <= Duration::from_millis(20));
+        looks.took = Duration::from_secs(3);
+        assert_eq!(looks.pause(), Duration::from_secs(3));
     }
 }

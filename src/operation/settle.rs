@@ -208,7 +208,7 @@ pub fn end(
                 if cancelled.is_none_or(|at| at.elapsed() >= CANCEL_AGAIN) {
                     complaint = allocation::cancel(&allocation::host(&record), &jobs, left.min(QUERY_DEADLINE)).err();
                     cancelled = Some(Instant::now());
-                    looks.something_was_done();
+                    looks.after_a_cancellation();
                 }
                 "its job still lives after scancel".to_owned()
             }
