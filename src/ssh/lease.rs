@@ -20,6 +20,10 @@ use crate::ssh::effective::{self, Effective, Unknown};
 /// Key types in the order of preference; a FIPS site refuses the first (docs/facts/openssh.md, "Key types").
 pub const KEY_TYPES: &[(&str, &str)] = &[("ed25519", "256"), ("ecdsa", "256"), ("rsa", "3072")];
 
+/// How long ssh may take until it has exchanged keys (ssh_config(5), ConnectTimeout): 0.1 s, over a WAN some seconds, and on a machine
+/// where many log in at once as long as all of them.
+const CONNECT_SECONDS: u32 = 10;
+
 /// A login takes 0.2 s, over a WAN some seconds; ready checks may look at file systems.
 const PROBE_DEADLINE: Duration = Duration::from_secs(25);
 
@@ -116,6 +120,8 @@ pub enum Obstacle {
     Key,
     /// The way there.
     Network,
+    /// It was not done in time, be it the way there or a busy machine.
+    Time,
 }
 
 /// Words of ssh, the first that fit.
@@ -132,6 +138,7 @@ const OBSTACLES: &[(&[&str], Obstacle)] = &[
         ],
         Obstacle::Configuration,
     ),
+    (&["timed out"], Obstacle::Time),
     (&["host key", "Host key", "HOST IDENTIFICATION"], Obstacle::HostKey),
     (&["Permission denied", "Too many authentication failures", "No more authentication methods"], Obstacle::Key),
 ];
@@ -159,6 +166,10 @@ const OWN_KEYS: &[&str] = &[
 
 /// The ssh command line for a lease, up to and without the remote command.
 pub fn command(ssh: &Ssh, deadline: Duration, strict: &str) -> Command {
+    patient(ssh, deadline, strict, 1)
+}
+
+fn patient(ssh: &Ssh, deadline: Duration, strict: &str, times: u32) -> Command {
     let key = Path::new(&ssh.key);
     let known_hosts = key.with_file_name("known_hosts");
     let mut command = Command::new("ssh", deadline)
@@ -171,13 +182,13 @@ pub fn command(ssh: &Ssh, deadline: Duration, strict: &str) -> Command {
         .args([
             SESSION,
             "-oBatchMode=yes",
-            "-oConnectTimeout=10",
             "-oServerAliveInterval=15",
             "-oServerAliveCountMax=2",
             "-oControlMaster=no",
             "-oControlPath=none",
             "-oLogLevel=ERROR",
         ])
+        .arg(format!("-oConnectTimeout={}", CONNECT_SECONDS * times))
         .arg(format!("-oStrictHostKeyChecking={strict}"))
         .arg(format!("-oUserKnownHostsFile={}", known_hosts.display()));
     if let Some(proxy) = &ssh.proxy_command {
@@ -187,10 +198,10 @@ pub fn command(ssh: &Ssh, deadline: Duration, strict: &str) -> Command {
 }
 
 /// Logs in and runs the ready check. Without a pinned host key (a runner that publishes none) the first login pins
-/// what it meets.
-pub fn probe(ssh: &Ssh, pinned: bool) -> Probe {
+/// what it meets. All its times are as many times as long as `times` says.
+pub fn probe(ssh: &Ssh, pinned: bool, times: u32) -> Probe {
     let strict = if pinned { "yes" } else { "accept-new" };
-    let command = command(ssh, PROBE_DEADLINE, strict).arg("-T").arg(&ssh.ready_check);
+    let command = patient(ssh, PROBE_DEADLINE * times, strict, times).arg("-T").arg(&ssh.ready_check);
     match command.run() {
         Err(error) => Probe::Unreachable(Obstacle::Configuration, format!("ssh could not be started: {error}")),
         Ok(output) => match output.end {
@@ -198,7 +209,8 @@ pub fn probe(ssh: &Ssh, pinned: bool) -> Probe {
             // ssh's own failures; a ready check that exits 255 is told by what it printed.
             End::Exit(255) | End::Signal(_) | End::DeadlinePassed | End::TooMuchOutput | End::ConnectionLost => {
                 let said = output.said();
-                Probe::Unreachable(obstacle(&said), said)
+                let late = output.end == End::DeadlinePassed;
+                Probe::Unreachable(if late { Obstacle::Time } else { obstacle(&said) }, said)
             }
             End::Exit(_) => Probe::NotReady(output.said()),
         },
@@ -258,6 +270,8 @@ mod tests {
     #[case("Unable to negotiate with 192.0.2.1 port 4022: no matching host key type found.", Obstacle::HostKey)]
     #[case("alice@n1: Permission denied (publickey).", Obstacle::Key)]
     #[case("ssh: connect to host n1 port 4022: Connection refused", Obstacle::Network)]
+    #[case("ssh: connect to host n1 port 4022: Connection timed out", Obstacle::Time)]
+    #[case("Connection timed out during banner exchange", Obstacle::Time)]
     #[case("exit 255", Obstacle::Network)]
     fn words_of_ssh(#[case] said: &str, #[case] expected: Obstacle) {
         assert_eq!(obstacle(said), expected);

@@ -25,12 +25,17 @@ use crate::ssh::target;
 /// given up: the job runs, so more waiting costs the user's allocation.
 const ENDPOINT_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Most times as long as usual that a login is given: its share of [`ENDPOINT_PATIENCE`], so that another one can follow.
+const MOST_PATIENCE: u32 = 4;
+
 /// Logins that were of no use, one after the other.
 #[derive(Debug)]
 pub(super) struct Refused {
     since: Instant,
     times: u32,
     again_at: Instant,
+    /// How many times as long as usual the next one may take.
+    patience: u32,
     /// What the last one says.
     pub(super) failure: Failure,
 }
@@ -58,7 +63,7 @@ fn remedy_of(obstacle: Obstacle) -> &'static str {
         Obstacle::Key => {
             "sshd does not take the key: see what its log says, sshUser, sshPrivateKey and PubkeyAcceptedAlgorithms in ~/.ssh/config"
         }
-        Obstacle::Network => {
+        Obstacle::Network | Obstacle::Time => {
             "look at what lies between this machine and the node (network, firewall, the node's /etc/hosts.deny), or set sshMode, loginHost or endpointHost"
         }
     }
@@ -140,8 +145,12 @@ impl Wait<'_> {
             return Ok(Probed::Doubtful);
         }
         let turn = throttle::take(self.throttle.as_ref(), self.deadline);
-        let proof = probe(&ssh, self.dir.has_known_hosts());
+        let patience = self.refused.as_ref().map_or(1, |last| last.patience);
+        let proof = probe(&ssh, self.dir.has_known_hosts(), patience);
         drop(turn);
+        // On a busy machine one that is given up and begun again in the same time would never come through.
+        let late = matches!(proof, Probe::Unreachable(Obstacle::Time, _));
+        let patience = if late { (patience * 2).min(MOST_PATIENCE) } else { patience };
         let (what, remedy, said) = match proof {
             Probe::Ready => {
                 self.keep_proof(record, view, &ssh);
@@ -171,7 +180,7 @@ impl Wait<'_> {
         }
         // sshd penalises what fails to log in, each time for longer (docs/facts/openssh.md, "Penalties for failed logins").
         let pause = Duration::from_millis(250) * 2u32.pow(times.min(5));
-        self.refused = Some(Refused { since, times: times + 1, again_at: Instant::now() + pause, failure });
+        self.refused = Some(Refused { since, times: times + 1, again_at: Instant::now() + pause, patience, failure });
         // The job may have ended meanwhile.
         self.ask_at = Some(Instant::now());
         Ok(Probed::NotYet)
