@@ -130,6 +130,15 @@ esac
 """
 
 
+class Commands(unittest.TestCase):
+    def test_a_program_that_is_not_there_is_named(self):
+        self.assertEqual(verbs.command_of("against", "sh -c 'a b'"), ["sh", "-c", "a b"])
+        for text in ("/nonesuch/adapter x", "''"):
+            with self.assertRaises(SystemExit) as caught:
+                verbs.command_of("against", text)
+            self.assertIn("--against", str(caught.exception))
+
+
 class StandIn(unittest.TestCase):
     def setUp(self):
         self.place = tempfile.TemporaryDirectory()

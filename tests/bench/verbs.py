@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -22,10 +23,17 @@ class Side:
         self.name, self.command = name, command
 
 
+def command_of(option, text):
+    command = shlex.split(text)
+    if not command or not shutil.which(command[0]):
+        raise SystemExit(f"--{option}: there is no program {command[0] if command else text!r} on {os.uname().nodename}")
+    return command
+
+
 def sides(bench, place):
     ours = Side("ours", [bench.binary, "--state-dir", f"{bench.home}/{place}"])
     theirs = bench.p.get("against")
-    return [ours, *([Side("theirs", shlex.split(theirs))] if theirs else [])]
+    return [ours, *([Side("theirs", command_of("against", theirs))] if theirs else [])]
 
 
 def lose(bench, side, what, said):
@@ -73,7 +81,7 @@ def checkout(bench):
 
 
 def client(bench):
-    command = shlex.split(bench.p["client"])
+    command = command_of("client", bench.p["client"])
     pair = sides(bench, "client")
     environments = {side.name: environment(bench, side) for side in pair}
     place = checkout(bench)
