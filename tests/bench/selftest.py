@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 import tempfile
+import types
 import unittest
 
 sys.dont_write_bytecode = True
@@ -137,6 +138,13 @@ class Commands(unittest.TestCase):
             with self.assertRaises(SystemExit) as caught:
                 verbs.command_of("against", text)
             self.assertIn("--against", str(caught.exception))
+
+
+class Rounds(unittest.TestCase):
+    def test_each_side_begins_as_often(self):
+        bench = types.SimpleNamespace(runs=4)
+        self.assertEqual(list(verbs.rounds(bench, ["a", "b"])), [["a", "b"], ["b", "a"]] * 2)
+        self.assertEqual(list(verbs.rounds(bench, ["a"])), [["a"]] * 4)
 
 
 class StandIn(unittest.TestCase):

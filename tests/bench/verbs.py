@@ -1,5 +1,6 @@
-"""Two adapters side by side: the client's verbs through each, and each alone. Every row is taken in turn, A B A B, so that
-what the machine does meanwhile meets both."""
+"""Two adapters side by side: the client's verbs through each, and each alone. Every row is taken in turn, so that what the
+machine does meanwhile meets both, and who begins changes with each round: Slurm is not the same to the first and to the
+second of two calls. Two equal builds, always in the same order, differed by half in their releases."""
 
 import json
 import os
@@ -34,6 +35,12 @@ def sides(bench, place):
     ours = Side("ours", [bench.binary, "--state-dir", f"{bench.home}/{place}"])
     theirs = bench.p.get("against")
     return [ours, *([Side("theirs", command_of("against", theirs))] if theirs else [])]
+
+
+def rounds(bench, pair):
+    """The sides in the order of each round: A B, B A, A B."""
+    for number in range(bench.runs):
+        yield pair if number % 2 == 0 else pair[::-1]
 
 
 def lose(bench, side, what, said):
@@ -100,18 +107,18 @@ def client(bench):
             lose(bench, side, name, said)
         return good
 
-    for _ in range(bench.runs):
-        slugs = {side.name: f"b-{secrets.token_hex(4)}" for side in pair}
-        for side in pair:
+    for turn in rounds(bench, pair):
+        slugs = {side.name: f"b-{secrets.token_hex(4)}" for side in turn}
+        for side in turn:
             stop = (side, "stop", slugs[side.name])
             bench.closers[stop] = lambda stop=stop: verb(*stop)
             bench.calm()
             verb(side, "warmup", slugs[side.name])
         for name in VERBS[1:-1]:
-            for side in pair:
+            for side in turn:
                 verb(side, name, slugs[side.name])
         bench.control()
-        for side in pair:
+        for side in turn:
             if verb(side, "stop", slugs[side.name]):
                 del bench.closers[(side, "stop", slugs[side.name])]
 
@@ -139,17 +146,17 @@ def adapter(bench):
             lose(bench, side, name, ran.out)
         return good
 
-    for _ in range(bench.runs):
-        leases = {side.name: f"cbx_{secrets.token_hex(6)}" for side in pair}
-        for side in pair:
+    for turn in rounds(bench, pair):
+        leases = {side.name: f"cbx_{secrets.token_hex(6)}" for side in turn}
+        for side in turn:
             release = (side, "release", leases[side.name])
             bench.closers[release] = lambda release=release: operation(*release)
             bench.calm()
             operation(side, "acquire", leases[side.name])
         for name in OPERATIONS[1:-1]:
-            for side in pair:
+            for side in turn:
                 operation(side, name, leases[side.name])
         bench.control()
-        for side in pair:
+        for side in turn:
             if operation(side, "release", leases[side.name]):
                 del bench.closers[(side, "release", leases[side.name])]
