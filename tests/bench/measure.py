@@ -19,6 +19,9 @@ import subprocess
 import sys
 import time
 
+import noise
+import verbs
+
 FORMAT = "\x1f".join(["@%A", "%T", "%r", "%B", "%V", "%S", "%e", "%P", "%Z", "%U", "%j", "%k", "%A$"])
 # What one question of slurm-sandbox is, without slurm-sandbox.
 SQUEUE = ["squeue", "--noheader", "--states=all", f"--format={FORMAT}", f"--user={os.getuid()}"]
@@ -96,6 +99,9 @@ class Bench:
         self.home = os.path.join(os.path.expanduser("~"), f"slurm-sandbox-bench.{os.getpid()}")
         os.mkdir(self.home, 0o700)
         self.jobs, self.leases = set(), set()
+        # What ends a lease of another adapter or of a client, until it has been ended.
+        self.closers = {}
+        self.watch = None
 
     def add(self, name, value):
         if value is not None:
@@ -205,6 +211,8 @@ class Bench:
     # ------------------------------------------------------------ the end
 
     def end(self):
+        for close in list(self.closers.values()):
+            close()
         for state, lease in list(self.leases):
             self.release(lease, state)
         if self.jobs:
@@ -303,11 +311,14 @@ class Bench:
             command.append(f"-oProxyCommand={ssh['proxyCommand']}")
         return [*command, f"{ssh['user']}@{ssh['host']}", *words]
 
-    @staticmethod
-    def calm():
+    def calm(self):
         """Slurm looks at its queue in a rhythm of seconds, and less soon after a job has just ended: each call comes alone,
-        at any moment of it."""
-        time.sleep(1.2 + random.random())
+        at any moment of it. Nothing of this runs meanwhile."""
+        self.watch.rest(1.2 + random.random())
+
+    def control(self):
+        """The same bare command every time: how far its times lie apart tells how even the machine is."""
+        self.add("control", run(SQUEUE).wall)
 
     def bare_start(self):
         mark = f"{self.home}/bare-{secrets.token_hex(4)}"
@@ -348,12 +359,6 @@ class Bench:
             self.add("bare login", login.wall)
             self.add("bare login", run(self.ssh_to(lease["ssh"], lease["ssh"]["readyCheck"])).wall)
             kept.append(lease["leaseId"])
-            if self.p.get("against"):
-                command = shlex.split(self.p["against"])
-                theirs, result = self.acquire(command=command)
-                self.add("against: call to answer", result.wall)
-                if theirs:
-                    self.add("against: release", self.release(theirs["leaseId"], command=command).wall)
         for lease in kept:
             result = self.release(lease)
             self.add("release, one after the other", result.wall)
@@ -658,12 +663,16 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     try:
+        bench.watch = noise.Watch()
         {"startup": bench.startup, "list": bench.list, "acquire": bench.acquire_section, "controller": bench.wait_in_queue,
-         "crowd": bench.crowd, "stubborn": bench.stubborn, "ssh": bench.over_ssh}[section]()
+         "crowd": bench.crowd, "stubborn": bench.stubborn, "ssh": bench.over_ssh,
+         "client": lambda: verbs.client(bench), "adapter": lambda: verbs.adapter(bench)}[section]()
+        bench.facts["noise"] = bench.watch.facts()
     finally:
         bench.end()
     bench.facts["seconds"] = time.monotonic() - began
     json.dump({"samples": bench.samples, "facts": bench.facts}, sys.stdout)
 
 
-main()
+if __name__ == "__main__":
+    main()

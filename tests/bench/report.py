@@ -1,5 +1,6 @@
 """Turns what was measured into tables and plots: median, quartiles and number of runs, each beside the bare command that
-was measured in the same minutes, and beside its target. Nothing fails here: a figure that misses its target says so."""
+was measured in the same minutes, and beside its target. A figure that misses its target says so and fails nothing. What was
+measured on a machine that was too busy with other things is shown and not compared; then the exit status is 3."""
 
 import json
 import os
@@ -7,7 +8,12 @@ import re
 import statistics
 import sys
 
-SECTIONS = ["startup", "list", "acquire", "controller", "crowd", "release", "ssh", "binary"]
+import noise
+
+SECTIONS = ["client", "adapter", "startup", "list", "acquire", "controller", "crowd", "release", "ssh", "binary"]
+TOO_NOISY = 3
+# The range of fewer runs is too narrow to say that something lies outside of it.
+FEWEST_RUNS = 5
 
 
 def quartiles(values):
@@ -42,10 +48,36 @@ def median(values):
     return statistics.median(values) if values else None
 
 
+def ranged(values, unit, failed=0):
+    """Median, fastest and slowest."""
+    factor, name = UNITS[unit]
+    lost = f", {failed} failed" if failed else ""
+    if not values:
+        return f"–{lost}"
+    low, middle, high = (number(value * factor) for value in (min(values), statistics.median(values), max(values)))
+    return f"{middle} {name} ({low}–{high}, n {len(values)}{lost})"
+
+
+def verdict(ours, theirs, why_not):
+    """How the median of the other compares with all of our times; `why_not` says why nothing can be compared."""
+    if not ours or not theirs:
+        return "–"
+    if why_not:
+        return "not compared: too noisy"
+    if min(len(ours), len(theirs)) < FEWEST_RUNS:
+        return "not compared: too few runs"
+    other = statistics.median(theirs)
+    if other > max(ours):
+        return "faster"
+    return "**slower**" if other < min(ours) else "no difference"
+
+
 class Report:
     def __init__(self, results):
         self.results = results
         self.tables, self.verdicts = {}, []
+        # Sections with something to compare that was not, because of the noise.
+        self.refused = set()
 
     def samples(self, section, name):
         return self.results.get(section, {}).get("samples", {}).get(name, [])
@@ -63,8 +95,22 @@ class Report:
         own, other = self.samples(section, ours), self.samples(section, bare) if bare else []
         if not own:
             return None
+        # Memory is the same on a busy machine.
+        if (other or target) and unit != "MiB" and self.noise(section):
+            self.refused.add(section)
+            return [what, spread(own, unit), spread(other, unit) if other else "–", "too noisy", "not judged" if target else "–"]
         ratio = number(median(own) / median(other)) if other else "–"
         return [what, spread(own, unit), spread(other, unit) if other else "–", ratio, self.judged(section, what, target)]
+
+    def noise(self, section):
+        """Why nothing of this section can be compared; results of older versions do not tell."""
+        return noise.reasons(self.facts(section).get("noise", {}), self.samples(section, "control"))
+
+    def machine(self, section):
+        """What the machine did meanwhile, and whether figures of this section can be compared."""
+        facts, control = self.facts(section).get("noise", {}), self.samples(section, "control")
+        why = self.noise(section)
+        return f"{noise.described(facts, control)}{'; too noisy to compare: ' + '; '.join(why) if why else ''}"
 
     def judged(self, section, what, target):
         if not target:
@@ -74,6 +120,33 @@ class Report:
         return f"{text}: {'met' if met else '**not met**'}"
 
     # ------------------------------------------------------------ sections
+
+    def beside(self, section, names, where):
+        """Rows of two adapters that were measured in turn."""
+        rows = []
+        for name, unit in names:
+            ours, theirs = (self.samples(section, f"{side}: {name}") for side in ("ours", "theirs"))
+            lost = [self.facts(section).get(f"failed: {side}: {name}", 0) for side in ("ours", "theirs")]
+            if not ours and not theirs and not any(lost):
+                continue
+            compared = bool(ours and theirs)
+            why = self.noise(section) if compared else []
+            if why:
+                self.refused.add(section)
+            ratio = number(median(ours) / median(theirs)) if compared and not why else "–"
+            rows.append([name, ranged(ours, unit, lost[0]), ranged(theirs, unit, lost[1]), ratio, verdict(ours, theirs, why)])
+        self.table(section, [where, "slurm-sandbox", "the other adapter", "ratio", "slurm-sandbox is"], rows)
+        if rows:
+            self.table(section, ["meanwhile", ""], [["the machine", self.machine(section)]])
+
+    def client(self):
+        through = self.results.get("meta", {}).get("client")
+        self.beside("client", [(name, "s") for name in ("warmup", "run", "status", "list", "stop")],
+                    f"verb, through {through}" if through else "verb")
+
+    def adapter(self):
+        self.beside("adapter", [("acquire", "s"), ("resolve", "ms"), ("list", "ms"), ("release", "ms"),
+                                ("resolve: cpu", "ms"), ("list: cpu", "ms")], "operation, adapter alone")
 
     HEAD = ["what", "slurm-sandbox", "bare", "ratio", "target"]
 
@@ -135,7 +208,6 @@ class Report:
             ["the client's first probe after the answer", f"{sum(probes)} of {len(probes)} succeed", "–", "–",
              self.judged("acquire", "first probe", ("all", sum(probes) == len(probes)))],
             self.versus("acquire", "CPU of a call, ssh, ssh-keygen and Slurm's commands included", "cpu", None, "ms"),
-            self.against("acquire", "call to answer", "against: call to answer", "s"),
         ]
         self.table("acquire", self.HEAD, rows)
 
@@ -216,7 +288,6 @@ class Report:
             rows.append(self.versus("stubborn", "of a job that ignores TERM", "release of a job that ignores TERM", None, "s",
                                     ("≤ 20 s", median(stubborn) <= 20)))
             rows.append(self.versus("stubborn", "until list shows that job no more (KillWait 30 s)", "until it is no more listed", None, "s"))
-        rows.append(self.against("acquire", "one", "against: release", "s"))
         self.table("release", self.HEAD, rows)
 
     def ssh(self):
@@ -275,8 +346,11 @@ class Report:
         meta = self.results.get("meta", {})
         rows = [[name, meta[name]] for name in ("date", "command", "site", "machine", "versions", "load") if name in meta]
         missed = [f"{section}: {what} ({text})" for section, what, text, met in self.verdicts if not met]
-        rows.append(["targets", f"{sum(met for *_, met in self.verdicts)} of {len(self.verdicts)} met"
-                     + (f"; not met: {'; '.join(missed)}" if missed else "")])
+        rows += [[f"machine, {section}", self.machine(section)] for section in sorted(self.results)
+                 if self.facts(section).get("noise") and section not in ("client", "adapter")]
+        if self.verdicts:
+            rows.append(["targets", f"{sum(met for *_, met in self.verdicts)} of {len(self.verdicts)} met"
+                         + (f"; not met: {'; '.join(missed)}" if missed else "")])
         lines = ["| | |", "|---|---|"] + [f"| {name} | {value} |" for name, value in rows]
         return "\n".join(lines)
 
@@ -364,8 +438,8 @@ class Report:
             save("crowd")
 
 
-def main():
-    results, document, pictures = sys.argv[1], sys.argv[2], sys.argv[3]
+def main(words):
+    _, results, document, pictures = words
     with open(results, encoding="utf-8") as file:
         report = Report(json.load(file))
     report.make()
@@ -374,6 +448,10 @@ def main():
         report.write(document)
     if pictures:
         report.plots(pictures)
+    for section in sorted(report.refused):
+        print(f"{section} is not compared: {'; '.join(report.noise(section))}", file=sys.stderr)
+    return TOO_NOISY if report.refused else 0
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

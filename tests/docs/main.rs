@@ -11,6 +11,7 @@
 
 mod messages;
 mod prose;
+mod scale;
 mod site;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -369,6 +369,19 @@ mod tests {
         String::from_utf8(frame.text).unwrap()
     }
 
+    /// A length counts bytes, whatever the locale; scripts come by other ways when they are long.
+    #[rstest]
+    #[case::short(100)]
+    #[case::as_long_as_bash_reads(1000)]
+    #[case::long(5000)]
+    fn a_script_comes_whole(#[case] letters: usize) {
+        let temp = tempfile::tempdir().unwrap();
+        let text = "\u{e9}\\\t\n".repeat(letters / 4);
+        let script = format!("printf %s {}", quoted(&text));
+        let answer = first_answer(temp.path(), "export LC_ALL=C.UTF-8\n", &script);
+        assert_eq!(answer, text);
+    }
+
     #[test]
     fn nothing_of_the_working_directory_runs() {
         let temp = tempfile::tempdir().unwrap();

@@ -15,9 +15,23 @@ done
 unset IFS
 set +f
 PATH=${absolute:-/usr/bin:/bin}
-printf '\n%s hello %s %(%s)T %s\t%s\t%s\n' "$mark" "$UID" -1 "$(id -un)" "$HOSTNAME" "$HOME"
+# Each process that is not started saves a caller a millisecond or two: bash 4.4 and later know the account's name by themselves.
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)); then
+  shopt -u promptvars
+  user='\u'
+  user=${user@P}
+else
+  user=$(id -un)
+fi
+printf '\n%s hello %s %(%s)T %s\t%s\t%s\n' "$mark" "$UID" -1 "$user" "$HOSTNAME" "$HOME"
 while read -r -t 86400 -u 8 number length size; do
-  script=$(head -c "$length" <&8; echo x)
+  # bash reads byte by byte, head in one go: what is short is read sooner without starting head.
+  if ((length <= 2048)); then
+    LC_ALL=C IFS='' read -r -t 86400 -N "$length" -u 8 script
+    script+=x
+  else
+    script=$(head -c "$length" <&8; echo x)
+  fi
   input=
   ((size == 0)) || input=$(head -c "$size" <&8; echo x)
   printf '\n%s %d begins\n' "$mark" "$number"

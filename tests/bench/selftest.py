@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""Tries what the benchmark says of its figures, and its stand-in for the client, without a machine to measure: no time is
+asserted here."""
+
+import contextlib
+import io
+import json
+import os
+import stat
+import sys
+import tempfile
+import types
+import unittest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import client
+import noise
+import report
+import verbs
+
+QUIET = {"cores": 2, "load": [0.1, 0.4], "others": [0.01, 0.02, 0.01], "stolen": 0.0}
+EVEN = [0.010, 0.011, 0.012, 0.011, 0.010]
+
+
+class Noise(unittest.TestCase):
+    def test_cpu_times_are_read(self):
+        self.assertEqual(noise.parse_cpu("cpu  10 1 5 80 4 1 1 3 7 0\ncpu0 1 1 1\n"), (18, 3, 105))
+        for text in ("", "cpu 1 2\n", "intr 1 2 3 4 5 6 7 8 9\n"):
+            self.assertIsNone(noise.parse_cpu(text))
+
+    def test_shares_are_of_what_passed(self):
+        self.assertEqual(noise.shares((10, 0, 100), (60, 10, 200)), (0.5, 0.1))
+        for before, after in (((1, 0, 5), (1, 0, 5)), (None, (1, 0, 5)), ((1, 0, 5), None)):
+            self.assertIsNone(noise.shares(before, after))
+
+    def test_each_reason_alone_is_enough(self):
+        self.assertEqual(noise.reasons(QUIET, EVEN), [])
+        self.assertEqual(noise.reasons({}), [], "results of older versions say nothing")
+        for facts, control, word in (
+            ({**QUIET, "others": [0.1, 0.3, 0.4]}, EVEN, "others"),
+            ({**QUIET, "stolen": 0.06}, EVEN, "stolen"),
+            (QUIET, [0.01, 0.01, 0.03, 0.04, 0.05], "squeue"),
+        ):
+            found = noise.reasons(facts, control)
+            self.assertEqual(len(found), 1, found)
+            self.assertIn(word, found[0])
+
+    def test_a_moment_of_work_elsewhere_and_a_load_from_before_are_no_reason(self):
+        self.assertEqual(noise.reasons({**QUIET, "others": [0.01, 0.9, 0.02], "load": [9.0, 9.0]}, EVEN), [])
+
+    def test_the_spread_of_few_times_is_not_known(self):
+        self.assertIsNone(noise.spread_of([1, 9, 90]))
+        self.assertEqual(noise.spread_of([1, 1, 1, 1]), 1)
+
+    def test_the_machine_is_described(self):
+        text = noise.described(QUIET, EVEN)
+        for word in ("load 0.1 to 0.4 on 2 cores", "others 1%", "stolen 0%", "quartiles"):
+            self.assertIn(word, text)
+        self.assertEqual(noise.described({}), "not recorded")
+
+
+class Verdict(unittest.TestCase):
+    def test_the_others_median_counts_only_outside_our_range(self):
+        ours = [1.0, 1.1, 1.2, 1.3, 1.4]
+        for theirs, expected in (([2.0] * 5, "faster"), ([0.5] * 5, "**slower**"), ([1.35] * 5, "no difference"), ([], "–")):
+            self.assertEqual(report.verdict(ours, theirs, []), expected)
+
+    def test_noise_and_few_runs_are_said(self):
+        self.assertIn("too noisy", report.verdict([1.0] * 9, [2.0] * 9, ["others"]))
+        self.assertIn("too few", report.verdict([1.0] * 4, [2.0] * 9, []))
+
+    def test_a_range_tells_what_failed(self):
+        self.assertEqual(report.ranged([0.1, 0.3, 0.2], "ms"), "200 ms (100–300, n 3)")
+        self.assertEqual(report.ranged([], "s", 2), "–, 2 failed")
+
+
+def results(facts, control=EVEN, ours=1.0, theirs=2.0):
+    samples = {"ours: warmup": [ours] * 5, "theirs: warmup": [theirs] * 5, "control": list(control)}
+    return {"client": {"samples": samples, "facts": {"noise": facts, "failed: theirs: stop": 5}}, "meta": {"client": "it"}}
+
+
+class Report(unittest.TestCase):
+    def made(self, given):
+        made = report.Report(given)
+        made.make()
+        return made
+
+    def test_a_regression_shows(self):
+        made = self.made(results(QUIET, ours=3.0))
+        self.assertIn("| warmup | 3 s (3–3, n 5) | 2 s (2–2, n 5) | 1.5 | **slower** |", made.text("client"))
+        self.assertIn("| stop | – | –, 5 failed | – | – |", made.text("client"))
+        self.assertEqual(made.refused, set())
+
+    def test_nothing_is_compared_on_a_busy_machine(self):
+        made = self.made(results({**QUIET, "others": [0.9]}))
+        self.assertIn("not compared: too noisy", made.text("client"))
+        self.assertIn("others used 90%", made.text("client"))
+        self.assertEqual(made.refused, {"client"})
+
+    def test_figures_beside_bare_commands_are_not_compared_either(self):
+        samples = {"list, no lease: cpu": [0.009] * 5, "nothing: bare true: cpu": [0.001] * 5}
+        for others, ratio, target in (([0.0], "9", "**not met**"), ([0.9], "too noisy", "not judged")):
+            made = self.made({"startup": {"samples": samples, "facts": {"noise": {**QUIET, "others": others}}}})
+            self.assertIn(f"| {ratio} |", made.text("startup"))
+            self.assertIn(target, made.text("startup"))
+
+    def test_alone_there_is_nothing_to_refuse(self):
+        given = results({**QUIET, "others": [0.9]})
+        del given["client"]["samples"]["theirs: warmup"]
+        self.assertEqual(self.made(given).refused, set())
+
+    def test_the_exit_status_says_that_nothing_was_compared(self):
+        for others, expected in (([0.0], 0), ([0.9], report.TOO_NOISY)):
+            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+                json.dump(results({**QUIET, "others": others}), file)
+                file.flush()
+                with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                    self.assertEqual(report.main(["report", file.name, "", ""]), expected)
+
+
+ADAPTER = """#!/bin/sh
+read -r request
+printf '%s\\n' "$request" >>"$0.asked"
+case $request in
+  *'"operation":"acquire"'* | *'"operation":"resolve"'*) printf '%s' '{"protocolVersion":1,"lease":{"leaseId":"x","ssh":{"user":"u"}}}' ;;
+  *'"operation":"list"'*) printf '%s' '{"protocolVersion":1,"leases":[]}' ;;
+  *) printf '%s' '{"protocolVersion":1}' ;;
+esac
+"""
+
+
+class Commands(unittest.TestCase):
+    def test_a_program_that_is_not_there_is_named(self):
+        self.assertEqual(verbs.command_of("against", "sh -c 'a b'"), ["sh", "-c", "a b"])
+        for text in ("/nonesuch/adapter x", "''"):
+            with self.assertRaises(SystemExit) as caught:
+                verbs.command_of("against", text)
+            self.assertIn("--against", str(caught.exception))
+
+
+class Rounds(unittest.TestCase):
+    def test_each_side_begins_as_often(self):
+        bench = types.SimpleNamespace(runs=4)
+        self.assertEqual(list(verbs.rounds(bench, ["a", "b"])), [["a", "b"], ["b", "a"]] * 2)
+        self.assertEqual(list(verbs.rounds(bench, ["a"])), [["a"]] * 4)
+
+
+class StandIn(unittest.TestCase):
+    def setUp(self):
+        self.place = tempfile.TemporaryDirectory()
+        self.addCleanup(self.place.cleanup)
+        adapter = f"{self.place.name}/adapter"
+        with open(adapter, "w", encoding="ascii") as file:
+            file.write(ADAPTER)
+        os.chmod(adapter, stat.S_IRWXU)
+        self.path = f"{self.place.name}/config.yaml"
+        side = verbs.Side("ours", [adapter])
+        with open(self.path, "w", encoding="ascii") as file:
+            json.dump(verbs.configuration(side, {"cpus": 1}, "/w"), file)
+        self.asked = f"{adapter}.asked"
+
+    def requests(self):
+        with open(self.asked, encoding="ascii") as file:
+            return [json.loads(line) for line in file]
+
+    def test_a_name_is_that_of_the_client(self):
+        self.assertEqual(client.name_of("cbx_4b38f35d4e31", "smoke"), "crabbox-smoke-42b80a31")
+
+    def test_what_is_empty_is_left_out(self):
+        self.assertEqual(json.loads(client.request("list", {}, keep=False, id="")), {"protocolVersion": 1, "operation": "list"})
+
+    def test_an_answer_is_judged_as_the_client_does(self):
+        self.assertEqual(client.answer_of(0, '{"protocolVersion":1}\n', ""), {"protocolVersion": 1})
+        for code, out, expected in ((3, "", 3), (-9, "", 255), (0, "", 5), (0, '{"error":"no"}', 5), (0, "{}", 5)):
+            with self.assertRaises(client.Failed) as caught:
+                client.answer_of(code, out, "said")
+            self.assertEqual(caught.exception.code, expected)
+
+    def test_stop_resolves_for_the_release_alone_and_logs_in_nowhere_without_a_host(self):
+        client.Client(self.path).stop("slug")
+        resolve, release = self.requests()
+        self.assertEqual((resolve["operation"], resolve["id"], resolve["releaseOnly"]), ("resolve", "slug", True))
+        self.assertEqual((release["operation"], release["force"], release["lease"]["leaseId"]), ("release", True, "x"))
+        self.assertEqual(release["lease"]["labels"]["ttl_secs"], "5400")
+
+    def test_a_lease_that_is_known_is_asked_for_by_name(self):
+        stand_in = client.Client(self.path)
+        with self.assertRaises(client.Failed):
+            stand_in.warmup("slug")  # the answer has no host
+        stand_in.resolve("slug")
+        acquire, resolve = self.requests()
+        self.assertTrue(acquire["keep"])
+        self.assertEqual(acquire["desired"], resolve["desired"])
+        self.assertEqual(resolve["id"], acquire["desired"]["name"])
+
+    def test_a_login_is_the_clients(self):
+        command = client.ssh_command({"user": "u", "host": "n1", "port": "2200", "key": "/k/id", "proxyCommand": "way %h"})
+        self.assertIn("-oUserKnownHostsFile=/k/known_hosts", command)
+        self.assertIn("-oProxyCommand=way %h", command)
+        self.assertEqual(command[-1], "u@n1")
+
+
+if __name__ == "__main__":
+    unittest.main()
