@@ -5,13 +5,15 @@
 //! that open directory, never following a link; a file is read only when it is a regular file of a bounded size.
 //! Writes are durable before they are visible: a new file in the same directory, synced, renamed, directory synced.
 
+mod kept;
 mod removal;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::dir::Dir as DirStream;
@@ -20,6 +22,7 @@ use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+pub use kept::{BY_NAME, KeptFiles};
 pub use removal::Cleared;
 
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
@@ -43,6 +46,12 @@ pub struct FileId {
     pub inode: u64,
     pub changed_seconds: i64,
     pub changed_nanoseconds: i64,
+}
+
+impl FileId {
+    fn of(meta: &Metadata) -> FileId {
+        FileId { inode: meta.ino(), changed_seconds: meta.ctime(), changed_nanoseconds: meta.ctime_nsec() }
+    }
 }
 
 impl Dir {
@@ -174,14 +183,7 @@ impl Dir {
 
     /// Reads a regular file; `None` when it is missing, an error when it is anything else or longer than `max` bytes.
     pub fn read(&self, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
-        self.read_regular(name, |file, size| {
-            if size > max {
-                return Err(io::Error::other(format!("{} is longer than {max} bytes", self.path.join(name).display())));
-            }
-            let mut bytes = Vec::with_capacity(size as usize);
-            file.take(max).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        })
+        self.read_regular(name, |file, size| read_whole(&file, size, max, &self.path.join(name)))
     }
 
     /// The last `max` bytes of a regular file; `None` when it is missing.
@@ -197,10 +199,10 @@ impl Dir {
 
     /// What `read` gets from a regular file, which it is given with its size.
     fn read_regular<T>(&self, name: &str, read: impl Fn(File, u64) -> io::Result<T>) -> io::Result<Option<T>> {
-        again_if_stale(|| self.open_regular(name)?.map(|(file, size)| read(file, size)).transpose())
+        again_if_stale(|| self.open_regular(name)?.map(|(file, meta)| read(file, meta.len())).transpose())
     }
 
-    fn open_regular(&self, name: &str) -> io::Result<Option<(File, u64)>> {
+    fn open_regular(&self, name: &str) -> io::Result<Option<(File, Metadata)>> {
         // O_NONBLOCK: a FIFO in the file's place must not hold us.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let strange = || io::Error::other(format!("{} is not a regular file", self.path.join(name).display()));
@@ -211,7 +213,7 @@ impl Dir {
             Err(error) => return Err(error.into()),
         };
         let meta = file.metadata()?;
-        if meta.is_file() { Ok(Some((file, meta.len()))) } else { Err(strange()) }
+        if meta.is_file() { Ok(Some((file, meta))) } else { Err(strange()) }
     }
 
     /// Writes a file so that a crash leaves the old content or the new, and a later crash not the old one.
@@ -384,6 +386,16 @@ impl Dir {
     }
 }
 
+/// The bytes of a file of a known size, without a further read that would find its end: a file of ours does not grow.
+fn read_whole(file: &File, size: u64, max: u64, path: &Path) -> io::Result<Vec<u8>> {
+    if size > max {
+        return Err(io::Error::other(format!("{} is longer than {max} bytes", path.display())));
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    file.take(size).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Does it once more when another host has removed or replaced the file meanwhile (docs/facts/files.md, "Stale handles"): a name
 /// that is opened anew leads to what is there now.
 fn again_if_stale<T>(act: impl Fn() -> io::Result<T>) -> io::Result<T> {
@@ -449,8 +461,16 @@ impl Drop for Lock {
 
 /// `bytes` random bytes from the kernel, as lower-case hex.
 pub fn random_hex(bytes: usize) -> io::Result<String> {
+    static RANDOM: OnceLock<File> = OnceLock::new();
+    let mut random = match RANDOM.get() {
+        Some(random) => random,
+        None => {
+            let opened = File::open("/dev/urandom")?;
+            RANDOM.get_or_init(|| opened)
+        }
+    };
     let mut buffer = vec![0u8; bytes];
-    File::open("/dev/urandom")?.read_exact(&mut buffer)?;
+    random.read_exact(&mut buffer)?;
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

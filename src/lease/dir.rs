@@ -13,7 +13,7 @@ use super::record::{Denials, Origin, Phase, Record};
 use super::{Identity, LeaseId};
 use crate::clock::boot_id;
 use crate::failure::{Failure, Kind};
-use crate::files::{Dir, Lock};
+use crate::files::{Dir, KeptFiles, Lock};
 
 /// More than any record or note that we write.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -21,6 +21,8 @@ const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// What to do where files cannot be locked (docs/facts/files.md, "Locks"). Going on without a lock would pretend that one was held.
 pub(super) const NO_LOCKS: &str = "the state dir needs a file system with locks: pass a --state-dir on another one, such as a local \
      disk, or have it mounted with them (Lustre: flock; NFS: a running lock manager), then repeat the call";
+
+const RECORD: &str = "record.json";
 
 /// When Slurm first denied the job: a line `<boot> <nonce> <seconds of that boot>` for each boot of each host that was told so.
 const DENIED: &str = "denied";
@@ -88,17 +90,26 @@ impl LeaseDir {
 
     /// Reads the lease; damage is not an error but a state that must stay visible.
     pub fn load(&self) -> Loaded {
+        self.load_by(|name| self.dir.read(name, MAX_FILE_BYTES))
+    }
+
+    /// The same for those who look again and again, with what they keep open of this lease.
+    pub fn look(&self, kept: &mut KeptFiles) -> Loaded {
+        self.load_by(|name| kept.read(&self.dir, name, MAX_FILE_BYTES))
+    }
+
+    fn load_by(&self, mut read: impl FnMut(&str) -> io::Result<Option<Vec<u8>>>) -> Loaded {
         if !self.writable {
             return Loaded::Newer { identity: self.identity().0 };
         }
-        let record = match self.dir.read("record.json", MAX_FILE_BYTES) {
+        let record = match read(RECORD) {
             Ok(Some(bytes)) => format::read(&bytes),
             Ok(None) => Err(Unreadable::Damaged("record.json is missing".to_owned())),
             Err(error) => Err(Unreadable::Damaged(error.to_string())),
         };
         let why = match record {
             Ok(record) if record.identity.lease_id == self.id => {
-                let denied = self.denials(&record);
+                let denied = denials(&record, &read(DENIED).ok().flatten().unwrap_or_default());
                 return Loaded::Whole(Box::new(Record { denied, ..record }));
             }
             Ok(record) => format!("record.json is that of lease {}", record.identity.lease_id),
@@ -112,27 +123,6 @@ impl LeaseDir {
     /// Whether this program may write a record here: the tree is not a newer one's.
     pub fn may_write(&self) -> bool {
         self.writable
-    }
-
-    /// The denials of a record's attempt.
-    fn denials(&self, record: &Record) -> Denials {
-        let boot = boot_id();
-        self.denied_lines(record).fold(Denials::default(), |denials, (of, first)| match boot.as_ref() == Some(&of) {
-            true => Denials { first: Some(first), ..denials },
-            false => Denials { elsewhere: true, ..denials },
-        })
-    }
-
-    fn denied_lines(&self, record: &Record) -> impl Iterator<Item = (String, i64)> {
-        let bytes = self.dir.read(DENIED, MAX_FILE_BYTES).ok().flatten().unwrap_or_default();
-        let lines: Vec<_> = String::from_utf8_lossy(&bytes)
-            .lines()
-            .filter_map(|line| {
-                let [boot, nonce, first] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
-                (nonce == record.attempt.nonce.as_str()).then_some((boot.to_owned(), first.parse().ok()?))
-            })
-            .collect();
-        lines.into_iter()
     }
 
     /// The identity and origin from `identity.json`, or an identity made up that the client accepts.
@@ -155,7 +145,8 @@ impl LeaseDir {
     /// The lines about an attempt with this boot's own; those of other hosts stay.
     fn denied_text(&self, record: &Record, first: i64) -> String {
         let boot = boot_id().unwrap_or_default();
-        let others = self.denied_lines(record).filter(|(of, _)| *of != boot).take(DENIED_LINES);
+        let bytes = self.dir.read(DENIED, MAX_FILE_BYTES).ok().flatten().unwrap_or_default();
+        let others = denied_lines(record, &bytes).filter(|(of, _)| *of != boot).take(DENIED_LINES);
         let lines = std::iter::once((boot.clone(), first)).chain(others);
         lines.map(|(boot, first)| format!("{boot} {} {first}\n", record.attempt.nonce)).collect()
     }
@@ -217,6 +208,26 @@ impl LeaseDir {
     pub fn has_known_hosts(&self) -> bool {
         matches!(self.dir.read("known_hosts", MAX_FILE_BYTES), Ok(Some(bytes)) if !bytes.is_empty())
     }
+}
+
+/// The denials of a record's attempt, from the note beside it.
+fn denials(record: &Record, note: &[u8]) -> Denials {
+    let boot = boot_id();
+    denied_lines(record, note).fold(Denials::default(), |denials, (of, first)| match boot.as_ref() == Some(&of) {
+        true => Denials { first: Some(first), ..denials },
+        false => Denials { elsewhere: true, ..denials },
+    })
+}
+
+fn denied_lines(record: &Record, note: &[u8]) -> impl Iterator<Item = (String, i64)> {
+    let lines: Vec<_> = String::from_utf8_lossy(note)
+        .lines()
+        .filter_map(|line| {
+            let [boot, nonce, first] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
+            (nonce == record.attempt.nonce.as_str()).then_some((boot.to_owned(), first.parse().ok()?))
+        })
+        .collect();
+    lines.into_iter()
 }
 
 /// What came of a try at a lease's lock.

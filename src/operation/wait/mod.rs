@@ -22,7 +22,7 @@ use crate::clock::Now;
 use crate::config::Settings;
 use crate::config::proxy::{Connection, Route};
 use crate::failure::{self, Failure, Kind};
-use crate::files::{Dir, random_hex};
+use crate::files::{Dir, KeptFiles, random_hex};
 use crate::host::Caller;
 use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, classify};
 use crate::lease::record::{Phase, Record};
@@ -30,7 +30,7 @@ use crate::lease::store::{Guard, LeaseDir, Loaded, Locked, Store};
 use crate::operation::context::Options;
 use crate::progress::progress;
 use crate::protocol::Lease;
-use crate::shared_dir::{Notice, Permit, SharedDir};
+use crate::shared_dir::{Notice, Permit, SharedDir, Watch};
 use crate::slurm::cache::Shared;
 use crate::slurm::job::{PendingReason, pending_reason};
 use crate::slurm::squeue;
@@ -113,6 +113,9 @@ pub struct Wait<'a> {
     trouble: Option<Instant>,
     /// Set while logins are of no use.
     refused: Option<Refused>,
+    /// What stays open between two looks at the record and at the shared dir.
+    record_files: KeptFiles,
+    watch: Watch,
     /// What the shared dir showed last.
     seen: Notice,
     /// Whether the marker of a lease that was handed out is there.
@@ -152,6 +155,8 @@ impl<'a> Wait<'a> {
             said: String::new(),
             trouble: None,
             refused: None,
+            record_files: KeptFiles::default(),
+            watch: Watch::default(),
             seen: Notice::Nothing,
             answered: false,
             lost: false,
@@ -166,7 +171,8 @@ impl<'a> Wait<'a> {
         self.remember_route()?;
         loop {
             // Another call may have released the lease, or pinned its endpoint.
-            let mut record = self.stored()?;
+            let seen = self.dir.look(&mut self.record_files);
+            let mut record = self.waited_for(seen)?;
             caller_lives(self.caller, &record.shown())?;
             let patience = self.look_patience(&record);
             let notice = self.poll(&record, patience).map_err(|error| self.without_permit(error))?;
@@ -254,9 +260,13 @@ impl<'a> Wait<'a> {
         if lost { Err(self.being_released(&record).into()) } else { Ok(record) }
     }
 
-    /// The record as it is now; a lease that is being released is nobody's to wait for.
     fn stored(&self) -> Result<Record> {
-        match self.dir.load() {
+        self.waited_for(self.dir.load())
+    }
+
+    /// A lease that is being released is nobody's to wait for.
+    fn waited_for(&self, loaded: Loaded) -> Result<Record> {
+        match loaded {
             Loaded::Whole(record) if record.phase == Phase::Releasing => Err(self.being_released(&record).into()),
             Loaded::Whole(record) => Ok(*record),
             Loaded::Newer { identity } => {
@@ -306,7 +316,7 @@ impl<'a> Wait<'a> {
     }
 
     fn poll(&mut self, record: &Record, patience: Duration) -> Result<Notice> {
-        let snapshot = SharedDir::of(record).snapshot(patience);
+        let snapshot = SharedDir::of(record).snapshot(&mut self.watch, patience);
         if let Some(why) = snapshot.unreachable {
             if !self.lost {
                 progress(&format!("{}: the login host cannot be asked, the wait goes on: {why}", record.shown()));
