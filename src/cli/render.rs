@@ -122,7 +122,7 @@ mod tests {
             cloud_id: "slurm/job/12;annex".into(),
             status: "PENDING".into(),
             server_type: String::new(),
-            labels: [("slurmReason".to_owned(), "x".repeat(63))].into(),
+            labels: [("slurmReason".into(), "x".repeat(63))].into(),
             ssh: None,
         };
         let text = table(&[lease], 0);

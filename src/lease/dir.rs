@@ -16,7 +16,7 @@ use crate::failure::{Failure, Kind};
 use crate::files::{Dir, KeptFiles, Lock};
 
 /// More than any record or note that we write.
-const MAX_FILE_BYTES: u64 = 256 * 1024;
+pub(super) const MAX_FILE_BYTES: u64 = 256 * 1024;
 
 /// What to do where files cannot be locked (docs/facts/files.md, "Locks"). Going on without a lock would pretend that one was held.
 pub(super) const NO_LOCKS: &str = "the state dir needs a file system with locks: pass a --state-dir on another one, such as a local \
@@ -98,21 +98,12 @@ impl LeaseDir {
         self.load_by(|name| kept.read(&self.dir, name, MAX_FILE_BYTES))
     }
 
-    fn load_by(&self, mut read: impl FnMut(&str) -> io::Result<Option<Vec<u8>>>) -> Loaded {
+    fn load_by(&self, read: impl FnMut(&str) -> io::Result<Option<Vec<u8>>>) -> Loaded {
         if !self.writable {
             return Loaded::Newer { identity: self.identity().0 };
         }
-        let record = match read(RECORD) {
-            Ok(Some(bytes)) => format::read(&bytes),
-            Ok(None) => Err(Unreadable::Damaged("record.json is missing".to_owned())),
-            Err(error) => Err(Unreadable::Damaged(error.to_string())),
-        };
-        let why = match record {
-            Ok(record) if record.identity.lease_id == self.id => {
-                let denied = denials(&record, &read(DENIED).ok().flatten().unwrap_or_default());
-                return Loaded::Whole(Box::new(Record { denied, ..record }));
-            }
-            Ok(record) => format!("record.json is that of lease {}", record.identity.lease_id),
+        let why = match read_record(&self.id, read) {
+            Ok(record) => return Loaded::Whole(record),
             Err(Unreadable::Newer) => return Loaded::Newer { identity: self.identity().0 },
             Err(Unreadable::Damaged(why)) => why,
         };
@@ -174,8 +165,7 @@ impl LeaseDir {
 
     /// How long the lease may live and be idle.
     pub fn limits(&self) -> Limits {
-        let bytes = self.dir.read(limits::FILE, MAX_FILE_BYTES).ok().flatten();
-        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        Limits::parse(self.dir.read(limits::FILE, MAX_FILE_BYTES))
     }
 
     /// Keeps them for those who look; losing them harms nobody.
@@ -208,6 +198,23 @@ impl LeaseDir {
     pub fn has_known_hosts(&self) -> bool {
         matches!(self.dir.read("known_hosts", MAX_FILE_BYTES), Ok(Some(bytes)) if !bytes.is_empty())
     }
+}
+
+/// The record of a lease, its denials beside it; `read` gets a file of the lease's directory.
+pub(super) fn read_record(
+    id: &LeaseId,
+    mut read: impl FnMut(&str) -> io::Result<Option<Vec<u8>>>,
+) -> Result<Box<Record>, Unreadable> {
+    let record = match read(RECORD) {
+        Ok(Some(bytes)) => format::read(&bytes)?,
+        Ok(None) => return Err(Unreadable::Damaged("record.json is missing".to_owned())),
+        Err(error) => return Err(Unreadable::Damaged(error.to_string())),
+    };
+    if record.identity.lease_id != *id {
+        return Err(Unreadable::Damaged(format!("record.json is that of lease {}", record.identity.lease_id)));
+    }
+    let denied = read(DENIED).ok().flatten().map(|note| denials(&record, &note)).unwrap_or_default();
+    Ok(Box::new(Record { denied, ..record }))
 }
 
 /// The denials of a record's attempt, from the note beside it.

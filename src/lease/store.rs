@@ -21,10 +21,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::dir::NO_LOCKS;
 pub use super::dir::{Guard, LeaseDir, Loaded, Locked};
+use super::dir::{MAX_FILE_BYTES, NO_LOCKS, read_record};
 use super::format;
 use super::instance::Instance;
+use super::limits::{self, Limits};
 use super::record::Record;
 use super::work_roots;
 use super::{Identity, LeaseId};
@@ -131,6 +132,20 @@ impl Store {
             Failure::new(Kind::Storage, format!("opening the directory of lease {id}")).cause(error.to_string())
         })?;
         Ok(dir.map(|dir| LeaseDir { id: id.clone(), dir, writable: self.writable }))
+    }
+
+    /// Reads a lease without opening its directory, where its record is whole; `None` when there is no such lease.
+    pub fn load(&self, id: &LeaseId) -> Result<Option<Loaded>> {
+        let read = |name: &str| self.leases.read_below(id.as_str(), name, MAX_FILE_BYTES);
+        match read_record(id, read) {
+            Ok(record) if self.writable => Ok(Some(Loaded::Whole(record))),
+            _ => Ok(self.lease(id)?.map(|dir| dir.load())),
+        }
+    }
+
+    /// How long a lease may live and be idle.
+    pub fn limits(&self, id: &LeaseId) -> Limits {
+        Limits::parse(self.leases.read_below(id.as_str(), limits::FILE, MAX_FILE_BYTES))
     }
 
     /// Makes a lease: its directory is filled by `fill` where nobody looks, and appears whole. `fill` is told where

@@ -1,6 +1,7 @@
 //! Answers, which keep the client's rules by construction: `port` is a string, `fallbackPorts` is always there, and an
 //! answer is at most [`MAX_BYTES`] long.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -39,7 +40,7 @@ pub struct Lease {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub server_type: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<Cow<'static, str>, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh: Option<Ssh>,
 }
@@ -158,7 +159,7 @@ mod tests {
             cloud_id: format!("slurm/job/{n}"),
             status: "RUNNING".into(),
             server_type: "batch 2c/4G".into(),
-            labels: [("slurmState".to_owned(), "RUNNING".to_owned())].into(),
+            labels: [("slurmState".into(), "RUNNING".to_owned())].into(),
             ssh: Some(Ssh {
                 user: "alice".into(),
                 host: "n1".into(),
