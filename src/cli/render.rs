@@ -10,7 +10,9 @@ const COLUMNS: usize = 110;
 
 /// Bare JSON on one line.
 pub fn json(value: &impl Serialize) -> String {
-    format!("{}\n", serde_json::to_string(value).unwrap_or_default())
+    let mut text = serde_json::to_string(value).unwrap_or_default();
+    text.push('\n');
+    text
 }
 
 /// A lease that can be used, and how.

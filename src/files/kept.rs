@@ -47,7 +47,7 @@ impl KeptFiles {
     pub fn read(&mut self, dir: &Dir, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
         // A handle that fails is stale, or its file is being changed: its name leads on.
         if let Some(kept) = self.0.get_mut(name)
-            && kept.look().unwrap_or(false)
+            && kept.refresh().unwrap_or(false)
         {
             return Ok(Some(kept.bytes.clone()));
         }
@@ -72,7 +72,7 @@ impl Kept {
     }
 
     /// Whether this is still what its name leads to; then its bytes are those of now.
-    fn look(&mut self) -> io::Result<bool> {
+    fn refresh(&mut self) -> io::Result<bool> {
         let meta = self.file.metadata()?;
         if self.opened.elapsed() >= BY_NAME || meta.nlink() == 0 || Stamp::of(&meta) != self.stamp {
             return Ok(false);

@@ -94,7 +94,7 @@ impl LeaseDir {
     }
 
     /// The same for those who look again and again, with what they keep open of this lease.
-    pub fn look(&self, kept: &mut KeptFiles) -> Loaded {
+    pub fn poll(&self, kept: &mut KeptFiles) -> Loaded {
         self.load_by(|name| kept.read(&self.dir, name, MAX_FILE_BYTES))
     }
 

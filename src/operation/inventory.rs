@@ -100,11 +100,15 @@ impl Inventory {
     /// Reads all leases and asks Slurm once for each user and cluster that they use, each within the deadline; not at all when
     /// there is no lease.
     pub fn take(store: &Store, deadline: Duration) -> Result<Inventory> {
-        let mut leases = Vec::new();
-        for id in store.ids()? {
-            let view = View::query_failed("Slurm was not asked");
-            leases.extend(store.load(&id)?.map(|loaded| Entry { id, loaded, view }));
-        }
+        let ids = store.ids()?;
+        let read = store.each(&ids, Store::load).into_iter().collect::<Result<Vec<_>>>()?;
+        let mut leases: Vec<_> = ids
+            .into_iter()
+            .zip(read)
+            .filter_map(|(id, loaded)| {
+                Some(Entry { id, loaded: loaded?, view: View::query_failed("Slurm was not asked") })
+            })
+            .collect();
         let mut listings = BTreeMap::new();
         for record in leases.iter().filter_map(Entry::record).filter(|record| allocation::concerns_slurm(record)) {
             for source in sources(record) {

@@ -45,6 +45,22 @@ pub struct Lease {
     pub ssh: Option<Ssh>,
 }
 
+impl Lease {
+    /// Its identity and state alone.
+    fn bare(&self) -> Lease {
+        Lease {
+            lease_id: self.lease_id.clone(),
+            slug: self.slug.clone(),
+            name: self.name.clone(),
+            cloud_id: self.cloud_id.clone(),
+            status: self.status.clone(),
+            server_type: String::new(),
+            labels: BTreeMap::new(),
+            ssh: None,
+        }
+    }
+}
+
 /// What an operation answers when it did not fail.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -113,12 +129,9 @@ pub fn render(result: &Result<Answer, Failure>) -> Vec<u8> {
             if full.len() <= MAX_BYTES {
                 return full;
             }
-            let mut small = answer.clone();
-            for row in small.leases.iter_mut().flatten() {
-                row.server_type.clear();
-                row.labels.clear();
-                row.ssh = None;
-            }
+            let leases = answer.leases.as_ref().map(|rows| rows.iter().map(Lease::bare).collect());
+            let (lease, message, checks) = (answer.lease.clone(), answer.message.clone(), answer.checks.clone());
+            let small = Answer { lease, leases, message, unowned: answer.unowned, checks };
             let shrunk = line(&Success { protocol_version: VERSION, answer: &small });
             if shrunk.len() <= MAX_BYTES {
                 return shrunk;

@@ -57,7 +57,7 @@ impl Local {
     pub fn snapshot(&self, watch: &mut Watch) -> Snapshot {
         let mut taken = std::mem::take(watch);
         let looked = self.run(move |attempt| {
-            let snapshot = taken.look(attempt);
+            let snapshot = taken.poll(attempt);
             Ok((snapshot, taken))
         });
         match looked {

@@ -20,32 +20,32 @@ struct Open {
     lease: Dir,
     permit: KeptFiles,
     attempt: Dir,
-    /// Where runners of the reference adapter publish.
+    /// Where runners of the reference adapter publish, and whether it was listed since it is open.
     jobs: Option<Dir>,
-    looked: bool,
+    jobs_listed: bool,
 }
 
 impl Watch {
     /// Looks once.
-    pub(super) fn look(&mut self, attempt: &AttemptDir) -> Snapshot {
+    pub(super) fn poll(&mut self, attempt: &AttemptDir) -> Snapshot {
         if let Some(open) = self.0.as_mut().filter(|open| open.is_current(attempt)) {
-            let snapshot = open.look();
+            let snapshot = open.snapshot();
             if snapshot.permit == Permit::Held && snapshot.notice.is_ok() {
                 return snapshot;
             }
         }
         self.0 = None;
         match Open::by_path(attempt) {
-            Ok(Found::Attempt(mut open)) => {
-                let snapshot = open.look();
+            Ok(Lookup::Attempt(mut open)) => {
+                let snapshot = open.snapshot();
                 self.0 = Some(*open);
                 snapshot
             }
-            Ok(Found::Lease(lease, why)) => {
+            Ok(Lookup::Lease(lease, why)) => {
                 let permit = attempt.permit_in(&lease).unwrap_or(Permit::Unknown);
                 Snapshot { permit, notice: why.map_or(Ok(Notice::Nothing), Err), ..Snapshot::empty() }
             }
-            Ok(Found::Nothing) => Snapshot::empty(),
+            Ok(Lookup::Nothing) => Snapshot::empty(),
             Err(error) => Snapshot { notice: Err(error.into()), ..Snapshot::empty() },
         }
     }
@@ -53,7 +53,7 @@ impl Watch {
 
 /// How far the path to an attempt leads.
 #[derive(Debug)]
-enum Found {
+enum Lookup {
     Nothing,
     /// Not to the attempt; why, if that is more than its absence.
     Lease(Dir, Option<Error>),
@@ -61,25 +61,25 @@ enum Found {
 }
 
 impl Open {
-    fn by_path(attempt: &AttemptDir) -> io::Result<Found> {
+    fn by_path(attempt: &AttemptDir) -> io::Result<Lookup> {
         let lease = match Dir::open_root(&attempt.root) {
             Ok(root) => root.subdir(attempt.lease.as_str())?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let Some(lease) = lease else { return Ok(Found::Nothing) };
+        let Some(lease) = lease else { return Ok(Lookup::Nothing) };
         Ok(match lease.subdir(attempt.nonce.as_str()) {
-            Ok(Some(dir)) => Found::Attempt(Box::new(Open {
+            Ok(Some(dir)) => Lookup::Attempt(Box::new(Open {
                 of: attempt.clone(),
                 since: Instant::now(),
                 lease,
                 permit: KeptFiles::default(),
                 attempt: dir,
                 jobs: None,
-                looked: false,
+                jobs_listed: false,
             })),
-            Ok(None) => Found::Lease(lease, None),
-            Err(error) => Found::Lease(lease, Some(error.into())),
+            Ok(None) => Lookup::Lease(lease, None),
+            Err(error) => Lookup::Lease(lease, Some(error.into())),
         })
     }
 
@@ -91,7 +91,7 @@ impl Open {
             && self.jobs.as_ref().is_none_or(Dir::is_in_place)
     }
 
-    fn look(&mut self) -> Snapshot {
+    fn snapshot(&mut self) -> Snapshot {
         let mut snapshot = Snapshot { permit: self.permit(), ..Snapshot::empty() };
         snapshot.answered = self.attempt.modified("answered").is_some();
         snapshot.notice = self.notice(&mut snapshot.begun).map_err(Error::from);
@@ -120,7 +120,7 @@ impl Open {
             return Ok(Notice::Ending);
         }
         // Before its job runs a runner publishes nothing. Where its output goes elsewhere the first look has to do.
-        if !*begun && std::mem::replace(&mut self.looked, true) {
+        if !*begun && std::mem::replace(&mut self.jobs_listed, true) {
             return Ok(Notice::Nothing);
         }
         if self.jobs.is_none()
@@ -182,11 +182,11 @@ mod tests {
         let (_temp, attempt) = granted();
         fs::write(attempt.attempt_path().join("slurm-7.out"), "").unwrap();
         let mut watch = Watch::default();
-        let first = watch.look(&attempt);
+        let first = watch.poll(&attempt);
         assert_eq!((first.permit, first.notice), (Permit::Held, Ok(Notice::Nothing)));
         assert!(watch.0.is_some());
         change(&attempt, &mut watch);
-        let second = watch.look(&attempt);
+        let second = watch.poll(&attempt);
         (second.permit, second.notice.unwrap())
     }
 
@@ -232,11 +232,11 @@ mod tests {
     fn where_no_output_shows_a_runner_of_the_reference_adapter_is_seen_all_the_same() {
         let (_temp, attempt) = granted();
         let mut watch = Watch::default();
-        watch.look(&attempt);
+        watch.poll(&attempt);
         fs::write(theirs(&attempt).join("endpoint.json"), "{}").unwrap();
-        assert_eq!(watch.look(&attempt).notice, Ok(Notice::Nothing));
+        assert_eq!(watch.poll(&attempt).notice, Ok(Notice::Nothing));
         watch.0.as_mut().unwrap().since -= BY_NAME;
-        assert_eq!(watch.look(&attempt).notice, Ok(Notice::Endpoint(Ok(b"{}".to_vec()))));
+        assert_eq!(watch.poll(&attempt).notice, Ok(Notice::Endpoint(Ok(b"{}".to_vec()))));
     }
 
     /// A record that has gone on to another attempt is looked at by its own.
@@ -254,7 +254,7 @@ mod tests {
     fn paths_are_walked_anew_from_time_to_time() {
         let (_temp, attempt) = granted();
         let mut watch = Watch::default();
-        watch.look(&attempt);
+        watch.poll(&attempt);
         let open = watch.0.as_mut().unwrap();
         assert!(open.is_current(&attempt));
         open.since -= BY_NAME - Duration::from_millis(1);

@@ -167,11 +167,18 @@ impl<'a> Wait<'a> {
 
     /// Waits until the lease can be handed out, or cannot.
     pub fn until_ready(&mut self) -> Result<Handed> {
+        let handed = self.wait();
+        // What follows may remove the lease, and NFS lets no file go that is open.
+        (self.record_files, self.watch) = Default::default();
+        handed
+    }
+
+    fn wait(&mut self) -> Result<Handed> {
         let mut view = None;
         self.remember_route()?;
         loop {
             // Another call may have released the lease, or pinned its endpoint.
-            let seen = self.dir.look(&mut self.record_files);
+            let seen = self.dir.poll(&mut self.record_files);
             let mut record = self.waited_for(seen)?;
             caller_lives(self.caller, &record.shown())?;
             let patience = self.look_patience(&record);
