@@ -161,8 +161,7 @@ impl Store {
 
     /// Reads a lease without opening its directory, where its record is whole; `None` when there is no such lease.
     pub fn load(&self, id: &LeaseId) -> Result<Option<Loaded>> {
-        let read = |name: &str| self.leases.read_below(id.as_str(), name, MAX_FILE_BYTES);
-        match read_record(id, read) {
+        match read_record(id, |name| self.read(id, name, MAX_FILE_BYTES)) {
             Ok(record) if self.writable => Ok(Some(Loaded::Whole(record))),
             _ => Ok(self.lease(id)?.map(|dir| dir.load())),
         }
@@ -170,7 +169,12 @@ impl Store {
 
     /// How long a lease may live and be idle.
     pub fn limits(&self, id: &LeaseId) -> Limits {
-        Limits::parse(self.leases.read_below(id.as_str(), limits::FILE, MAX_FILE_BYTES))
+        Limits::parse(self.read(id, limits::FILE, MAX_FILE_BYTES))
+    }
+
+    /// Reads a file of a lease without opening its directory.
+    pub(super) fn read(&self, id: &LeaseId, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
+        self.leases.read_below(id.as_str(), name, max)
     }
 
     /// Makes a lease: its directory is filled by `fill` where nobody looks, and appears whole. `fill` is told where

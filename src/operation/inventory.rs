@@ -39,11 +39,19 @@ pub struct Inventory {
 pub struct Entry {
     pub id: LeaseId,
     pub loaded: Loaded,
+    /// Whether it waits for its acquire, and a call here can tell whether that lives.
+    acquired_here: bool,
     /// What Slurm shows of the record, as it was when Slurm was asked.
     pub view: View,
 }
 
 impl Entry {
+    fn read(store: &Store, id: &LeaseId) -> Result<Option<Entry>> {
+        let Some(loaded) = store.load(id)? else { return Ok(None) };
+        let acquired_here = loaded.record().is_some_and(acquirer::concerns) && acquirer::is_here(store, id);
+        Ok(Some(Entry { id: id.clone(), loaded, acquired_here, view: View::query_failed("Slurm was not asked") }))
+    }
+
     pub fn record(&self) -> Option<&Record> {
         self.loaded.record()
     }
@@ -101,14 +109,8 @@ impl Inventory {
     /// there is no lease.
     pub fn take(store: &Store, deadline: Duration) -> Result<Inventory> {
         let ids = store.ids()?;
-        let read = store.each(&ids, Store::load).into_iter().collect::<Result<Vec<_>>>()?;
-        let mut leases: Vec<_> = ids
-            .into_iter()
-            .zip(read)
-            .filter_map(|(id, loaded)| {
-                Some(Entry { id, loaded: loaded?, view: View::query_failed("Slurm was not asked") })
-            })
-            .collect();
+        let read = store.each(&ids, Entry::read).into_iter().collect::<Result<Vec<_>>>()?;
+        let mut leases: Vec<_> = read.into_iter().flatten().collect();
         let mut listings = BTreeMap::new();
         for record in leases.iter().filter_map(Entry::record).filter(|record| allocation::concerns_slurm(record)) {
             for source in sources(record) {
@@ -197,7 +199,7 @@ impl Inventory {
         let (view, time) = (&entry.view, self.time);
         let changes = settle::apply(&mut asked_for.clone(), view, time);
         let ours = store.instance().owns(asked_for.instance.as_deref());
-        let unclaimed = ours && acquirer::concerns(asked_for);
+        let unclaimed = ours && entry.acquired_here;
         let due = changes || asked_for.phase == Phase::Releasing || !view.stale_jobs.is_empty();
         if !due && !unclaimed {
             return Ok(Settled::AsItWas);
