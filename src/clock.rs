@@ -2,6 +2,8 @@
 //! nobody sets and which counts while the host sleeps. Spans that decide something are counted by the second alone
 //! (docs/design.md, promise 2), and only within one boot: two hosts, or two boots, share no such clock.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -53,9 +55,16 @@ pub fn epoch() -> i64 {
 /// Milliseconds since the host's start, sleep included: CLOCK_BOOTTIME in hundredths of a second, as proc_uptime(5) shows it. What
 /// sets the clocks of one process, as libfaketime does, does not set that file, and the runner reads it too.
 pub fn uptime_millis() -> u64 {
-    let shown = std::fs::read_to_string("/proc/uptime").ok();
-    let seconds = shown.and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
-    seconds.map_or_else(boottime_millis, |seconds| (seconds * 1000.0) as u64)
+    shown_uptime().map_or_else(boottime_millis, |seconds| (seconds * 1000.0) as u64)
+}
+
+/// From a file that stays open: a wait asks for the time at each look.
+fn shown_uptime() -> Option<f64> {
+    static UPTIME: std::sync::OnceLock<Option<File>> = std::sync::OnceLock::new();
+    let file = UPTIME.get_or_init(|| File::open("/proc/uptime").ok()).as_ref()?;
+    let mut text = [0; 64];
+    let length = file.read_at(&mut text, 0).ok()?;
+    std::str::from_utf8(&text[..length]).ok()?.split(' ').next()?.parse().ok()
 }
 
 fn boottime_millis() -> u64 {

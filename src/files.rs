@@ -5,25 +5,31 @@
 //! that open directory, never following a link; a file is read only when it is a regular file of a bounded size.
 //! Writes are durable before they are visible: a new file in the same directory, synced, renamed, directory synced.
 
+mod kept;
 mod removal;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::dir::Dir as DirStream;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+pub use kept::{BY_NAME, KeptFiles};
 pub use removal::Cleared;
 
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
 const DIR_MODE: Mode = Mode::from_bits_truncate(0o700);
+
+/// How a file is opened to be read: a FIFO in its place must not hold us.
+const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
 
 /// A directory of ours has some ten files; what code inside a lease has put beside them must not hold a call.
 const REMOVAL_TIME: Duration = Duration::from_secs(2);
@@ -43,6 +49,12 @@ pub struct FileId {
     pub inode: u64,
     pub changed_seconds: i64,
     pub changed_nanoseconds: i64,
+}
+
+impl FileId {
+    fn of(meta: &Metadata) -> FileId {
+        FileId { inode: meta.ino(), changed_seconds: meta.ctime(), changed_nanoseconds: meta.ctime_nsec() }
+    }
 }
 
 impl Dir {
@@ -174,14 +186,26 @@ impl Dir {
 
     /// Reads a regular file; `None` when it is missing, an error when it is anything else or longer than `max` bytes.
     pub fn read(&self, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
-        self.read_regular(name, |file, size| {
-            if size > max {
-                return Err(io::Error::other(format!("{} is longer than {max} bytes", self.path.join(name).display())));
+        self.read_regular(name, |file, size| read_whole(&file, size, max, &self.path.join(name)))
+    }
+
+    /// The same of a file in a directory below, in one step where the kernel can walk a path without following a link (Linux 5.6).
+    pub fn read_below(&self, subdir: &str, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
+        let path = Path::new(subdir).join(name);
+        let how = OpenHow::new().flags(READ).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let read = || -> io::Result<Option<Vec<u8>>> {
+            let file = match openat2(&self.fd, &path, how) {
+                Err(Errno::ENOENT) => return Ok(None),
+                opened => File::from(opened?),
+            };
+            let meta = file.metadata()?;
+            match meta.is_file() {
+                true => read_whole(&file, meta.len(), max, &path).map(Some),
+                false => Err(io::ErrorKind::Other.into()),
             }
-            let mut bytes = Vec::with_capacity(size as usize);
-            file.take(max).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        })
+        };
+        // What hinders that hinders the long way too, which says what it is.
+        read().or_else(|_| self.subdir(subdir)?.map_or(Ok(None), |dir| dir.read(name, max)))
     }
 
     /// The last `max` bytes of a regular file; `None` when it is missing.
@@ -197,21 +221,19 @@ impl Dir {
 
     /// What `read` gets from a regular file, which it is given with its size.
     fn read_regular<T>(&self, name: &str, read: impl Fn(File, u64) -> io::Result<T>) -> io::Result<Option<T>> {
-        again_if_stale(|| self.open_regular(name)?.map(|(file, size)| read(file, size)).transpose())
+        again_if_stale(|| self.open_regular(name)?.map(|(file, meta)| read(file, meta.len())).transpose())
     }
 
-    fn open_regular(&self, name: &str) -> io::Result<Option<(File, u64)>> {
-        // O_NONBLOCK: a FIFO in the file's place must not hold us.
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    fn open_regular(&self, name: &str) -> io::Result<Option<(File, Metadata)>> {
         let strange = || io::Error::other(format!("{} is not a regular file", self.path.join(name).display()));
-        let file = match openat(&self.fd, name, flags, Mode::empty()) {
+        let file = match openat(&self.fd, name, READ, Mode::empty()) {
             Ok(fd) => File::from(fd),
             Err(Errno::ENOENT) => return Ok(None),
             Err(Errno::ELOOP | Errno::ENXIO) => return Err(strange()),
             Err(error) => return Err(error.into()),
         };
         let meta = file.metadata()?;
-        if meta.is_file() { Ok(Some((file, meta.len()))) } else { Err(strange()) }
+        if meta.is_file() { Ok(Some((file, meta))) } else { Err(strange()) }
     }
 
     /// Writes a file so that a crash leaves the old content or the new, and a later crash not the old one.
@@ -384,6 +406,16 @@ impl Dir {
     }
 }
 
+/// The bytes of a file of a known size, without a further read that would find its end: a file of ours does not grow.
+fn read_whole(file: &File, size: u64, max: u64, path: &Path) -> io::Result<Vec<u8>> {
+    if size > max {
+        return Err(io::Error::other(format!("{} is longer than {max} bytes", path.display())));
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    file.take(size).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Does it once more when another host has removed or replaced the file meanwhile (docs/facts/files.md, "Stale handles"): a name
 /// that is opened anew leads to what is there now.
 fn again_if_stale<T>(act: impl Fn() -> io::Result<T>) -> io::Result<T> {
@@ -449,8 +481,16 @@ impl Drop for Lock {
 
 /// `bytes` random bytes from the kernel, as lower-case hex.
 pub fn random_hex(bytes: usize) -> io::Result<String> {
+    static RANDOM: OnceLock<File> = OnceLock::new();
+    let mut random = match RANDOM.get() {
+        Some(random) => random,
+        None => {
+            let opened = File::open("/dev/urandom")?;
+            RANDOM.get_or_init(|| opened)
+        }
+    };
     let mut buffer = vec![0u8; bytes];
-    File::open("/dev/urandom")?.read_exact(&mut buffer)?;
+    random.read_exact(&mut buffer)?;
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -517,6 +557,29 @@ mod tests {
         assert!(dir.subdir("sub").is_err());
         dir.write("link", b"ours").unwrap();
         assert_eq!(dir.read("link", 100).unwrap().unwrap(), b"ours");
+    }
+
+    #[test]
+    fn a_path_of_two_steps_is_read_as_in_two() {
+        let (temp, dir) = scratch();
+        assert_eq!(dir.read_below("lease", "a", 9).unwrap(), None);
+        let lease = dir.make_subdir("lease").unwrap();
+        assert_eq!(dir.read_below("lease", "a", 9).unwrap(), None);
+        lease.put("a", b"one").unwrap();
+        assert_eq!(dir.read_below("lease", "a", 9).unwrap().unwrap(), b"one");
+        assert!(dir.read_below("lease", "a", 2).unwrap_err().to_string().contains("longer than 2 bytes"));
+        std::os::unix::fs::symlink(lease.path(), dir.path().join("link")).unwrap();
+        assert!(dir.read_below("link", "a", 9).is_err());
+        lease.symlink(Path::new("a"), "other").unwrap();
+        assert!(dir.read_below("lease", "other", 9).is_err());
+        nix::unistd::mkfifo(&lease.path().join("pipe"), Mode::S_IRWXU).unwrap();
+        assert!(dir.read_below("lease", "pipe", 9).is_err());
+        lease.make_subdir("dir").unwrap();
+        assert!(dir.read_below("lease", "dir", 9000).is_err());
+        // What leads to the tree may be a link.
+        std::os::unix::fs::symlink(dir.path(), temp.path().join("way")).unwrap();
+        let way = Dir::open_root(&temp.path().join("way")).unwrap();
+        assert_eq!(way.read_below("lease", "a", 9).unwrap().unwrap(), b"one");
     }
 
     #[test]

@@ -95,25 +95,30 @@ pub fn merge<'a>(listings: impl Iterator<Item = &'a Result<Listing, QueryFailed>
 /// Reads a record's job and stale_jobs out of a listing of its cluster. A job that is not known yet is found by user and nonce; of
 /// several, the oldest that lives.
 pub fn view(record: &Record, listing: &Result<Listing, QueryFailed>) -> View {
-    let listing = match listing {
-        Ok(listing) => listing,
-        Err(QueryFailed(why)) => return View::query_failed(why),
-    };
+    match listing {
+        Ok(listing) => view_of(record, &listing.rows.iter().collect::<Vec<_>>(), listing.complete),
+        Err(QueryFailed(why)) => View::query_failed(why),
+    }
+}
+
+/// The same out of some rows of a listing, all that may be the record's among them.
+pub fn view_of(record: &Record, rows: &[&Row], complete: bool) -> View {
+    let rows = || rows.iter().copied();
     let current = match &record.job {
-        Some(job) => listing.rows.iter().find(|row| &row.job == job),
+        Some(job) => rows().find(|row| &row.job == job),
         None => {
-            let ours = listing.rows.iter().filter(|row| record.submitted_as(row));
+            let ours = rows().filter(|row| record.submitted_as(row));
             ours.min_by_key(|row| (row.state.class() == Class::Ended, row.submitted, row.job.id))
         }
     };
     let observation = match current {
         Some(row) => observed(record, row.clone()),
-        None if listing.complete => Observation::Denied,
+        None if complete => Observation::Denied,
         None => Observation::QueryFailed(
             "squeue's listing may leave jobs out: it came with other text, or another user asked for it".to_owned(),
         ),
     };
-    let stale_jobs = listing.rows.iter().filter(|row| {
+    let stale_jobs = rows().filter(|row| {
         row.state.class() != Class::Ended
             && current.is_none_or(|current| current.job != row.job)
             && record.left_behind(row)
@@ -145,11 +150,11 @@ pub fn ask_shared(record: &Record, shared: &Shared, after: Moment, deadline: Dur
 }
 
 /// The last listing of where a record's job may be, if it was asked for later than `after`, and when. Nobody is asked.
-pub fn told(record: &Record, shared: &Shared, after: Moment) -> Option<(Result<Listing, QueryFailed>, Moment)> {
+pub fn answer_after(record: &Record, shared: &Shared, after: Moment) -> Option<(Result<Listing, QueryFailed>, Moment)> {
     let host = host(record);
-    let told = |cluster: Option<String>| shared.told(&host, owner(record), cluster.as_deref(), after);
+    let ask = |cluster: Option<String>| shared.answer_after(&host, owner(record), cluster.as_deref(), after);
     let (listings, asked): (Vec<_>, Vec<_>) =
-        clusters(record).into_iter().map(told).collect::<Option<Vec<_>>>()?.into_iter().unzip();
+        clusters(record).into_iter().map(ask).collect::<Option<Vec<_>>>()?.into_iter().unzip();
     Some((merge(listings.iter()), asked.into_iter().min()?))
 }
 

@@ -10,7 +10,9 @@ const COLUMNS: usize = 110;
 
 /// Bare JSON on one line.
 pub fn json(value: &impl Serialize) -> String {
-    format!("{}\n", serde_json::to_string(value).unwrap_or_default())
+    let mut text = serde_json::to_string(value).unwrap_or_default();
+    text.push('\n');
+    text
 }
 
 /// A lease that can be used, and how.
@@ -122,7 +124,7 @@ mod tests {
             cloud_id: "slurm/job/12;annex".into(),
             status: "PENDING".into(),
             server_type: String::new(),
-            labels: [("slurmReason".to_owned(), "x".repeat(63))].into(),
+            labels: [("slurmReason".into(), "x".repeat(63))].into(),
             ssh: None,
         };
         let text = table(&[lease], 0);

@@ -8,13 +8,16 @@
 //! A lock tells about life and death only where it was taken: file systems that several hosts share may keep their
 //! locks on each host. So only a call at the very same place judges, elsewhere the grace of the job decides.
 
+use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::LeaseId;
 use super::record::{Phase, Record};
-use super::store::{Guard, LeaseDir};
+use super::store::{Guard, LeaseDir, Store};
 use crate::clock::{boot_id, uptime_millis};
 use crate::files::Lock;
 
@@ -64,12 +67,22 @@ struct Place {
 }
 
 impl Place {
-    fn here() -> Option<Place> {
-        Some(Place {
-            host: nix::unistd::gethostname().ok()?.into_string().ok()?,
-            boot: boot_id()?,
-            pid_namespace: std::fs::read_link("/proc/self/ns/pid").ok()?.to_str()?.to_owned(),
-        })
+    fn here() -> Option<&'static Place> {
+        static HERE: OnceLock<Option<Place>> = OnceLock::new();
+        let find = || {
+            Some(Place {
+                host: nix::unistd::gethostname().ok()?.into_string().ok()?,
+                boot: boot_id()?,
+                pid_namespace: std::fs::read_link("/proc/self/ns/pid").ok()?.to_str()?.to_owned(),
+            })
+        };
+        HERE.get_or_init(find).as_ref()
+    }
+
+    /// Whether a note of a place, as it was read, is of this one.
+    fn is(&self, noted: io::Result<Option<Vec<u8>>>) -> bool {
+        let noted = noted.ok().flatten();
+        noted.and_then(|bytes| serde_json::from_slice(&bytes).ok()).as_ref() == Some(self)
     }
 }
 
@@ -96,7 +109,7 @@ pub fn concerns(record: &Record) -> bool {
 /// grace decides.
 pub fn hold(dir: &LeaseDir) -> Held {
     let Ok(Some(lock)) = dir.dir.lock_shared(LOCK, JUDGE_PATIENCE) else { return Held(None) };
-    let here = Place::here().and_then(|here| serde_json::to_vec(&here).ok());
+    let here = Place::here().and_then(|here| serde_json::to_vec(here).ok());
     let noted = dir.dir.read(PLACE, MAX_BYTES).ok().flatten();
     let note = match (&here, &noted) {
         (Some(here), None) => Some(here.as_slice()),
@@ -134,11 +147,15 @@ pub fn alone(dir: &LeaseDir) -> Option<Alone> {
     }
 }
 
+/// Whether a call here can judge the acquirer of a lease.
+pub fn is_here(store: &Store, id: &LeaseId) -> bool {
+    Place::here().is_some_and(|here| here.is(store.read(id, PLACE, MAX_BYTES)))
+}
+
 /// Judges the acquirer of a lease, and notes its death when it is seen first. It changes nothing else.
 pub fn life(dir: &LeaseDir) -> Life {
     let Some(here) = Place::here() else { return Life::NotOurs };
-    let noted = dir.dir.read(PLACE, MAX_BYTES).ok().flatten();
-    if noted.and_then(|bytes| serde_json::from_slice(&bytes).ok()).as_ref() != Some(&here) {
+    if !here.is(dir.dir.read(PLACE, MAX_BYTES)) {
         return Life::NotOurs;
     }
     let _alone = match dir.dir.lock(LOCK, Duration::ZERO) {
@@ -152,7 +169,7 @@ pub fn life(dir: &LeaseDir) -> Life {
     if let Some(age) = death.and_then(|death| death.age(&here.boot, now)) {
         return Life::Dead(age);
     }
-    match serde_json::to_vec(&Death { boot: here.boot, at: now }) {
+    match serde_json::to_vec(&Death { boot: here.boot.clone(), at: now }) {
         Ok(note) if dir.dir.put(DIED, &note).is_ok() => Life::Dead(Duration::ZERO),
         _ => Life::NotOurs,
     }
@@ -173,7 +190,6 @@ pub fn release_abandoned(guard: &Guard<'_>, record: &mut Record, now: i64) -> Re
 #[cfg(test)]
 mod tests {
     use super::super::record::tests::record;
-    use super::super::store::Store;
     use super::super::store::tests::store;
     use super::*;
     use rstest::rstest;
@@ -185,7 +201,8 @@ mod tests {
     }
 
     fn died(dir: &LeaseDir, before: Duration) {
-        let death = Death { boot: Place::here().unwrap().boot, at: uptime_millis() - before.as_millis() as u64 };
+        let death =
+            Death { boot: Place::here().unwrap().boot.clone(), at: uptime_millis() - before.as_millis() as u64 };
         dir.dir.put(DIED, &serde_json::to_vec(&death).unwrap()).unwrap();
     }
 
@@ -204,8 +221,10 @@ mod tests {
         let (_temp, store) = store();
         let dir = lease(&store);
         assert_eq!(life(&dir), Life::NotOurs);
+        assert!(!is_here(&store, &dir.id));
         let (mut one, mut two) = (hold(&dir), hold(&dir));
         assert_eq!(life(&dir), Life::Alive);
+        assert!(is_here(&store, &dir.id));
         assert!(one.alone(&dir).is_none());
         assert_eq!(life(&dir), Life::Alive);
         assert!(two.alone(&dir).is_some());
@@ -228,10 +247,11 @@ mod tests {
         let (_temp, store) = store();
         let dir = lease(&store);
         drop(hold(&dir));
-        let there = Place { host: "elsewhere".into(), ..Place::here().unwrap() };
+        let there = Place { host: "elsewhere".into(), ..Place::here().unwrap().clone() };
         dir.dir.put(PLACE, &serde_json::to_vec(&there).unwrap()).unwrap();
         died(&dir, ABANDONED_AFTER);
         assert_eq!(life(&dir), Life::NotOurs);
+        assert!(!is_here(&store, &dir.id));
         // Two places at once are nobody's to judge.
         drop(hold(&dir));
         assert_eq!(dir.dir.read(PLACE, 64).unwrap().unwrap(), SEVERAL);

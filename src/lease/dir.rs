@@ -14,14 +14,16 @@ use super::record::{Denials, Origin, Phase, Record};
 use super::{Identity, LeaseId};
 use crate::clock::boot_id;
 use crate::failure::{Failure, Kind};
-use crate::files::{Dir, Lock};
+use crate::files::{Dir, KeptFiles, Lock};
 
 /// More than any record or note that we write.
-const MAX_FILE_BYTES: u64 = 256 * 1024;
+pub(super) const MAX_FILE_BYTES: u64 = 256 * 1024;
 
 /// What to do where files cannot be locked (docs/facts/files.md, "Locks"). Going on without a lock would pretend that one was held.
 pub(super) const NO_LOCKS: &str = "the state dir needs a file system with locks: pass a --state-dir on another one, such as a local \
      disk, or have it mounted with them (Lustre: flock; NFS: a running lock manager), then repeat the call";
+
+const RECORD: &str = "record.json";
 
 /// When Slurm first denied the job: a line `<boot> <nonce> <seconds of that boot>` for each boot of each host that was told so.
 const DENIED: &str = "denied";
@@ -89,20 +91,20 @@ impl LeaseDir {
 
     /// Reads the lease; damage is not an error but a state that must stay visible.
     pub fn load(&self) -> Loaded {
+        self.load_by(|name| self.dir.read(name, MAX_FILE_BYTES))
+    }
+
+    /// The same for those who look again and again, with what they keep open of this lease.
+    pub fn poll(&self, kept: &mut KeptFiles) -> Loaded {
+        self.load_by(|name| kept.read(&self.dir, name, MAX_FILE_BYTES))
+    }
+
+    fn load_by(&self, read: impl FnMut(&str) -> io::Result<Option<Vec<u8>>>) -> Loaded {
         if !self.writable {
             return Loaded::Newer { identity: self.identity().0 };
         }
-        let record = match self.dir.read("record.json", MAX_FILE_BYTES) {
-            Ok(Some(bytes)) => format::read(&bytes),
-            Ok(None) => Err(Unreadable::Damaged("record.json is missing".to_owned())),
-            Err(error) => Err(Unreadable::Damaged(error.to_string())),
-        };
-        let why = match record {
-            Ok(record) if record.identity.lease_id == self.id => {
-                let denied = self.denials(&record);
-                return Loaded::Whole(Box::new(Record { denied, ..record }));
-            }
-            Ok(record) => format!("record.json is that of lease {}", record.identity.lease_id),
+        let why = match read_record(&self.id, read) {
+            Ok(record) => return Loaded::Whole(record),
             Err(Unreadable::Newer) => return Loaded::Newer { identity: self.identity().0 },
             Err(Unreadable::Damaged(why)) => why,
         };
@@ -113,27 +115,6 @@ impl LeaseDir {
     /// Whether this program may write a record here: the tree is not a newer one's.
     pub fn may_write(&self) -> bool {
         self.writable
-    }
-
-    /// The denials of a record's attempt.
-    fn denials(&self, record: &Record) -> Denials {
-        let boot = boot_id();
-        self.denied_lines(record).fold(Denials::default(), |denials, (of, first)| match boot.as_ref() == Some(&of) {
-            true => Denials { first: Some(first), ..denials },
-            false => Denials { elsewhere: true, ..denials },
-        })
-    }
-
-    fn denied_lines(&self, record: &Record) -> impl Iterator<Item = (String, i64)> {
-        let bytes = self.dir.read(DENIED, MAX_FILE_BYTES).ok().flatten().unwrap_or_default();
-        let lines: Vec<_> = String::from_utf8_lossy(&bytes)
-            .lines()
-            .filter_map(|line| {
-                let [boot, nonce, first] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
-                (nonce == record.attempt.nonce.as_str()).then_some((boot.to_owned(), first.parse().ok()?))
-            })
-            .collect();
-        lines.into_iter()
     }
 
     /// The identity and origin from `identity.json`, or an identity made up that the client accepts.
@@ -156,7 +137,8 @@ impl LeaseDir {
     /// The lines about an attempt with this boot's own; those of other hosts stay.
     fn denied_text(&self, record: &Record, first: i64) -> String {
         let boot = boot_id().unwrap_or_default();
-        let others = self.denied_lines(record).filter(|(of, _)| *of != boot).take(DENIED_LINES);
+        let bytes = self.dir.read(DENIED, MAX_FILE_BYTES).ok().flatten().unwrap_or_default();
+        let others = denied_lines(record, &bytes).filter(|(of, _)| *of != boot).take(DENIED_LINES);
         let lines = std::iter::once((boot.clone(), first)).chain(others);
         lines.map(|(boot, first)| format!("{boot} {} {first}\n", record.attempt.nonce)).collect()
     }
@@ -184,8 +166,7 @@ impl LeaseDir {
 
     /// How long the lease may live and be idle.
     pub fn limits(&self) -> Limits {
-        let bytes = self.dir.read(limits::FILE, MAX_FILE_BYTES).ok().flatten();
-        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        Limits::parse(self.dir.read(limits::FILE, MAX_FILE_BYTES))
     }
 
     /// Keeps them for those who look; losing them harms nobody.
@@ -231,6 +212,43 @@ impl LeaseDir {
     pub fn has_known_hosts(&self) -> bool {
         matches!(self.dir.read("known_hosts", MAX_FILE_BYTES), Ok(Some(bytes)) if !bytes.is_empty())
     }
+}
+
+/// The record of a lease, its denials beside it; `read` gets a file of the lease's directory.
+pub(super) fn read_record(
+    id: &LeaseId,
+    mut read: impl FnMut(&str) -> io::Result<Option<Vec<u8>>>,
+) -> Result<Box<Record>, Unreadable> {
+    let record = match read(RECORD) {
+        Ok(Some(bytes)) => format::read(&bytes)?,
+        Ok(None) => return Err(Unreadable::Damaged("record.json is missing".to_owned())),
+        Err(error) => return Err(Unreadable::Damaged(error.to_string())),
+    };
+    if record.identity.lease_id != *id {
+        return Err(Unreadable::Damaged(format!("record.json is that of lease {}", record.identity.lease_id)));
+    }
+    let denied = read(DENIED).ok().flatten().map(|note| denials(&record, &note)).unwrap_or_default();
+    Ok(Box::new(Record { denied, ..record }))
+}
+
+/// The denials of a record's attempt, from the note beside it.
+fn denials(record: &Record, note: &[u8]) -> Denials {
+    let boot = boot_id();
+    denied_lines(record, note).fold(Denials::default(), |denials, (of, first)| match boot.as_ref() == Some(&of) {
+        true => Denials { first: Some(first), ..denials },
+        false => Denials { elsewhere: true, ..denials },
+    })
+}
+
+fn denied_lines(record: &Record, note: &[u8]) -> impl Iterator<Item = (String, i64)> {
+    let lines: Vec<_> = String::from_utf8_lossy(note)
+        .lines()
+        .filter_map(|line| {
+            let [boot, nonce, first] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
+            (nonce == record.attempt.nonce.as_str()).then_some((boot.to_owned(), first.parse().ok()?))
+        })
+        .collect();
+    lines.into_iter()
 }
 
 /// What came of a try at a lease's lock.

@@ -2,6 +2,8 @@
 //! since. The job keeps its own time; this is for those who look at a lease. It stands beside the record, in a file that a touch
 //! may write without the lease's lock: what gets lost is told again.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 
 /// The file.
@@ -34,6 +36,11 @@ pub struct Touch {
 }
 
 impl Limits {
+    /// What was read of the file; without it nothing is known.
+    pub(super) fn parse(read: io::Result<Option<Vec<u8>>>) -> Limits {
+        read.ok().flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
     /// The same after a touch.
     #[must_use]
     pub fn touch(self, at: i64, ttl: Option<u64>, idle: Option<u64>) -> Limits {

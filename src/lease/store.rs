@@ -21,16 +21,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::dir::NO_LOCKS;
 pub use super::dir::{Guard, LeaseDir, Loaded, Locked};
+use super::dir::{MAX_FILE_BYTES, NO_LOCKS, read_record};
 use super::format;
 use super::instance::Instance;
+use super::limits::{self, Limits};
 use super::record::Record;
 use super::work_roots;
 use super::{Identity, LeaseId};
 use crate::config::login_host::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::files::{Dir, Lock, random_hex};
+
+/// Threads that read leases, and the fewest leases that are worth one.
+const READERS: usize = 4;
+const FEWEST_EACH: usize = 100;
 
 /// Format of the tree. 1: the first.
 const TREE_FORMAT: u32 = 1;
@@ -125,12 +130,51 @@ impl Store {
         Ok(ids)
     }
 
+    /// What `read` gets of each lease, in their order. Many are read side by side: where a state dir lies on a network file system each
+    /// is some round trips to its server.
+    pub fn each<T: Send>(&self, ids: &[LeaseId], read: impl Fn(&Store, &LeaseId) -> T + Sync) -> Vec<T> {
+        let share = ids.len().div_ceil(READERS).max(FEWEST_EACH);
+        let read_all = |ids: &[LeaseId]| -> Vec<T> { ids.iter().map(|id| read(self, id)).collect() };
+        let (first, others) = ids.split_at(share.min(ids.len()));
+        std::thread::scope(|scope| {
+            let read_all = &read_all;
+            let others: Vec<_> = others
+                .chunks(share)
+                .map(|ids| (ids, std::thread::Builder::new().spawn_scoped(scope, move || read_all(ids))))
+                .collect();
+            let mut all = read_all(first);
+            for (ids, reader) in others {
+                // Where no thread could be had, or one broke off, it is done here.
+                all.extend(reader.ok().and_then(|reader| reader.join().ok()).unwrap_or_else(|| read_all(ids)));
+            }
+            all
+        })
+    }
+
     /// The directory of a lease; `None` when there is no such lease.
     pub fn lease(&self, id: &LeaseId) -> Result<Option<LeaseDir>> {
         let dir = self.leases.subdir(id.as_str()).map_err(|error| {
             Failure::new(Kind::Storage, format!("opening the directory of lease {id}")).cause(error.to_string())
         })?;
         Ok(dir.map(|dir| LeaseDir { id: id.clone(), dir, writable: self.writable }))
+    }
+
+    /// Reads a lease without opening its directory, where its record is whole; `None` when there is no such lease.
+    pub fn load(&self, id: &LeaseId) -> Result<Option<Loaded>> {
+        match read_record(id, |name| self.read(id, name, MAX_FILE_BYTES)) {
+            Ok(record) if self.writable => Ok(Some(Loaded::Whole(record))),
+            _ => Ok(self.lease(id)?.map(|dir| dir.load())),
+        }
+    }
+
+    /// How long a lease may live and be idle.
+    pub fn limits(&self, id: &LeaseId) -> Limits {
+        Limits::parse(self.read(id, limits::FILE, MAX_FILE_BYTES))
+    }
+
+    /// Reads a file of a lease without opening its directory.
+    pub(super) fn read(&self, id: &LeaseId, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
+        self.leases.read_below(id.as_str(), name, max)
     }
 
     /// Makes a lease: its directory is filled by `fill` where nobody looks, and appears whole. `fill` is told where
@@ -311,6 +355,21 @@ pub mod tests {
         assert!(store.ids().unwrap().is_empty());
         assert!(store.trash().unwrap().names().unwrap().is_empty());
         assert!(matches!(lease.lock(Duration::ZERO), Ok(Locked::Gone)));
+    }
+
+    #[test]
+    fn leases_that_are_read_side_by_side_keep_their_order() {
+        let (_temp, store) = store();
+        for count in [0, 1, FEWEST_EACH - 1, FEWEST_EACH, FEWEST_EACH + 1, READERS * FEWEST_EACH, 1001] {
+            let ids: Vec<_> = (0..count).map(|n| LeaseId::parse(&format!("cbx_{n:012x}")).unwrap()).collect();
+            let threads = std::sync::Mutex::new(std::collections::HashSet::new());
+            let read = store.each(&ids, |_, id| {
+                threads.lock().unwrap().insert(std::thread::current().id());
+                id.clone()
+            });
+            assert_eq!(read, ids);
+            assert_eq!(threads.into_inner().unwrap().len(), count.div_ceil(FEWEST_EACH).min(READERS));
+        }
     }
 
     #[test]

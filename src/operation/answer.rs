@@ -1,5 +1,6 @@
 //! Turns a record and what Slurm shows of it into the lease that a client sees.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::allocation::View;
@@ -39,7 +40,7 @@ pub fn listed(record: &Record, limits: &Limits, view: &View, status: &Status, ss
         ("idle_timeout_secs", limits.idle().map(|idle| idle.to_string())),
         ("last_touched_at", Some(touched.to_string())),
     ];
-    let more = more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), safe(&value?))));
+    let more = more.into_iter().filter_map(|(name, value)| Some((name.into(), safe(&value?))));
     lease.labels.extend(more.filter(|(_, value)| !value.is_empty()));
     lease
 }
@@ -54,7 +55,7 @@ pub fn damaged(identity: &Identity, why: &str) -> Lease {
         cloud_id: CloudId::Lost(identity.lease_id.clone()).to_string(),
         status: "DAMAGED".into(),
         server_type: String::new(),
-        labels: labels.into_iter().map(|(name, value)| (name.to_owned(), safe(&value))).collect(),
+        labels: labels.into_iter().map(|(name, value)| (name.into(), safe(&value))).collect(),
         ssh: None,
     }
 }
@@ -67,14 +68,14 @@ pub fn newer(identity: &Identity) -> Lease {
     ];
     Lease {
         status: "NEWER".into(),
-        labels: labels.into_iter().map(|(name, value)| (name.to_owned(), safe(value))).collect(),
+        labels: labels.into_iter().map(|(name, value)| (name.into(), safe(value))).collect(),
         ..damaged(identity, "")
     }
 }
 
-fn labels(record: &Record, limits: &Limits, row: Option<&Row>, status: &Status) -> BTreeMap<String, String> {
+fn labels(record: &Record, limits: &Limits, row: Option<&Row>, status: &Status) -> BTreeMap<Cow<'static, str>, String> {
     let asked = Asked::read(&record.server_type);
-    let mut labels: Vec<(&str, String)> = vec![
+    let mut labels: Vec<(&'static str, String)> = vec![
         ("state", status.state.word().to_owned()),
         ("slurmState", status.slurm_state.clone()),
         ("keep", record.keep.to_string()),
@@ -103,7 +104,7 @@ fn labels(record: &Record, limits: &Limits, row: Option<&Row>, status: &Status) 
             labels.extend(ends.map(|end| ("expires_at", end.to_string())));
         }
     }
-    let safe = labels.into_iter().map(|(name, value)| (name.to_owned(), safe(&value)));
+    let safe = labels.into_iter().map(|(name, value)| (Cow::Borrowed(name), safe(&value)));
     safe.filter(|(_, value)| !value.is_empty()).collect()
 }
 
@@ -168,8 +169,10 @@ fn safe(value: &str) -> String {
     let keep = |c: char| {
         if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }
     };
-    let text: String = value.chars().map(keep).take(LABEL_CHARS).collect();
-    text.trim_matches('-').to_owned()
+    let mut text = String::with_capacity(value.len().min(LABEL_CHARS));
+    text.extend(value.chars().take(LABEL_CHARS).map(keep).skip_while(|c| *c == '-'));
+    text.truncate(text.trim_end_matches('-').len());
+    text
 }
 
 #[cfg(test)]
@@ -202,7 +205,7 @@ mod tests {
         for (name, value) in &labels {
             assert!(
                 !["lease", "slug", "name", "externalResourceName", "externalResourceNameFromEnv"]
-                    .contains(&name.as_str())
+                    .contains(&name.as_ref())
             );
             assert!(
                 !value.is_empty()

@@ -51,7 +51,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     for found in &inventory.leases {
         let Some(record) = found.record() else { continue };
         let mut learned = record.clone();
-        settle::apply(&mut learned, &inventory.view(record), inventory.time);
+        settle::apply(&mut learned, &found.view, inventory.time);
         if !store.instance().owns(record.instance.as_deref()) {
             continue;
         }

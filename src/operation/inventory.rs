@@ -1,6 +1,6 @@
 //! All leases at once: one question to Slurm a cluster, however many leases there are.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -12,11 +12,9 @@ use crate::config::login_host::LoginHost;
 use crate::failure;
 use crate::host::Host;
 use crate::lease::lifecycle::Observation;
-use crate::lease::limits::Limits;
 use crate::lease::record::{Phase, Record, comment};
 use crate::lease::store::{Loaded, Locked, Store};
 use crate::lease::{LeaseId, acquirer};
-use crate::operation::lookup::load;
 use crate::progress::progress;
 use crate::shared_dir::SharedDir;
 use crate::slurm::job::{JobId, Listing, QueryFailed, Row};
@@ -31,24 +29,29 @@ const CONFIRMATION_TIME: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Inventory {
     pub leases: Vec<Entry>,
-    listings: BTreeMap<Source, Result<Indexed, QueryFailed>>,
-    /// What the jobs' own ids have told, where a listing was not enough.
-    confirmed: BTreeMap<LeaseId, Observation>,
-    /// Leases whose records are others than those that were asked for.
-    changed: BTreeSet<LeaseId>,
+    listings: Listings,
     /// When Slurm had answered; one moment for all leases.
     pub time: Now,
 }
 
-/// A lease as it was read. Its directory is closed again: thousands of open ones are more than a process may have.
+/// A lease as it was read. Its directory is not kept open: thousands are more than a process may have.
 #[derive(Debug)]
 pub struct Entry {
     pub id: LeaseId,
     pub loaded: Loaded,
-    pub limits: Limits,
+    /// Whether it waits for its acquire, and a call here can tell whether that lives.
+    acquired_here: bool,
+    /// What Slurm shows of the record, as it was when Slurm was asked.
+    pub view: View,
 }
 
 impl Entry {
+    fn read(store: &Store, id: &LeaseId) -> Result<Option<Entry>> {
+        let Some(loaded) = store.load(id)? else { return Ok(None) };
+        let acquired_here = loaded.record().is_some_and(acquirer::concerns) && acquirer::is_here(store, id);
+        Ok(Some(Entry { id: id.clone(), loaded, acquired_here, view: View::query_failed("Slurm was not asked") }))
+    }
+
     pub fn record(&self) -> Option<&Record> {
         self.loaded.record()
     }
@@ -74,16 +77,14 @@ impl Indexed {
         Indexed { listing, by_job, by_lease }
     }
 
-    /// The listing as if nothing but a record's own rows were in it: those of its job's id, and those that name the lease. No
-    /// other row has anything to say about it.
-    fn of(&self, record: &Record) -> Listing {
+    /// A record's own rows: those of its job's id, and those that name the lease. No other row has anything to say about it.
+    fn of(&self, record: &Record) -> Vec<&Row> {
         let by_job = record.job.as_ref().and_then(|job| self.by_job.get(&job.id));
         let by_lease = self.by_lease.get(record.lease_id());
         let mut indices: Vec<usize> = by_job.into_iter().chain(by_lease).flatten().copied().collect();
         indices.sort_unstable();
         indices.dedup();
-        let rows = indices.iter().filter_map(|index| self.listing.rows.get(*index).cloned()).collect();
-        Listing { rows, complete: self.listing.complete }
+        indices.iter().filter_map(|index| self.listing.rows.get(*index)).collect()
     }
 }
 
@@ -97,6 +98,7 @@ fn leases_of(row: &Row) -> impl Iterator<Item = LeaseId> {
 
 /// Where a listing comes from: a login host, or here; a user of it; a cluster.
 type Source = (Option<LoginHost>, u32, Option<String>);
+type Listings = BTreeMap<Source, Result<Indexed, QueryFailed>>;
 
 fn sources(record: &Record) -> impl Iterator<Item = Source> {
     allocation::clusters(record).into_iter().map(|cluster| (record.submit.clone(), record.uid, cluster))
@@ -106,14 +108,9 @@ impl Inventory {
     /// Reads all leases and asks Slurm once for each user and cluster that they use, each within the deadline; not at all when
     /// there is no lease.
     pub fn take(store: &Store, deadline: Duration) -> Result<Inventory> {
-        let mut leases = Vec::new();
-        for id in store.ids()? {
-            leases.extend(load(store, &id)?.map(|found| Entry {
-                id,
-                limits: found.dir.limits(),
-                loaded: found.loaded,
-            }));
-        }
+        let ids = store.ids()?;
+        let read = store.each(&ids, Entry::read).into_iter().collect::<Result<Vec<_>>>()?;
+        let mut leases: Vec<_> = read.into_iter().flatten().collect();
         let mut listings = BTreeMap::new();
         for record in leases.iter().filter_map(Entry::record).filter(|record| allocation::concerns_slurm(record)) {
             for source in sources(record) {
@@ -131,60 +128,14 @@ impl Inventory {
                 });
             }
         }
-        let mut inventory =
-            Inventory { leases, listings, confirmed: BTreeMap::new(), changed: BTreeSet::new(), time: Now::read() };
-        inventory.confirm();
-        Ok(inventory)
-    }
-
-    /// Asks for the single ids of jobs whose absence would change something.
-    fn confirm(&mut self) {
-        let (begun, time) = (Instant::now(), self.time);
-        let mut asked = 0;
-        let mut confirmed = BTreeMap::new();
-        for record in self.leases.iter().filter_map(Entry::record) {
-            let view = self.view(record);
-            if !self.was_answered(record) || !settle::needs_confirmation(record, &view, time) {
-                continue;
+        let time = Now::read();
+        for entry in &mut leases {
+            if let Loaded::Whole(record) = &entry.loaded {
+                entry.view = view(&listings, record);
             }
-            let observation = if asked < CONFIRMATIONS && begun.elapsed() < CONFIRMATION_TIME {
-                asked += 1;
-                allocation::confirm(record, view, squeue::DEADLINE).observation
-            } else {
-                Observation::QueryFailed(
-                    "Slurm's listing leaves the job out; a later call asks for it by its id".to_owned(),
-                )
-            };
-            confirmed.insert(record.lease_id().clone(), observation);
         }
-        self.confirmed = confirmed;
-    }
-
-    /// Whether every place where a record's job may be has given a listing.
-    fn was_answered(&self, record: &Record) -> bool {
-        sources(record).all(|source| matches!(self.listings.get(&source), Some(Ok(_))))
-    }
-
-    /// What Slurm shows of one record.
-    pub fn view(&self, record: &Record) -> View {
-        if self.changed.contains(record.lease_id()) {
-            return View::query_failed("the lease has changed while Slurm was asked");
-        }
-        let listings = sources(record).filter_map(|source| self.listings.get(&source));
-        let own = |listing: &Result<Indexed, QueryFailed>| match listing {
-            Ok(indexed) => Ok(indexed.of(record)),
-            Err(failed) => Err(failed.clone()),
-        };
-        let listings: Vec<_> = listings.map(own).collect();
-        let view = match &listings[..] {
-            [] => View::query_failed("Slurm was not asked"),
-            [one] => allocation::view(record, one),
-            several => allocation::view(record, &allocation::merge(several.iter())),
-        };
-        match self.confirmed.get(record.lease_id()) {
-            Some(observation) => View { observation: observation.clone(), ..view },
-            None => view,
-        }
+        confirm(&mut leases, &listings, time);
+        Ok(Inventory { leases, listings, time })
     }
 
     /// The listings, each with the login host and the user that it is of.
@@ -218,8 +169,8 @@ impl Inventory {
                 Ok(Settled::AsItWas) => settled.push(entry),
                 Ok(Settled::Is(loaded)) => settled.push(Entry { loaded, ..entry }),
                 Ok(Settled::Changed(loaded)) => {
-                    self.changed.insert(entry.id.clone());
-                    settled.push(Entry { loaded, ..entry });
+                    let view = View::query_failed("the lease has changed while Slurm was asked");
+                    settled.push(Entry { loaded, view, ..entry });
                 }
                 Ok(Settled::Gone) => {}
                 // One lease's trouble must not hide the others.
@@ -245,10 +196,10 @@ impl Inventory {
         cancel: &mut BTreeMap<Option<LoginHost>, Vec<JobId>>,
     ) -> Result<Settled> {
         let Some(asked_for) = entry.record() else { return Ok(Settled::AsItWas) };
-        let (view, time) = (self.view(asked_for), self.time);
-        let changes = settle::apply(&mut asked_for.clone(), &view, time);
+        let (view, time) = (&entry.view, self.time);
+        let changes = settle::apply(&mut asked_for.clone(), view, time);
         let ours = store.instance().owns(asked_for.instance.as_deref());
-        let unclaimed = ours && acquirer::concerns(asked_for);
+        let unclaimed = ours && entry.acquired_here;
         let due = changes || asked_for.phase == Phase::Releasing || !view.stale_jobs.is_empty();
         if !due && !unclaimed {
             return Ok(Settled::AsItWas);
@@ -263,7 +214,7 @@ impl Inventory {
             Locked::Busy => return Ok(Settled::AsItWas),
             Locked::Gone => return Ok(Settled::Gone),
         };
-        let Some(mut record) = settle::persist(&guard, asked_for, &view, time)? else {
+        let Some(mut record) = settle::persist(&guard, asked_for, view, time)? else {
             return Ok(Settled::Changed(guard.lease.load()));
         };
         if abandoned && acquirer::release_abandoned(&guard, &mut record, time.epoch)? {
@@ -271,8 +222,8 @@ impl Inventory {
             SharedDir::of(&record).revoke().ok();
         }
         if ours {
-            let jobs = match settle::next_step(&record, &view, time) {
-                _ if record.phase != Phase::Releasing => view.stale_jobs,
+            let jobs = match settle::next_step(&record, view, time) {
+                _ if record.phase != Phase::Releasing => view.stale_jobs.clone(),
                 Step::Gone => return settle::finish(store, guard, &record).map(|()| Settled::Gone),
                 Step::Cancel(jobs) => jobs,
                 Step::Ending | Step::Wait(_) => vec![],
@@ -280,6 +231,47 @@ impl Inventory {
             cancel.entry(record.submit.clone()).or_default().extend(jobs);
         }
         Ok(Settled::Is(Loaded::Whole(Box::new(record))))
+    }
+}
+
+/// What the listings show of one record.
+fn view(listings: &Listings, record: &Record) -> View {
+    let listings: Vec<_> = sources(record).filter_map(|source| listings.get(&source)).collect();
+    let own = |listing: &&Result<Indexed, QueryFailed>| match listing {
+        Ok(indexed) => {
+            let rows = indexed.of(record).into_iter().cloned().collect();
+            Ok(Listing { rows, complete: indexed.listing.complete })
+        }
+        Err(failed) => Err(failed.clone()),
+    };
+    match &listings[..] {
+        [] => View::query_failed("Slurm was not asked"),
+        [Ok(one)] => allocation::view_of(record, &one.of(record), one.listing.complete),
+        several => {
+            let own: Vec<_> = several.iter().map(own).collect();
+            allocation::view(record, &allocation::merge(own.iter()))
+        }
+    }
+}
+
+/// Asks for the single ids of jobs whose absence would change something.
+fn confirm(leases: &mut [Entry], listings: &Listings, time: Now) {
+    let begun = Instant::now();
+    let mut asked = 0;
+    for Entry { loaded, view, .. } in leases {
+        let Some(record) = loaded.record() else { continue };
+        // Every place where the job may be has given a listing.
+        let answered = || sources(record).all(|source| matches!(listings.get(&source), Some(Ok(_))));
+        if !settle::needs_confirmation(record, view, time) || !answered() {
+            continue;
+        }
+        if asked < CONFIRMATIONS && begun.elapsed() < CONFIRMATION_TIME {
+            asked += 1;
+            *view = allocation::confirm(record, view.clone(), squeue::DEADLINE);
+        } else {
+            let why = "Slurm's listing leaves the job out; a later call asks for it by its id";
+            view.observation = Observation::QueryFailed(why.to_owned());
+        }
     }
 }
 
@@ -342,8 +334,8 @@ mod tests {
             let indexed = Indexed::new(listing.clone());
             for job in [None, Some(1), Some(2), Some(3), Some(9)] {
                 record.job = job.map(|id| JobId { id, cluster: None });
-                let (part, whole) = (Ok(indexed.of(&record)), Ok(listing.clone()));
-                let (part, whole) = (allocation::view(&record, &part), allocation::view(&record, &whole));
+                let part = allocation::view_of(&record, &indexed.of(&record), complete);
+                let whole = allocation::view(&record, &Ok(listing.clone()));
                 assert_eq!((part.observation, part.stale_jobs), (whole.observation, whole.stale_jobs), "{job:?}");
             }
         }

@@ -49,17 +49,17 @@ pub fn find(store: &Store, word: &str) -> Result<Option<FoundLease>> {
     }
     let mut hits = Vec::new();
     for id in store.ids()? {
-        let Some(found) = load(store, &id)? else { continue };
-        let identity = found.loaded.identity();
-        let job = found.loaded.record().and_then(|record| record.job.as_ref());
+        let Some(loaded) = store.load(&id)? else { continue };
+        let identity = loaded.identity();
+        let job = loaded.record().and_then(|record| record.job.as_ref());
         let job = job.is_some_and(|job| job.to_string() == word || job.id.to_string() == word);
-        if identity.slug == word || identity.name == word || found.loaded.cloud_id().to_string() == word || job {
-            hits.push(found);
+        if identity.slug == word || identity.name == word || loaded.cloud_id().to_string() == word || job {
+            hits.push(id);
         }
     }
     if hits.len() > 1 {
         const NAMED: usize = 5;
-        let mut ids: Vec<_> = hits.iter().take(NAMED).map(|hit| hit.dir.id.to_string()).collect();
+        let mut ids: Vec<_> = hits.iter().take(NAMED).map(LeaseId::to_string).collect();
         if hits.len() > NAMED {
             ids.push(format!("or one of {} more", hits.len() - NAMED));
         }
@@ -68,7 +68,7 @@ pub fn find(store: &Store, word: &str) -> Result<Option<FoundLease>> {
             .remedy(format!("name one by its id: {}", ids.join(", ")))
             .into());
     }
-    Ok(hits.pop())
+    hits.pop().map_or(Ok(None), |id| load(store, &id))
 }
 
 /// The lease that a word means, or a failure.

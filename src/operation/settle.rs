@@ -17,7 +17,7 @@ use crate::failure::{Failure, Kind};
 use crate::lease::lifecycle::{Observation, OpenSubmission, Verdict, classify, open_submission};
 use crate::lease::record::{Denials, Ended, Phase, Record};
 use crate::lease::store::{Guard, Store};
-use crate::operation::looks::{Looks, QUERY_DEADLINE};
+use crate::operation::polls::{Polls, QUERY_DEADLINE};
 use crate::progress::progress;
 use crate::shared_dir::{self, SharedDir};
 use crate::slurm::job::{Class, JobId};
@@ -185,13 +185,13 @@ pub fn end(
     revoked: &Result<(), shared_dir::Error>,
     deadline: Instant,
 ) -> Result<Released> {
-    let mut looks = Looks::new(store);
+    let mut polls = Polls::new(store);
     let mut complaint = None;
     let mut cancelled: Option<Instant> = None;
     let mut ending: Option<Instant> = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let view = look(&mut looks, &guard, &mut record, left)?;
+        let view = poll(&mut polls, &guard, &mut record, left)?;
         let waiting = match next_step(&record, &view, Now::read()) {
             Step::Gone => {
                 finish(store, guard, &record)?;
@@ -208,7 +208,7 @@ pub fn end(
                 if cancelled.is_none_or(|at| at.elapsed() >= CANCEL_AGAIN) {
                     complaint = allocation::cancel(&allocation::host(&record), &jobs, left.min(QUERY_DEADLINE)).err();
                     cancelled = Some(Instant::now());
-                    looks.after_a_cancellation();
+                    polls.after_a_cancellation();
                 }
                 "its job still lives after scancel".to_owned()
             }
@@ -217,7 +217,7 @@ pub fn end(
         let left = deadline.saturating_duration_since(Instant::now());
         // A controller that has not answered is not asked again by this call.
         let silent = allocation::silent_until(&record).is_some_and(|until| until >= deadline);
-        if left <= looks.pause() || silent {
+        if left <= polls.pause() || silent {
             let trouble = revoked.as_ref().err().map(ToString::to_string);
             let causes = [complaint, Some(waiting), trouble].into_iter().flatten().collect::<Vec<_>>();
             return Err(not_ended(&record, revoked.is_ok(), &causes.join("; ")).into());
@@ -246,9 +246,9 @@ fn not_ended(record: &Record, revoked: bool, cause: &str) -> Failure {
 
 /// Looks at Slurm once and writes down what it proves. A first denial is taken to the accounting, which may know the end
 /// already; without it, a second look ten seconds later has to do.
-fn look(looks: &mut Looks, guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> {
+fn poll(polls: &mut Polls, guard: &Guard<'_>, record: &mut Record, left: Duration) -> Result<View> {
     let before = record.clone();
-    let view = looks.look(record, left);
+    let view = polls.poll(record, left);
     let time = Now::read();
     apply(record, &view, time);
     if record.ended.is_none()

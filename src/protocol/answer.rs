@@ -1,6 +1,7 @@
 //! Answers, which keep the client's rules by construction: `port` is a string, `fallbackPorts` is always there, and an
 //! answer is at most [`MAX_BYTES`] long.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -39,9 +40,25 @@ pub struct Lease {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub server_type: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<Cow<'static, str>, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh: Option<Ssh>,
+}
+
+impl Lease {
+    /// Its identity and state alone.
+    fn bare(&self) -> Lease {
+        Lease {
+            lease_id: self.lease_id.clone(),
+            slug: self.slug.clone(),
+            name: self.name.clone(),
+            cloud_id: self.cloud_id.clone(),
+            status: self.status.clone(),
+            server_type: String::new(),
+            labels: BTreeMap::new(),
+            ssh: None,
+        }
+    }
 }
 
 /// What an operation answers when it did not fail.
@@ -112,12 +129,9 @@ pub fn render(result: &Result<Answer, Failure>) -> Vec<u8> {
             if full.len() <= MAX_BYTES {
                 return full;
             }
-            let mut small = answer.clone();
-            for row in small.leases.iter_mut().flatten() {
-                row.server_type.clear();
-                row.labels.clear();
-                row.ssh = None;
-            }
+            let leases = answer.leases.as_ref().map(|rows| rows.iter().map(Lease::bare).collect());
+            let (lease, message, checks) = (answer.lease.clone(), answer.message.clone(), answer.checks.clone());
+            let small = Answer { lease, leases, message, unowned: answer.unowned, checks };
             let shrunk = line(&Success { protocol_version: VERSION, answer: &small });
             if shrunk.len() <= MAX_BYTES {
                 return shrunk;
@@ -158,7 +172,7 @@ mod tests {
             cloud_id: format!("slurm/job/{n}"),
             status: "RUNNING".into(),
             server_type: "batch 2c/4G".into(),
-            labels: [("slurmState".to_owned(), "RUNNING".to_owned())].into(),
+            labels: [("slurmState".into(), "RUNNING".to_owned())].into(),
             ssh: Some(Ssh {
                 user: "alice".into(),
                 host: "n1".into(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::guarded::run;
 use super::{
-    ASIDE, AttemptDir, Error, Marked, Notice, OLD_ENOUGH, Permit, Removed, Snapshot, Swept, TREE_FORMAT, aside_name,
+    ASIDE, AttemptDir, Error, Marked, OLD_ENOUGH, Permit, Removed, Snapshot, Swept, TREE_FORMAT, Watch, aside_name,
     clearing, in_parts, is_leftover, work_entry,
 };
 use crate::clock::epoch;
@@ -54,9 +54,19 @@ impl Local {
         self.run(|attempt| Ok(attempt.permit())).unwrap_or(Permit::Unknown)
     }
 
-    pub fn snapshot(&self) -> Snapshot {
-        self.run(|attempt| Ok(attempt.snapshot()))
-            .unwrap_or_else(|error| Snapshot { notice: Err(error), ..Snapshot::empty() })
+    pub fn snapshot(&self, watch: &mut Watch) -> Snapshot {
+        let mut taken = std::mem::take(watch);
+        let looked = self.run(move |attempt| {
+            let snapshot = taken.poll(attempt);
+            Ok((snapshot, taken))
+        });
+        match looked {
+            Ok((snapshot, taken)) => {
+                *watch = taken;
+                snapshot
+            }
+            Err(error) => Snapshot { notice: Err(error), ..Snapshot::empty() },
+        }
     }
 
     pub fn ending(&self) -> Option<Vec<u8>> {
@@ -138,15 +148,20 @@ impl AttemptDir {
 
     fn permit(&self) -> Permit {
         let held = || -> io::Result<Permit> {
-            let Some(lease) = Dir::open_root(&self.root)?.subdir(self.lease.as_str())? else {
-                return Ok(Permit::Unknown);
-            };
-            Ok(match lease.holds("permit", self.permit_text().as_bytes())? {
-                Some(true) => Permit::Held,
-                Some(false) | None => Permit::Lost,
-            })
+            match Dir::open_root(&self.root)?.subdir(self.lease.as_str())? {
+                Some(lease) => self.permit_in(&lease),
+                None => Ok(Permit::Unknown),
+            }
         };
         held().unwrap_or(Permit::Unknown)
+    }
+
+    /// What the lease's directory says.
+    pub(super) fn permit_in(&self, lease: &Dir) -> io::Result<Permit> {
+        Ok(match lease.holds("permit", self.permit_text().as_bytes())? {
+            Some(true) => Permit::Held,
+            Some(false) | None => Permit::Lost,
+        })
     }
 
     fn find(&self) -> io::Result<Option<Dir>> {
@@ -158,41 +173,6 @@ impl AttemptDir {
 
     fn dir(&self) -> Result<Dir, Error> {
         self.find()?.ok_or_else(|| Error::Failed(format!("the directory {} is gone", self.attempt_path().display())))
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let mut snapshot = Snapshot { permit: self.permit(), ..Snapshot::empty() };
-        match self.find() {
-            Ok(Some(attempt)) => {
-                snapshot.answered = attempt.modified("answered").is_some();
-                snapshot.notice = self.notice(&attempt, &mut snapshot.begun).map_err(Error::from);
-            }
-            Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => snapshot.notice = Err(error.into()),
-        }
-        snapshot
-    }
-
-    /// Looks for an endpoint by reading the directory, never by opening a name that may be missing: NFS remembers
-    /// for half a minute that a file was not there (docs/facts/files.md, "Names that show up late"). `begun` is set when the job's output is there.
-    fn notice(&self, attempt: &Dir, begun: &mut bool) -> io::Result<Notice> {
-        let names = attempt.names()?;
-        *begun = names.iter().any(|name| name.starts_with("slurm-") && name.ends_with(".out"));
-        let has = |name: &str| names.iter().any(|found| found == name);
-        if has(endpoint_file::FILE) {
-            return Ok(Notice::Endpoint(read(attempt)));
-        }
-        if has("ending.json") {
-            return Ok(Notice::Ending);
-        }
-        if let Some(jobs) = attempt.subdir("jobs")?
-            && let Some(theirs) = jobs.subdir(self.lease.as_str())?
-            && theirs.names()?.iter().any(|name| name == endpoint_file::FILE)
-        {
-            return Ok(Notice::Endpoint(read(&theirs)));
-        }
-        Ok(Notice::Nothing)
     }
 }
 
@@ -227,14 +207,6 @@ pub(super) fn move_aside(
         Cleared::All => Removed::Gone,
         Cleared::TimeUp | Cleared::Stuck(_) => Removed::AsideUnfinished,
     })
-}
-
-fn read(dir: &Dir) -> Result<Vec<u8>, String> {
-    match dir.read(endpoint_file::FILE, endpoint_file::MAX_BYTES) {
-        Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err("it went away".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 /// Removes what earlier calls had to leave.

@@ -16,6 +16,7 @@ pub mod endpoint_file;
 mod guarded;
 mod local;
 mod remote;
+mod watch;
 
 use std::cell::Cell;
 use std::fmt;
@@ -34,6 +35,7 @@ use crate::lease::{LeaseId, Nonce};
 use crate::slurm::job::JobId;
 use local::Local;
 use remote::Remote;
+pub use watch::Watch;
 
 /// Format of the tree. 1: the first.
 const TREE_FORMAT: u32 = 1;
@@ -103,7 +105,7 @@ impl From<io::Error> for Error {
 }
 
 /// One attempt's directory in a shared dir.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct AttemptDir {
     root: PathBuf,
     lease: LeaseId,
@@ -305,10 +307,10 @@ impl SharedDir {
     }
 
     /// All that a wait looks for. A login host goes on looking for as long as `patience` while there is nothing to see; here,
-    /// a look costs nothing and the caller looks again.
-    pub fn snapshot(&self, patience: Duration) -> Snapshot {
+    /// a look costs little and the caller looks again with the same watch.
+    pub fn snapshot(&self, watch: &mut Watch, patience: Duration) -> Snapshot {
         match &self.0 {
-            Side::Local(local) => local.snapshot(),
+            Side::Local(local) => local.snapshot(watch),
             Side::Remote(remote) => remote.snapshot(patience),
         }
     }

@@ -44,7 +44,7 @@ impl SharedDir {
     }
 
     fn notice(&self) -> Notice {
-        self.snapshot(Duration::ZERO).notice.unwrap()
+        self.snapshot(&mut Watch::default(), Duration::ZERO).notice.unwrap()
     }
 
     fn asides(&self) -> usize {
@@ -95,7 +95,9 @@ fn an_attempt_from_permit_to_removal(#[values(Files, Script)] by: By) {
     fs::write(reference.join("endpoint.json"), "{}").unwrap();
     assert_eq!(shared.notice(), Notice::Endpoint(Ok(b"{}".to_vec())));
     shared.mark("answered", 5).unwrap();
-    assert!(shared.snapshot(Duration::ZERO).answered && !shared.attempt_path().join("kept").exists());
+    assert!(
+        shared.snapshot(&mut Watch::default(), Duration::ZERO).answered && !shared.attempt_path().join("kept").exists()
+    );
     for (ttl, text) in [
         (Some(Lifetime::Ends { left: 5, at: 9 }), "ttl=9\nttl_left=5\nidle=0\nstate=running\n"),
         (Some(Lifetime::Unlimited), "ttl=0\nttl_left=never\nidle=0\nstate=running\n"),
@@ -124,9 +126,9 @@ fn an_attempt_from_permit_to_removal(#[values(Files, Script)] by: By) {
 fn here_a_jobs_output_is_seen() {
     let (_temp, shared) = shared(Files);
     shared.grant(b"k").unwrap();
-    assert!(!shared.snapshot(Duration::ZERO).begun);
+    assert!(!shared.snapshot(&mut Watch::default(), Duration::ZERO).begun);
     fs::write(shared.attempt_path().join("slurm-7.out"), "").unwrap();
-    assert!(shared.snapshot(Duration::ZERO).begun);
+    assert!(shared.snapshot(&mut Watch::default(), Duration::ZERO).begun);
 }
 
 #[rstest]
@@ -154,7 +156,7 @@ fn strange_files_are_refused_not_read(#[values(Files, Script)] by: By) {
     assert!(matches!(shared.notice(), Notice::Endpoint(Err(_))));
     fs::remove_dir_all(shared.attempt_path()).unwrap();
     symlink(temp.path(), shared.attempt_path()).unwrap();
-    assert!(shared.snapshot(Duration::ZERO).notice.is_err());
+    assert!(shared.snapshot(&mut Watch::default(), Duration::ZERO).notice.is_err());
 }
 
 #[rstest]

@@ -118,7 +118,7 @@ impl Shared {
     }
 
     /// The last listing, if one was asked for later than `after`, and when; nobody is asked.
-    pub fn told(
+    pub fn answer_after(
         &self,
         host: &Host,
         owner: Owner<'_>,
@@ -234,12 +234,12 @@ mod tests {
     #[test]
     fn an_answer_counts_for_what_happened_before_it_was_asked_for() {
         let (_temp, shared) = shared();
-        assert_eq!(shared.told(&Host::Here, OWNER, None, ago(30)), None, "there is none");
+        assert_eq!(shared.answer_after(&Host::Here, OWNER, None, ago(30)), None, "there is none");
         stored(&shared, 1000, 5, &silence());
-        let (listing, asked) = shared.told(&Host::Here, OWNER, None, ago(30)).unwrap();
+        let (listing, asked) = shared.answer_after(&Host::Here, OWNER, None, ago(30)).unwrap();
         assert!(listing.unwrap().complete && ago(2) < asked && asked < Moment::now());
-        assert_eq!(shared.told(&Host::Here, OWNER, None, asked), None, "in the same hundredth of a second");
-        assert_eq!(shared.told(&Host::Here, OWNER, None, ago(0)), None);
+        assert_eq!(shared.answer_after(&Host::Here, OWNER, None, asked), None, "in the same hundredth of a second");
+        assert_eq!(shared.answer_after(&Host::Here, OWNER, None, ago(0)), None);
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub fn ask_user(host: &Host, owner: Owner<'_>, cluster: Option<&str>, deadline: 
     let user = owner.argument()?;
     let mark = new_mark()?;
     let output = silence::ask(host, cluster, &base(&mark, cluster, deadline).arg(format!("--user={user}")))?;
-    let printed = printed(&output, &mark)?;
+    let printed = printed(output, &mark)?;
     // Jobs of others are shown only where the site lets it, so what another user does not see may be there (docs/facts/slurm.md, "Jobs of other users").
     let own = host.user().is_ok_and(|user| user.uid == owner.uid);
     Ok(Printed { quiet: printed.quiet && own, ..printed })
@@ -160,15 +160,18 @@ pub fn parse_single(output: &Output, mark: &Mark, job: &JobId) -> Result<Option<
 
 /// Reads a listing of one cluster.
 pub fn parse_listing(output: &Output, mark: &Mark, cluster: Option<&str>) -> Result<Listing, QueryFailed> {
-    listing(&printed(output, mark), cluster)
+    listing(&printed(output.clone(), mark), cluster)
 }
 
-fn printed(output: &Output, mark: &Mark) -> Answer {
-    let (text, stderr) = (output.stdout_text(), output.stderr_text());
+fn printed(output: Output, mark: &Mark) -> Answer {
+    let stderr = output.stderr_text();
     // Seen with several clusters: the error's text with exit 0 and nothing else (docs/facts/slurm.md, "Errors with exit 0").
-    if !output.success() || (text.trim().is_empty() && stderr.contains("error:")) {
+    if !output.success() || (output.stdout.trim_ascii().is_empty() && stderr.contains("error:")) {
         return Err(QueryFailed(format!("squeue failed: {}", output.said())));
     }
+    // That of thousands of jobs is long.
+    let text =
+        String::from_utf8(output.stdout).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
     Ok(Printed { mark: mark.clone(), text, quiet: stderr.trim().is_empty() })
 }
 

@@ -11,7 +11,7 @@ const REQUESTS_OF_RESOLVE: f64 = 3.0;
 const REQUESTS_OF_SQUEUE: f64 = 3.0;
 
 /// Files and directories that one look of a wait opens, by strace.
-const OPENS_OF_A_LOOK: f64 = 12.0;
+const OPENS_OF_A_LOOK: f64 = 2.0;
 
 /// How the leases are used: an assumption, which the page tells.
 const USERS: f64 = 100.0;

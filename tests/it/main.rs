@@ -18,6 +18,7 @@ mod hanging;
 mod locks;
 mod lost;
 mod many;
+mod opens;
 mod orphans;
 mod silent;
 

@@ -7,7 +7,7 @@ use crate::scenarios::say;
 use crate::scenarios::site::{Lease, Place, Setup, Site, hex, job_of};
 
 /// Makes more leases out of one, each with a job id of its own, as shell lines on files.
-fn multiply(site: &Site, model: &Lease, count: usize, first_job: usize) -> Vec<Lease> {
+pub fn multiply(site: &Site, model: &Lease, count: usize, first_job: usize) -> Vec<Lease> {
     let leases = format!("{}/leases", site.state_dir());
     let record = std::fs::read_to_string(format!("{}/record.json", site.record_dir(model))).unwrap();
     let identity = std::fs::read_to_string(format!("{}/identity.json", site.record_dir(model))).unwrap();

@@ -156,6 +156,7 @@ fn lease() -> impl Strategy<Value = Lease> {
         });
     (vec(text(), 6), btree_map(text(), text(), 0..3), option::of(ssh)).prop_map(|(texts, labels, ssh)| {
         let [lease_id, slug, name, cloud_id, status, server_type] = texts.try_into().unwrap();
+        let labels = labels.into_iter().map(|(name, value)| (name.into(), value)).collect();
         Lease { lease_id, slug, name, cloud_id, status, server_type, labels, ssh }
     })
 }
@@ -250,7 +251,8 @@ fn a_value_is_shown_short() {
 #[test]
 fn labels_are_told_as_they_are() {
     check(128, btree_map(text(), text(), 0..6), |labels: BTreeMap<String, String>| {
-        let row = Lease { labels: labels.clone(), ..empty() };
+        let told_as = labels.clone().into_iter().map(|(name, value)| (name.into(), value)).collect();
+        let row = Lease { labels: told_as, ..empty() };
         let value = one_line(&render(&Ok(Answer { lease: Some(row), ..Answer::default() })));
         let told = value["lease"].get("labels").cloned().unwrap_or_else(|| json!({}));
         assert_eq!(told, json!(labels));

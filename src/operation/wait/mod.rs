@@ -23,7 +23,7 @@ use crate::clock::Now;
 use crate::config::Settings;
 use crate::config::proxy::{Connection, Route};
 use crate::failure::{self, Failure, Kind};
-use crate::files::{Dir, random_hex};
+use crate::files::{Dir, KeptFiles, random_hex};
 use crate::host::Caller;
 use crate::lease::lifecycle::{DENIAL_GAP_SECONDS, Verdict, classify};
 use crate::lease::proof::Proof;
@@ -32,7 +32,7 @@ use crate::lease::store::{Guard, LeaseDir, Loaded, Locked, Store};
 use crate::operation::context::Options;
 use crate::progress::progress;
 use crate::protocol::Lease;
-use crate::shared_dir::{Notice, Permit, SharedDir};
+use crate::shared_dir::{Notice, Permit, SharedDir, Watch};
 use crate::slurm::cache::{Moment, Shared};
 use crate::slurm::job::{PendingReason, pending_reason};
 use crate::slurm::squeue;
@@ -119,6 +119,9 @@ pub struct Wait<'a> {
     refused: Option<Refused>,
     /// The login that may stand for another one.
     proof: Option<Proof>,
+    /// What stays open between two looks at the record and at the shared dir.
+    record_files: KeptFiles,
+    watch: Watch,
     /// What the shared dir showed last.
     seen: Notice,
     /// Whether the marker of a lease that was handed out is there.
@@ -160,6 +163,8 @@ impl<'a> Wait<'a> {
             trouble: None,
             refused: None,
             proof: proof::usable(doing, settings, dir),
+            record_files: KeptFiles::default(),
+            watch: Watch::default(),
             seen: Notice::Nothing,
             answered: false,
             lost: false,
@@ -170,11 +175,19 @@ impl<'a> Wait<'a> {
 
     /// Waits until the lease can be handed out, or cannot.
     pub fn until_ready(&mut self) -> Result<Handed> {
+        let handed = self.wait();
+        // What follows may remove the lease, and NFS lets no file go that is open.
+        (self.record_files, self.watch) = Default::default();
+        handed
+    }
+
+    fn wait(&mut self) -> Result<Handed> {
         let mut view = None;
         self.remember_route()?;
         loop {
             // Another call may have released the lease, or pinned its endpoint.
-            let mut record = self.stored()?;
+            let seen = self.dir.poll(&mut self.record_files);
+            let mut record = self.waited_for(seen)?;
             caller_lives(self.caller, &record.shown())?;
             let patience = self.look_patience(&record);
             let notice = self.poll(&record, patience).map_err(|error| self.without_permit(error))?;
@@ -261,9 +274,13 @@ impl<'a> Wait<'a> {
         if lost { Err(self.being_released(&record).into()) } else { Ok(record) }
     }
 
-    /// The record as it is now; a lease that is being released is nobody's to wait for.
     fn stored(&self) -> Result<Record> {
-        match self.dir.load() {
+        self.waited_for(self.dir.load())
+    }
+
+    /// A lease that is being released is nobody's to wait for.
+    fn waited_for(&self, loaded: Loaded) -> Result<Record> {
+        match loaded {
             Loaded::Whole(record) if record.phase == Phase::Releasing => Err(self.being_released(&record).into()),
             Loaded::Whole(record) => Ok(*record),
             Loaded::Newer { identity } => {
@@ -313,7 +330,7 @@ impl<'a> Wait<'a> {
     }
 
     fn poll(&mut self, record: &Record, patience: Duration) -> Result<Notice> {
-        let snapshot = SharedDir::of(record).snapshot(patience);
+        let snapshot = SharedDir::of(record).snapshot(&mut self.watch, patience);
         if let Some(why) = snapshot.unreachable {
             if !self.lost {
                 progress(&format!("{}: the login host cannot be asked, the wait goes on: {why}", record.shown()));

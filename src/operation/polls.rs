@@ -31,7 +31,7 @@ const TURN: Duration = Duration::from_millis(20);
 
 /// The looks of one release.
 #[derive(Debug)]
-pub struct Looks {
+pub struct Polls {
     shared: Option<Shared>,
     /// How many there were.
     count: usize,
@@ -46,9 +46,9 @@ pub struct Looks {
     lead: Option<Lock>,
 }
 
-impl Looks {
-    pub fn new(store: &Store) -> Looks {
-        Looks {
+impl Polls {
+    pub fn new(store: &Store) -> Polls {
+        Polls {
             shared: store.cache().ok().and_then(Shared::open),
             count: 0,
             since: Instant::now(),
@@ -76,8 +76,8 @@ impl Looks {
         }
     }
 
-    /// Looks once, after the pause that is due; `left` is the time that the release has.
-    pub fn look(&mut self, record: &Record, left: Duration) -> View {
+    /// Polls once, after the pause that is due; `left` is the time that the release has.
+    pub fn poll(&mut self, record: &Record, left: Duration) -> View {
         let pause = self.pause();
         let deadline = left.saturating_sub(pause).min(QUERY_DEADLINE).max(Duration::from_secs(1));
         let known = if self.count == 0 { self.seen_alive(record) } else { self.others(record, pause, deadline) };
@@ -96,7 +96,7 @@ impl Looks {
 
     /// What was told a moment ago, where that is enough to cancel the job.
     fn seen_alive(&self, record: &Record) -> Option<View> {
-        let (listing, _) = allocation::told(record, self.shared.as_ref()?, self.after.before(ALIVE_ANSWER))?;
+        let (listing, _) = allocation::answer_after(record, self.shared.as_ref()?, self.after.before(ALIVE_ANSWER))?;
         Some(allocation::view(record, &listing)).filter(|view| shows_what_to_cancel(record, view))
     }
 
@@ -105,7 +105,7 @@ impl Looks {
         let began = Instant::now();
         loop {
             if let Some(shared) = self.shared.as_ref().filter(|_| self.lead.is_none()) {
-                if let Some((listing, asked)) = allocation::told(record, shared, self.after) {
+                if let Some((listing, asked)) = allocation::answer_after(record, shared, self.after) {
                     self.after = asked;
                     return Some(allocation::confirmed(record, &listing, deadline));
                 }
@@ -184,11 +184,11 @@ mod tests {
     #[test]
     fn a_slow_controller_is_given_a_rest() {
         let temp = tempfile::tempdir().unwrap();
-        let mut looks = Looks::new(&Store::open(&temp.path().join("state")).unwrap());
-        assert_eq!(looks.pause(), Duration::ZERO);
-        looks.count = 1;
-        assert!(looks.pause() <= Duration::from_millis(20));
-        looks.took = Duration::from_secs(3);
-        assert_eq!(looks.pause(), Duration::from_secs(3));
+        let mut polls = Polls::new(&Store::open(&temp.path().join("state")).unwrap());
+        assert_eq!(polls.pause(), Duration::ZERO);
+        polls.count = 1;
+        assert!(polls.pause() <= Duration::from_millis(20));
+        polls.took = Duration::from_secs(3);
+        assert_eq!(polls.pause(), Duration::from_secs(3));
     }
 }
