@@ -158,18 +158,23 @@ step() {
   stage=other stage_ends=0
 }
 
+# learn: from a line `set NAME VALUE`.
+learn() {
+  local name value=${event#* }
+  name=${value%% *} value=${value#* }
+  case ${event%% *}.$name in
+    set.address) addresses+=("$value") ;;
+    set.private | set.work_made | set.sshd | set.sftp_server | set.sshd_state) printf -v "$name" %s "$value" ;;
+  esac
+}
+
 # heed PID: what a step says. Fails when the step has ended.
 heed() {
   local word=${event%% *} name value=${event#* }
   name=${value%% *} value=${value#* }
   case $word in
     finish) finish "$name" "${value#* }" "${value%% *}" ;;
-    set)
-      case $name in
-        address) addresses+=("$value") ;;
-        private | work_made | sshd | sftp_server | sshd_state) printf -v "$name" %s "$value" ;;
-      esac
-      ;;
+    set) learn ;;
     ended) [[ $name != "$1" ]] || { wait "$1"; return 1; } ;;
     # What it has said is in the pipe before this. scancel's TERM reaches it too; then that is the reason.
     died) [[ $name != "$1" ]] || step_died=yes ;;
@@ -327,8 +332,8 @@ make_private_dir() {
 # make_work_dir: with a mark beside it, from which whoever finds it later knows whose it was.
 make_work_dir() {
   mkdir -p -- "$CBX_WORK_ROOT" 2>/dev/null
+  tell "set work_made yes"
   if publish "$owner" "$own_mark"; then
-    tell "set work_made yes"
     mkdir -- "$work" 2>/dev/null
     [[ ! -d $work || -L $work || ! -O $work ]] || return 0
   fi
@@ -1170,11 +1175,17 @@ stop_processes() {
     if [[ $left ]]; then
       all=
       await_event
+      [[ $phase == serving ]] || learn
     elif [[ $all ]]; then break
     else all=all
     fi
   done
   for pid in "${!kind[@]}" $sshd_pid; do kill -KILL "$pid"; done 2>/dev/null
+  # What a step has made it has said before. Sessions could say anything.
+  while [[ $phase != serving ]] && read -r -t 0 <&9; do
+    await_event
+    learn
+  done
   [[ ! $sshd_pid ]] || wait "$sshd_pid" 2>/dev/null
   [[ ! $ticker ]] || kill -KILL "$ticker" 2>/dev/null
 }
