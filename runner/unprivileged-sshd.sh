@@ -158,23 +158,18 @@ step() {
   stage=other stage_ends=0
 }
 
-# learn: from a line `set NAME VALUE`.
-learn() {
-  local name value=${event#* }
-  name=${value%% *} value=${value#* }
-  case ${event%% *}.$name in
-    set.address) addresses+=("$value") ;;
-    set.private | set.work_made | set.sshd | set.sftp_server | set.sshd_state) printf -v "$name" %s "$value" ;;
-  esac
-}
-
 # heed PID: what a step says. Fails when the step has ended.
 heed() {
   local word=${event%% *} name value=${event#* }
   name=${value%% *} value=${value#* }
   case $word in
     finish) finish "$name" "${value#* }" "${value%% *}" ;;
-    set) learn ;;
+    set)
+      case $name in
+        address) addresses+=("$value") ;;
+        private | work_made | sshd | sftp_server | sshd_state) printf -v "$name" %s "$value" ;;
+      esac
+      ;;
     ended) [[ $name != "$1" ]] || { wait "$1"; return 1; } ;;
     # What it has said is in the pipe before this. scancel's TERM reaches it too; then that is the reason.
     died) [[ $name != "$1" ]] || step_died=yes ;;
@@ -332,8 +327,8 @@ make_private_dir() {
 # make_work_dir: with a mark beside it, from which whoever finds it later knows whose it was.
 make_work_dir() {
   mkdir -p -- "$CBX_WORK_ROOT" 2>/dev/null
-  tell "set work_made yes"
   if publish "$owner" "$own_mark"; then
+    tell "set work_made yes"
     mkdir -- "$work" 2>/dev/null
     [[ ! -d $work || -L $work || ! -O $work ]] || return 0
   fi
@@ -849,11 +844,11 @@ find_reapers() {
   while read_stat "$up" && up=${parent[up]} && ((up)); do reaper[up]=yes; done
 }
 
-# belongs_here PID: it is in the job's cgroup, or has the attempt's nonce and is no older than what started this script. A job that a session
-# submits inherits that, but has a number and, where Slurm tracks by cgroup, a cgroup of its own. Slurm's own are not ours.
+# belongs_here PID: it is in the job's cgroup, or has the attempt's nonce and is no older than what started this script. A
+# job that a session submits inherits that, but has a number and, where Slurm tracks by cgroup, a cgroup of its own.
 belongs_here() {
   local item ours=${in_cgroup[$1]:-no}
-  [[ $ours == yes || ${birth[$1]} -ge $begun && ${name[$1]} != slurmstepd* ]] || return 1
+  [[ $ours == yes || ${birth[$1]} -ge $begun ]] && [[ ${name[$1]} != slurmstepd ]] || return 1
   while IFS= read -r -d '' item; do
     case $item in
       "CBX_NONCE=$CBX_NONCE") ours=yes ;;
@@ -942,7 +937,8 @@ has_changed() {
 read_markers() {
   local time
   [[ ! -e $CBX_STATE_DIR/kept ]] || kept=yes
-  if [[ $taken == no && -e $CBX_STATE_DIR/answered ]] && has_changed "$CBX_STATE_DIR/answered" && time=$(stat -c %Y -- "$CBX_STATE_DIR/answered" 2>/dev/null) && [[ $time != "$answered" ]]; then
+  [[ $taken == no && -e $CBX_STATE_DIR/answered ]] && has_changed "$CBX_STATE_DIR/answered" || return 0
+  if time=$(stat -c %Y -- "$CBX_STATE_DIR/answered" 2>/dev/null) && [[ $time != "$answered" ]]; then
     answered=$time offered_at=$uptime active_at=$uptime
   fi
 }
@@ -1055,7 +1051,7 @@ watch() {
       read_deadline
       [[ $phase != serving ]] || look all
       # Another look tells whether what was not seen before is at work; one is enough.
-      if ((${#stranger[@]})) && [[ $active_at != "$put_off" ]]; then
+      if ((idle && uptime - active_at >= idle && ${#stranger[@]})) && [[ $active_at != "$put_off" ]]; then
         active_at=$((uptime - idle + (idle < 20 ? (idle + 3) / 4 : 5))) put_off=$active_at
       fi
       ((idle == 0 || uptime - active_at < idle)) || unused idle "$idle" "no command and no busy process for $idle s"
@@ -1116,6 +1112,8 @@ finish() {
     trees+=("$aside")
   fi
   if [[ $phase == serving || $stage == endpoint || $reason == requeued ]]; then rm -f -- "$CBX_STATE_DIR/endpoint.json" "$CBX_STATE_DIR/session"; fi
+  # A signal may come between what a step has made and what it says, and takes from the pipe what it interrupts.
+  if [[ ! $work_made && $stage == work-dir && $(timeout -s KILL 5 head -n 1 -- "$owner" 2>/dev/null) == "$own_mark" ]]; then work_made=yes; fi
   # Another attempt of the lease may have it by now.
   if [[ $work_made ]] && { ! read_mark "$owner" || [[ $mark == "$own_mark" ]]; }; then
     move_work_dir "$CBX_LEASE_ID" "$CBX_NONCE"
@@ -1148,8 +1146,8 @@ tell_sessions() {
   done
 }
 
-# stop_processes [TEXT]: says the text to sessions, then TERM, and after a second and a half KILL, until nothing of the job is left
-# but sshd. The first look and the last one are at all processes.
+# stop_processes [TEXT]: says the text to sessions, then TERM, and after a second and a half KILL, until nothing of the job is
+# left but sshd. The first look and the last one are at all processes.
 stop_processes() {
   local pid round left all=all
   [[ ! $sshd_pid ]] || kill -STOP "$sshd_pid" 2>/dev/null    # no new logins
@@ -1175,17 +1173,11 @@ stop_processes() {
     if [[ $left ]]; then
       all=
       await_event
-      [[ $phase == serving ]] || learn
     elif [[ $all ]]; then break
     else all=all
     fi
   done
   for pid in "${!kind[@]}" $sshd_pid; do kill -KILL "$pid"; done 2>/dev/null
-  # What a step has made it has said before. Sessions could say anything.
-  while [[ $phase != serving ]] && read -r -t 0 <&9; do
-    await_event
-    learn
-  done
   [[ ! $sshd_pid ]] || wait "$sshd_pid" 2>/dev/null
   [[ ! $ticker ]] || kill -KILL "$ticker" 2>/dev/null
 }
@@ -1202,7 +1194,8 @@ set_traps() {
 
 phase=starting stage=other stage_ends=0 private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' watching='' ticker=''
 gone_since='' lost_since='' unseen_since='' sshd_died='' deadline_then='' own_mark=''
-taken=no kept=no answered='' told_state='' input_then='' mine=() foreign=() cpu_then=() there_then=() reaper=() ancestor=() orphans=() known_door=() in_cgroup=() stranger=() job_cgroup='' put_off=''
+taken=no kept=no answered='' told_state='' input_then='' mine=() foreign=() cpu_then=() there_then=()
+reaper=() ancestor=() orphans=() known_door=() in_cgroup=() stranger=() job_cgroup='' put_off=''
 reject() {
   say "bad-request: $1: this script is submitted by slurm-sandbox"
   exit 1
