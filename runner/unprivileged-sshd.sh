@@ -241,7 +241,7 @@ make_mark() {
   { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
   pidns=$(readlink /proc/self/ns/pid 2>/dev/null)
   read -r line <"/proc/$$/stat"
-  # shellcheck disable=SC2206 # As in survey.
+  # shellcheck disable=SC2206 # As in read_stat.
   field=(${line##*)})
   own_mark="nonce=$CBX_NONCE job=${SLURM_JOB_ID:-} cluster=${SLURM_CLUSTER_NAME:-} node=$node boot=${boot:-} pidns=${pidns:-} pid=$$ start=${field[19]}"
 }
@@ -255,25 +255,28 @@ has_ended() {
   if [[ $2 != "$boot" && $1 == "$place" ]]; then return 0; fi
   [[ $2 == "$boot" && $3 == "${pidns:-}" ]] || return 1
   { IFS= read -r -d '' line <"/proc/$4/stat"; } 2>/dev/null
-  # shellcheck disable=SC2206 # As in survey.
+  # shellcheck disable=SC2206 # As in read_stat.
   field=(${line##*)})
   [[ ${field[0]:-Z} == Z || ${field[19]} != "$5" ]]
 }
 
-# remove_tree SECONDS PATH: never across a mount, a bind mount of the same file system included, and never through a
+# remove_tree SECONDS PATH...: never across a mount, a bind mount of the same file system included, and never through a
 # link. rm needs no stack for depth. Some tools write-protect their caches, so that a second try may be needed.
 remove_tree() {
-  local round
+  local round path seconds=$1 trees
+  shift
   for round in 1 2; do
-    [[ -d $2 && ! -L $2 && -O $2 ]] || return
-    if has_mount "$2"; then
-      say "left behind: $2: $mounted is mounted there"
-      return
-    fi
-    ((round == 1)) || chmod -R u+rwx -- "$2" 2>/dev/null
-    timeout -s KILL "$1" rm -rf --one-file-system -- "$2" 2>/dev/null
+    trees=()
+    for path; do
+      [[ -e $path && ! -L $path && -O $path ]] || continue
+      if has_mount "$path"; then say "left behind: $path: $mounted is mounted there"; else trees+=("$path"); fi
+    done
+    ((${#trees[@]})) || return 0
+    set -- "${trees[@]}"
+    ((round == 1)) || chmod -R u+rwx -- "$@" 2>/dev/null
+    timeout -s KILL "$seconds" rm -rf --one-file-system -- "$@" 2>/dev/null
   done
-  [[ ! -d $2 ]] || say "left behind: $2"
+  for path; do [[ ! -d $path ]] || say "left behind: $path"; done
 }
 
 # has_mount PATH: leaves in mounted what is mounted there or below. Who cannot tell says yes.
@@ -281,9 +284,13 @@ has_mount() {
   local real place
   mounted=something
   [[ -r /proc/self/mountinfo ]] || return 0
-  real=$(cd -P -- "$1" 2>/dev/null && pwd -P) || { [[ ! -x $1 ]] || return 0; real=$(cd -P -- "${1%/*}" && pwd -P)/${1##*/}; }
+  if cd -P -- "$1"; then real=$PWD
+  elif [[ ! -x $1 ]] && cd -P -- "${1%/*}"; then real=${PWD%/}/${1##*/}
+  else return 0
+  fi
+  cd /
   while read -r _ _ _ _ place _; do
-    printf -v place %b "${place//\\/\\0}"    # a blank is \040 there
+    [[ $place != *\\* ]] || printf -v place %b "${place//\\/\\0}"    # a blank is \040 there
     mounted=$place
     [[ $place/ != "$real"/* ]] || return 0
   done </proc/self/mountinfo
@@ -291,11 +298,10 @@ has_mount() {
   return 1
 } 2>/dev/null
 
-# discard PRIVATE_DIR: under another name first, so that one which is removed in part is known as such.
-discard() {
-  local aside=${1%/*}/.slurm-sandbox-gone.${1##*.}
+# move_aside PRIVATE_DIR: leaves in aside where it is then. One that is removed in part is known by that name.
+move_aside() {
+  aside=${1%/*}/.slurm-sandbox-gone.${1##*.}
   mv -fT -- "$1" "$aside" 2>/dev/null || aside=$1
-  remove_tree 10 "$aside"
 }
 
 # make_private_dir: node-local if possible. Its path goes into sshd_config and through any login shell, so only a
@@ -305,7 +311,7 @@ make_private_dir() {
   for place in "${TMPDIR:-}" /tmp "${XDG_RUNTIME_DIR:-}" "$CBX_STATE_DIR"; do
     [[ $place =~ ^/[A-Za-z0-9/._+,@:=-]*$ ]] || continue
     for dir in "$place"/slurm-sandbox.????????; do
-      if [[ -d $dir && ! -L $dir && -O $dir ]] && read_mark "$dir/owner" && has_ended; then discard "$dir"; fi
+      if [[ -d $dir && ! -L $dir && -O $dir ]] && read_mark "$dir/owner" && has_ended; then move_aside "$dir"; fi
     done
     for dir in "$place"/.slurm-sandbox-gone.????????; do remove_tree 10 "$dir"; done
     made=$(mktemp -d -- "$place/slurm-sandbox.XXXXXXXX" 2>/dev/null) || continue
@@ -642,7 +648,12 @@ find_doors() {
   [[ ! $sshd_pid ]] || door[sshd_pid]=yes
   for path in "${private:-/nonexistent}"/sessions/*; do
     [[ ${path##*/} =~ ^[1-9][0-9]{0,9}$ ]] || continue
-    if kill -0 "${path##*/}" 2>/dev/null; then door[${path##*/}]=yes; else rm -f -- "$path"; fi
+    if ! kill -0 "${path##*/}" 2>/dev/null; then rm -f -- "$path"
+    else
+      door[${path##*/}]=yes
+      [[ ${known_door[${path##*/}]:-} ]] || find_reapers "${path##*/}"
+      known_door[${path##*/}]=yes
+    fi
   done
 }
 
@@ -694,29 +705,27 @@ publish_endpoint() {
 
 # ---------------------------------------------------------------- the job's processes
 
-# survey: reads /proc once and leaves in kind[pid] what each process of this job is:
+# survey [all]: leaves in kind[pid] what each process of this job is:
 #   transport  sshd itself, but our listener      command  anything else below it     detached  the rest of the job
-# Of the job is what descends from this script, carries the attempt's nonce in its environment (a daemon that left
-# the tree) and is in no other job, or was of the job the last time. The ancestors of this script never are, nor is any
-# other user's process.
+# Of the job is what descends from this script, is in the job's cgroup, carries the attempt's nonce in its environment (a
+# daemon that left the tree) and is in no other job, or was of the job the last time. The ancestors of this script never
+# are, nor is any other user's process. It looks where these are, in the cgroup or down the tree, so that it costs what the
+# job has. What left that place at once is seen by `all`, which looks at each process of the user, and is in stranger[pid].
 survey() {
-  local IFS=$' \t\n' dir pid up line field still_foreign=()
-  parent=() name=() group=() tty=() front=() faults=() cpu=() birth=() kind=()
+  local IFS=$' \t\n' pid up usual=() still_foreign=()
+  parent=() name=() group=() tty=() front=() faults=() cpu=() birth=() kind=() stranger=()
   find_doors
-  for dir in /proc/[0-9]*; do
-    [[ -O $dir ]] || continue
-    pid=${dir#/proc/} line=
-    { IFS= read -r -d '' line <"$dir/stat"; } 2>/dev/null
-    [[ $line ]] || continue
-    # shellcheck disable=SC2206 # Numbers and one letter, after a name that may hold anything.
-    field=(${line##*)})
-    [[ ${#field[@]} -gt 20 && ${field[0]} != Z && ${field[1]}.${field[19]} =~ ^[0-9]+\.[0-9]+$ ]] || continue
-    line=${line#*(}
-    name[pid]=${line%)*} parent[pid]=${field[1]} group[pid]=${field[2]} tty[pid]=${field[4]} front[pid]=${field[5]} faults[pid]=${field[8]}
-    cpu[pid]=$((field[11] + field[12] + field[13] + field[14])) birth[pid]=${field[19]}
-  done
-  for pid in "${!parent[@]}"; do
-    [[ $pid != "$$" && $pid != "$sshd_pid" && $pid != "$ticker" && ! ${ancestor[pid]:-} ]] || continue
+  if read_cgroup; then
+    for pid in "${!in_cgroup[@]}" "${!door[@]}" "${!mine[@]}"; do read_stat "$pid"; done
+  elif ! walk_tree; then read_all
+  fi
+  if [[ ${1:-} == all ]]; then
+    for pid in "${!birth[@]}"; do usual[pid]=yes; done
+    foreign=()
+    read_all
+  fi
+  for pid in "${!birth[@]}"; do
+    [[ $pid != "$$" && $pid != "$sshd_pid" && $pid != "$ticker" && ! ${ancestor[pid]:-} && -O /proc/$pid ]] || continue
     up=$pid
     while [[ ${parent[up]:-} && $up != "$$" && ! ${door[up]:-} ]]; do up=${parent[up]}; done
     if [[ ${door[up]:-} ]]; then
@@ -726,31 +735,124 @@ survey() {
     elif belongs_here "$pid"; then kind[pid]=detached
     else still_foreign[pid]=${birth[pid]}
     fi
+    [[ ! ${1:-} || ! ${kind[pid]:-} || ${usual[pid]:-} ]] || stranger[pid]=${cpu[pid]}
   done
   foreign=() mine=()
   for pid in "${!still_foreign[@]}"; do foreign[pid]=${still_foreign[pid]}; done
   for pid in "${!kind[@]}"; do mine[pid]=${birth[pid]}; done
 }
 
-# find_ancestors: what started this script, up to the first process.
-find_ancestors() {
-  local up=$$ line field
-  while ((up)); do
-    ancestor[up]=yes line=
-    { read -r line <"/proc/$up/stat"; } 2>/dev/null
-    # shellcheck disable=SC2206 # As in survey.
-    field=(${line##*)})
-    up=$((${field[1]:-0}))
+read_all() {
+  local dir
+  for dir in /proc/[0-9]*; do [[ ! -O $dir ]] || read_stat "${dir#/proc/}"; done
+}
+
+# read_stat PID: once in a survey. By lines, because of bash's buffer; a name may hold a line end.
+read_stat() {
+  local line='' part field
+  [[ ! ${birth[$1]:-} ]] || return 0
+  { while IFS= read -r part || [[ $part ]]; do line+=$part$'\n'; done <"/proc/$1/stat"; } 2>/dev/null
+  # shellcheck disable=SC2206 # Numbers and one letter, after a name that may hold anything.
+  field=(${line##*)})
+  [[ ${#field[@]} -gt 20 && ${field[0]} != Z && ${field[1]}.${field[19]} =~ ^[0-9]+\.[0-9]+$ ]] || return 1
+  line=${line#*(}
+  name[$1]=${line%)*} parent[$1]=${field[1]} group[$1]=${field[2]} tty[$1]=${field[4]} front[$1]=${field[5]} faults[$1]=${field[8]}
+  cpu[$1]=$((field[11] + field[12] + field[13] + field[14])) birth[$1]=${field[19]}
+}
+
+# find_job_cgroup CGROUPS MOUNTS: leaves in job_cgroup the directory of the cgroup that Slurm made for this job alone, which
+# its name says. It has all steps below it. Any other that this script is in may hold more than the job.
+find_job_cgroup() {
+  local controllers path base place rest
+  job_cgroup=
+  [[ ${SLURM_JOB_ID:-} =~ ^[1-9][0-9]*$ ]] || return
+  while IFS=: read -r _ controllers path; do
+    [[ $path =~ ^(.*/job_$SLURM_JOB_ID)(/|$) ]] || continue
+    path=${BASH_REMATCH[1]}
+    while read -r _ _ _ base place rest; do
+      rest=${rest#* - }
+      if [[ ! $controllers ]]; then [[ $rest == 'cgroup2 '* ]] || continue
+      else [[ $rest == 'cgroup '* && ,${rest##* }, == *",${controllers%%,*},"* ]] || continue
+      fi
+      job_cgroup=$place${path#"${base%/}"}
+      read_cgroup && return
+    done <"$2"
+  done <"$1"
+  job_cgroup=
+} 2>/dev/null
+
+# read_cgroup: leaves in in_cgroup what is in the job's cgroup and in those below. Fails where that cannot be read, or
+# where this script is not in it, as seen from here.
+read_cgroup() {
+  local file pid
+  in_cgroup=()
+  [[ $job_cgroup ]] || return 1
+  for file in "$job_cgroup"/**/cgroup.procs; do
+    if ! { while read -r pid; do in_cgroup[pid]=yes; done <"$file"; } 2>/dev/null && [[ -e $file ]]; then
+      in_cgroup=()
+      return 1
+    fi
+  done
+  [[ ${in_cgroup[$$]:-} ]] || { in_cgroup=(); return 1; }
+}
+
+# walk_tree: reads what is below this script, the doors and what was of the job before, and the orphans that are of the job:
+# whose parent ends goes to one of its ancestors, in the end to the first process. Fails where the kernel tells no children.
+walk_tree() {
+  local pid up next queue=("$$" "${!door[@]}") walked=()
+  for up in "${!reaper[@]}"; do
+    if ! read_children "$up"; then
+      [[ $up != 1 && ! -d /proc/$up ]] || return 1
+      unset "reaper[up]" "orphans[up]"
+      continue
+    fi
+    [[ ${children[*]} != "${orphans[up]:-}" ]] || continue
+    for pid in "${children[@]}"; do
+      [[ " ${orphans[up]:-} " != *" $pid "* && -O /proc/$pid ]] && read_stat "$pid" && belongs_here "$pid" && mine[pid]=${birth[pid]}
+    done
+    orphans[up]=${children[*]}
+  done
+  queue+=("${!mine[@]}")
+  while ((${#queue[@]})); do
+    next=()
+    for pid in "${queue[@]}"; do
+      [[ ! ${walked[pid]:-} ]] || continue
+      walked[pid]=yes
+      read_stat "$pid" && [[ ${mine[pid]:-${birth[pid]}} == "${birth[pid]}" ]] && read_children "$pid" && next+=("${children[@]}")
+    done
+    queue=("${next[@]}")
+  done
+  return 0
+}
+
+# read_children PID: leaves them in children; each thread has its own. Fails where there are no such files.
+read_children() {
+  local file some
+  children=()
+  for file in "/proc/$1/task/"*/children; do
+    [[ $file != */\*/* ]] || return 1
+    some=()
+    { read -r -a some <"$file"; } 2>/dev/null
+    children+=("${some[@]}")
   done
 }
 
-# belongs_here PID: it has the attempt's nonce. A job that a session submits inherits that, but has a number and, where
-# Slurm tracks by cgroup, a cgroup of its own.
+# find_reapers PID: what started it, up to the first process: one of them gets what it leaves without a parent.
+find_reapers() {
+  local up=$1
+  reaper[1]=yes
+  while read_stat "$up" && up=${parent[up]} && ((up)); do reaper[up]=yes; done
+}
+
+# belongs_here PID: it is in the job's cgroup, or has the attempt's nonce and is no older than what started this script. A
+# job that a session submits inherits that, but has a number and, where Slurm tracks by cgroup, a cgroup of its own.
 belongs_here() {
-  local item ours=no
+  local item ours=${in_cgroup[$1]:-no}
+  [[ $ours == yes || ${birth[$1]} -ge $begun ]] && [[ ${name[$1]} != slurmstepd ]] || return 1
   while IFS= read -r -d '' item; do
     case $item in
       "CBX_NONCE=$CBX_NONCE") ours=yes ;;
+      CBX_NONCE=*) return 1 ;;
       SLURM_JOB_ID=*) [[ ! ${SLURM_JOB_ID:-} || $item == "SLURM_JOB_ID=$SLURM_JOB_ID" ]] || return 1 ;;
     esac
   done <"/proc/$1/environ"
@@ -761,7 +863,7 @@ belongs_here() {
   return 0
 } 2>/dev/null
 
-# look: anybody at work? Then the idle clock starts anew. Work is
+# look [all]: anybody at work? Then the idle clock starts anew. Work is
 #   a session's command, silent or not, that was there at the last look too; on a terminal, what runs in the foreground
 #   a session's shell whose commands have come and gone since the last look, as in a loop that waits for something
 #   input at a terminal
@@ -770,10 +872,10 @@ belongs_here() {
 # an open sftp.
 look() {
   local pid seen used=0 sessions=no at_work=no there=() terminals=() input=''
-  survey
+  survey "$@"
   for pid in "${!kind[@]}"; do
     [[ ${kind[pid]} != transport ]] || continue
-    used=$((used + cpu[pid] - ${cpu_then[pid]:-0}))
+    used=$((used + cpu[pid] - ${cpu_then[pid]:-${stranger[pid]:-0}}))
     [[ ${kind[pid]} == command ]] || continue
     sessions=yes
     ((tty[pid] == 0)) || terminals[tty[pid]]=/dev/pts/$((tty[pid] & 0xff | tty[pid] >> 12 & 0xfff00))
@@ -823,11 +925,20 @@ read_deadline() {
   done
 }
 
+# has_changed FILE: whether its time is another one than at the last call. Only then it costs a process.
+has_changed() {
+  local seen=$private/time.${1##*/}
+  [[ ! $private || $1 -nt $seen || $1 -ot $seen ]] || return 1
+  [[ ! $private ]] || touch -r "$1" -- "$seen" 2>/dev/null
+  return 0
+}
+
 # read_markers: a lease that is handed out, or handed out again, gets its grace anew.
 read_markers() {
   local time
   [[ ! -e $CBX_STATE_DIR/kept ]] || kept=yes
-  if [[ $taken == no && -e $CBX_STATE_DIR/answered ]] && time=$(stat -c %Y -- "$CBX_STATE_DIR/answered" 2>/dev/null) && [[ $time != "$answered" ]]; then
+  [[ $taken == no && -e $CBX_STATE_DIR/answered ]] && has_changed "$CBX_STATE_DIR/answered" || return 0
+  if time=$(stat -c %Y -- "$CBX_STATE_DIR/answered" 2>/dev/null) && [[ $time != "$answered" ]]; then
     answered=$time offered_at=$uptime active_at=$uptime
   fi
 }
@@ -938,7 +1049,11 @@ watch() {
       fi
     elif ((idle && uptime - active_at >= idle)) && messages_are_seen; then
       read_deadline
-      [[ $phase != serving ]] || look
+      [[ $phase != serving ]] || look all
+      # Another look tells whether what was not seen before is at work; one is enough.
+      if ((idle && uptime - active_at >= idle && ${#stranger[@]})) && [[ $active_at != "$put_off" ]]; then
+        active_at=$((uptime - idle + (idle < 20 ? (idle + 3) / 4 : 5))) put_off=$active_at
+      fi
       ((idle == 0 || uptime - active_at < idle)) || unused idle "$idle" "no command and no busy process for $idle s"
     fi
   done
@@ -973,11 +1088,11 @@ takes_too_long() {
 
 # trim_log: sshd appends a few lines for each connection.
 trim_log() {
-  local text=
+  local size
   trimmed_at=$uptime
-  [[ -f $sshd_log && ! -L $sshd_log ]] || return
-  { IFS= read -r -d '' -n 262144 text <"$sshd_log"; } 2>/dev/null
-  ((${#text} < 262144)) || : >"$sshd_log"
+  [[ -f $sshd_log && ! -L $sshd_log ]] && has_changed "$sshd_log" || return
+  size=$(stat -c %s -- "$sshd_log" 2>/dev/null)
+  ((${size:-0} < 262144)) || : >"$sshd_log"
 }
 
 # ---------------------------------------------------------------- the end
@@ -986,27 +1101,28 @@ trim_log() {
 # would run on, where nobody finds them. Slurm kills what is left after KillWait, so nothing here takes long.
 finish() {
   local LC_ALL=C IFS=$' \t\n'
-  local reason=$1 detail=${2//[^[:print:]]/ } status=${3:-0} work_is_ours=''
+  local reason=$1 detail=${2//[^[:print:]]/ } status=${3:-0} aside trees=()
   trap '' TERM INT HUP USR1
   trap - EXIT
   say "ending: $reason: $detail"
   umask 077
   [[ ! $watching ]] || stop_processes "lease $CBX_LEASE_ID ends: $detail"
-  [[ ! $private ]] || discard "$private"
+  if [[ $private ]]; then
+    move_aside "$private"
+    trees+=("$aside")
+  fi
   if [[ $phase == serving || $stage == endpoint || $reason == requeued ]]; then rm -f -- "$CBX_STATE_DIR/endpoint.json" "$CBX_STATE_DIR/session"; fi
+  # A signal may come between what a step has made and what it says, and takes from the pipe what it interrupts.
+  if [[ ! $work_made && $stage == work-dir && $(timeout -s KILL 5 head -n 1 -- "$owner" 2>/dev/null) == "$own_mark" ]]; then work_made=yes; fi
   # Another attempt of the lease may have it by now.
   if [[ $work_made ]] && { ! read_mark "$owner" || [[ $mark == "$own_mark" ]]; }; then
-    work_is_ours=yes
     move_work_dir "$CBX_LEASE_ID" "$CBX_NONCE"
+    trees+=("$work" "$root/.$CBX_LEASE_ID.$CBX_NONCE" "$owner")
   fi
   read_clocks
   members nonce "$CBX_NONCE" jobId "${SLURM_JOB_ID:-}" reason "$reason" detail "${detail:0:500}" at "$epoch"
   [[ $reason == requeued && -e $CBX_STATE_DIR/ending.json ]] || publish "$CBX_STATE_DIR/ending.json" "{\"format\":1,$REPLY}"
-  if [[ $work_is_ours ]]; then
-    remove_tree 600 "$work"
-    remove_tree 600 "$root/.$CBX_LEASE_ID.$CBX_NONCE"
-    rm -f -- "$owner"
-  fi
+  remove_tree 600 "${trees[@]}"
   [[ ! $work_made ]] || sweep_work_root
   exit "$status"
 }
@@ -1030,16 +1146,19 @@ tell_sessions() {
   done
 }
 
-# stop_processes [TEXT]: says the text to sessions, then TERM, and after a second and a half KILL, until nothing of the job is left but sshd.
+# stop_processes [TEXT]: says the text to sessions, then TERM, and after a second and a half KILL, until nothing of the job is
+# left but sshd. The first look and the last one are at all processes.
 stop_processes() {
-  local pid round left
+  local pid round left all=all
   [[ ! $sshd_pid ]] || kill -STOP "$sshd_pid" 2>/dev/null    # no new logins
   [[ $listen == yes ]] || rm -f -- "$private/sshd_config"
   foreign=()
-  start_ticker 0.04
   for ((round = 0; round < 60; round++)); do
-    survey
-    ((round > 0)) || tell_sessions "$1"
+    survey $all
+    if ((round == 0 && ${#kind[@]})); then
+      start_ticker 0.04
+      tell_sessions "$1"
+    fi
     left=
     for pid in "${!kind[@]}"; do
       [[ ${kind[pid]} != transport ]] || continue
@@ -1051,8 +1170,12 @@ stop_processes() {
         kill -TERM "$pid"
       fi
     done 2>/dev/null
-    [[ $left ]] || break
-    await_event
+    if [[ $left ]]; then
+      all=
+      await_event
+    elif [[ $all ]]; then break
+    else all=all
+    fi
   done
   for pid in "${!kind[@]}" $sshd_pid; do kill -KILL "$pid"; done 2>/dev/null
   [[ ! $sshd_pid ]] || wait "$sshd_pid" 2>/dev/null
@@ -1071,7 +1194,8 @@ set_traps() {
 
 phase=starting stage=other stage_ends=0 private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' watching='' ticker=''
 gone_since='' lost_since='' unseen_since='' sshd_died='' deadline_then='' own_mark=''
-taken=no kept=no answered='' told_state='' input_then='' mine=() foreign=() cpu_then=() there_then=() ancestor=()
+taken=no kept=no answered='' told_state='' input_then='' mine=() foreign=() cpu_then=() there_then=()
+reaper=() ancestor=() orphans=() known_door=() in_cgroup=() stranger=() job_cgroup='' put_off=''
 reject() {
   say "bad-request: $1: this script is submitted by slurm-sandbox"
   exit 1
@@ -1099,12 +1223,16 @@ set_traps
 [[ ! ${told_of_wall_time:-} ]] || wall_time_is_near
 
 cd / || exit
+shopt -s globstar
 make_path_absolute
 
 ((10#${SLURM_RESTART_COUNT:-0} == 0)) || finish requeued "the job was requeued: a lease does not move"
 require_one_job
 require_permit
-find_ancestors
+find_reapers "$$"
+for name in "${!reaper[@]}"; do ancestor[name]=yes; done
+begun=${birth[$PPID]:-0}
+find_job_cgroup "/proc/$$/cgroup" "/proc/$$/mountinfo"
 read_clocks
 offered_at=$uptime active_at=$uptime looked_at=$uptime trimmed_at=$uptime previous=$uptime next_look=$((uptime + 1))
 ((10#${CBX_TTL_SECONDS:-0} == 0)) || ends_at=$((uptime + 10#$CBX_TTL_SECONDS))
