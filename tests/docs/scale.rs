@@ -6,7 +6,7 @@ use crate::{block, read};
 
 /// Requests to slurmctld that one call makes, by `sdiag` (Slurm 22.05).
 const REQUESTS_OF_ACQUIRE: f64 = 4.0;
-const REQUESTS_OF_RELEASE: f64 = 7.0;
+const REQUESTS_OF_RELEASE: f64 = 10.0;
 const REQUESTS_OF_RESOLVE: f64 = 3.0;
 const REQUESTS_OF_SQUEUE: f64 = 3.0;
 
