@@ -24,8 +24,11 @@ pub fn of_lease(record: &Record, settings: &Settings) -> Option<Ssh> {
         ("jobId", record.job.as_ref().map(|job| job.id.to_string()).unwrap_or_default()),
     ]
     .into();
+    // A config that names no submitHost says nothing of the way to a lease that was made through one: it keeps its own.
+    let unsaid = record.submit.is_some() && settings.submit.is_none() && settings.connection == Connection::Direct;
     let proxy_command = match (&record.route, &settings.connection) {
         (Some(Route::Stdio), _) | (_, Connection::Connect(_)) => Some(connect_command(record)?),
+        (Some(Route::Login { .. }), _) if unsaid => Some(connect_command(record)?),
         (_, Connection::Direct | Connection::Proxy { .. }) => settings.connection.proxy_command(&values),
     };
     Some(Ssh {
@@ -61,9 +64,32 @@ fn quoted_if_needed(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::login_host::LoginHost;
     use crate::lease::record::PinnedEndpoint;
     use crate::lease::record::tests::record;
+    use rstest::rstest;
     use serde_json::json;
+
+    /// A session from a laptop needs no config once the lease is made.
+    #[rstest]
+    #[case::no_config(json!({}), true, true)]
+    #[case::straight_to_the_node(json!({"sshMode": "direct", "submitHost": "login"}), true, false)]
+    #[case::a_proxy_of_its_own(json!({"proxyCommand": "jump {host}"}), true, false)]
+    #[case::made_on_this_host(json!({}), false, false)]
+    fn a_lease_keeps_its_way(#[case] config: serde_json::Value, #[case] outside: bool, #[case] expected: bool) {
+        let route = Route::Login { hops: vec!["login".into()] };
+        let record = Record {
+            endpoint: Some(PinnedEndpoint { host: "n1".into(), port: 4022 }),
+            route: Some(route),
+            key: "/state/leases/cbx_4b38f35d4e31/id_ed25519".into(),
+            submit: outside.then(|| LoginHost { host: "login".into(), ..LoginHost::default() }),
+            user: Some("alice".into()),
+            ..record()
+        };
+        let settings = crate::config::parse(config.as_object().unwrap()).unwrap();
+        let ssh = of_lease(&record, &settings).unwrap();
+        assert_eq!(ssh.proxy_command.is_some_and(|command| command.contains(" connect ")), expected);
+    }
 
     #[test]
     fn a_proxy_command_cannot_carry_a_name_into_a_shell() {

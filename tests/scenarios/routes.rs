@@ -61,6 +61,8 @@ fn used(site: &Site, name: &str, config: &Value) {
     login.forward(site, name);
     let resolved = site.ask("resolve", json!({"id": lease.id, "config": config}));
     assert_eq!(resolved.lease()["ssh"], handed["ssh"], "{name}");
+    // And what acquire advises needs no configuration.
+    assert_eq!(site.cli(&["ssh", &lease.id, "--", "echo", "$SLURM_JOB_ID"]).line(), job, "{name}");
     // Its way is on record: what today's request says of ways changes nothing.
     assert_eq!(site.row(&lease).expect("listed")["ssh"], handed["ssh"], "{name}");
     site.release_cleanly(&lease);
