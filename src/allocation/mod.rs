@@ -149,6 +149,13 @@ pub fn ask_shared(record: &Record, shared: &Shared, after: Moment, deadline: Dur
     })
 }
 
+/// The same for a call that has one chance, such as a release, which is over in 20 s.
+pub fn ask_shared_at_once(record: &Record, shared: &Shared, after: Moment, deadline: Duration) -> View {
+    ask_by(record, deadline, |cluster| {
+        shared.list_user_at_once(&host(record), owner(record), cluster, after, deadline).listing
+    })
+}
+
 /// The last listing of where a record's job may be, if it was asked for later than `after`, and when. Nobody is asked.
 pub fn answer_after(record: &Record, shared: &Shared, after: Moment) -> Option<(Result<Listing, QueryFailed>, Moment)> {
     let host = host(record);

@@ -86,7 +86,7 @@ impl Polls {
             self.after = Moment::now();
             let asked = Instant::now();
             let view = match &self.shared {
-                Some(shared) => allocation::ask_shared(record, shared, self.after, deadline),
+                Some(shared) => allocation::ask_shared_at_once(record, shared, self.after, deadline),
                 None => allocation::ask(record, deadline),
             };
             self.took = asked.elapsed();

@@ -91,6 +91,30 @@ impl Shared {
         after: Moment,
         deadline: Duration,
     ) -> CachedListing {
+        self.listing(host, owner, cluster, after, deadline, BACK_OFF_FACTOR)
+    }
+
+    /// The same for a call that has one chance: it asks also where another has just waited in vain.
+    pub fn list_user_at_once(
+        &self,
+        host: &Host,
+        owner: Owner<'_>,
+        cluster: Option<&str>,
+        after: Moment,
+        deadline: Duration,
+    ) -> CachedListing {
+        self.listing(host, owner, cluster, after, deadline, 0)
+    }
+
+    fn listing(
+        &self,
+        host: &Host,
+        owner: Owner<'_>,
+        cluster: Option<&str>,
+        after: Moment,
+        deadline: Duration,
+        back_off_factor: u32,
+    ) -> CachedListing {
         let key = self.key(host, owner, cluster);
         let started = uptime();
         loop {
@@ -101,7 +125,7 @@ impl Shared {
             {
                 // A busy controller must not be asked again at once either.
                 let took = Duration::from_millis(head.came - head.asked.min(head.came));
-                let back_off = (took * BACK_OFF_FACTOR).min(MOST_BACK_OFF);
+                let back_off = (took * back_off_factor).min(MOST_BACK_OFF);
                 let old = head.asked <= after.0;
                 if !old || now - head.came < back_off.as_millis() as u64 {
                     return CachedListing { listing: squeue::listing(&answer, cluster), old };
@@ -258,6 +282,14 @@ mod tests {
         stored(&shared, 1000, 20_000, &Err(QueryFailed("hung".into())));
         let answer = shared.list_user(&Host::Here, OWNER, None, ago(0), Duration::from_secs(1));
         assert_eq!(answer, CachedListing { listing: Err(QueryFailed("hung".into())), old: true });
+    }
+
+    #[test]
+    fn a_call_with_one_chance_asks_after_a_slow_failure_too() {
+        let (_temp, shared) = shared();
+        stored(&shared, 1000, 20_000, &Err(QueryFailed("hung".into())));
+        let answer = shared.list_user_at_once(&Host::Here, OWNER, None, ago(0), Duration::from_secs(1));
+        assert!(!answer.old && answer.listing != Err(QueryFailed("hung".into())), "{answer:?}");
     }
 
     #[test]
