@@ -111,10 +111,10 @@ sleep_for() {
   [[ $1 == 0 || $1 == 0.0 ]] || sleep "$1"
 }
 
-# A background process of the fake: own session, nothing of the caller's environment or descriptors.
+# A background process of the fake: own session, no parent, nothing of the caller's environment or descriptors.
 background() {
-  setsid env -i PATH="$PATH" HOME="${HOME:-/}" SLURM_CONF="$CONF" /bin/bash -p "$FAKE_LIB/supervise" "$@" \
-    </dev/null >/dev/null 2>>"$STATE/fake.log" 9>&- &
+  (setsid env -i PATH="$PATH" HOME="${HOME:-/}" SLURM_CONF="$CONF" /bin/bash -p "$FAKE_LIB/supervise" "$@" \
+    </dev/null >/dev/null 2>>"$STATE/fake.log" 9>&- &)
 }
 
 for part in dialect conf getopt text jobs schedule faults; do
