@@ -194,6 +194,8 @@ pub fn end(
         let view = poll(&mut polls, &guard, &mut record, left)?;
         let waiting = match next_step(&record, &view, Now::read()) {
             Step::Gone => {
+                // Another one may ask for all while the files are removed.
+                drop(polls);
                 finish(store, guard, &record)?;
                 return Ok(Released::Gone);
             }
