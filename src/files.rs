@@ -491,7 +491,12 @@ pub fn random_hex(bytes: usize) -> io::Result<String> {
     };
     let mut buffer = vec![0u8; bytes];
     random.read_exact(&mut buffer)?;
-    Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&buffer))
+}
+
+/// Bytes as lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::files::Lock;
 use crate::host::Host;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Ended, Ownership, Record};
-use crate::slurm::cache::{CachedListing, Moment, Shared};
+use crate::slurm::cache::{BackOff, CachedListing, Moment, Shared};
 use crate::slurm::job::{Class, JobId, Listing, QueryFailed, Row};
 use crate::slurm::squeue::Owner;
 use crate::slurm::{sacct, scancel, scontrol, silence, squeue};
@@ -143,16 +143,9 @@ pub fn ask(record: &Record, deadline: Duration) -> View {
 }
 
 /// The same, content with an answer that any process has asked for later than `after`.
-pub fn ask_shared(record: &Record, shared: &Shared, after: Moment, deadline: Duration) -> View {
+pub fn ask_shared(record: &Record, shared: &Shared, after: Moment, deadline: Duration, back_off: BackOff) -> View {
     ask_by(record, deadline, |cluster| {
-        about(record, shared.list_user(&host(record), owner(record), cluster, after, deadline))
-    })
-}
-
-/// The same for a call that has one chance, such as a release, which is over in 20 s.
-pub fn ask_shared_at_once(record: &Record, shared: &Shared, after: Moment, deadline: Duration) -> View {
-    ask_by(record, deadline, |cluster| {
-        shared.list_user_at_once(&host(record), owner(record), cluster, after, deadline).listing
+        about(record, shared.list_user(&host(record), owner(record), cluster, after, deadline, back_off))
     })
 }
 

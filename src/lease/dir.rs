@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 
 use super::cloud_id::CloudId;
 use super::format::{self, Unreadable};
@@ -171,9 +172,7 @@ impl LeaseDir {
 
     /// Keeps them for those who look; losing them harms nobody.
     pub fn keep_limits(&self, limits: &Limits) {
-        if let Some(bytes) = serde_json::to_vec(limits).ok().filter(|_| self.writable) {
-            self.dir.put(limits::FILE, &bytes).ok();
-        }
+        self.keep_beside(limits::FILE, limits);
     }
 
     /// The last login that proved the lease, if this program can read of one.
@@ -184,8 +183,12 @@ impl LeaseDir {
 
     /// Keeps it for later calls; losing it costs one of them a login.
     pub fn keep_proof(&self, proof: &Proof) {
-        if let Some(bytes) = serde_json::to_vec(proof).ok().filter(|_| self.writable) {
-            self.dir.put(proof::FILE, &bytes).ok();
+        self.keep_beside(proof::FILE, proof);
+    }
+
+    fn keep_beside(&self, name: &str, what: &impl Serialize) {
+        if let Some(bytes) = serde_json::to_vec(what).ok().filter(|_| self.writable) {
+            self.dir.put(name, &bytes).ok();
         }
     }
 

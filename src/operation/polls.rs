@@ -8,7 +8,7 @@ use crate::allocation::{self, View};
 use crate::files::Lock;
 use crate::lease::record::{Denials, Record};
 use crate::lease::store::Store;
-use crate::slurm::cache::{Moment, Shared};
+use crate::slurm::cache::{BackOff, Moment, Shared};
 use crate::slurm::job::Class;
 
 /// Longest wait for one answer of Slurm inside a release.
@@ -86,7 +86,7 @@ impl Polls {
             self.after = Moment::now();
             let asked = Instant::now();
             let view = match &self.shared {
-                Some(shared) => allocation::ask_shared_at_once(record, shared, self.after, deadline),
+                Some(shared) => allocation::ask_shared(record, shared, self.after, deadline, BackOff::Waived),
                 None => allocation::ask(record, deadline),
             };
             self.took = asked.elapsed();

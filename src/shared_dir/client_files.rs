@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::remote::Bash;
 use super::{Error, guarded, remote};
-use crate::files::Dir;
+use crate::files::{Dir, hex};
 use crate::host::Host;
 use crate::lease::LeaseId;
 
@@ -27,7 +27,7 @@ const MOST: usize = 1000;
 /// The name by which the client marks a lease's workspace.
 fn key(lease: &LeaseId) -> String {
     let digest = Sha256::digest(format!("crabbox-workspace-owner-v1\0{lease}"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest)
 }
 
 /// Removes a lease's files from a home.

@@ -18,7 +18,8 @@ enum By {
 }
 use By::{Files, Script};
 
-fn shared(by: By) -> (tempfile::TempDir, SharedDir) {
+/// An attempt of a lease, and nothing of it there yet.
+pub fn attempt() -> (tempfile::TempDir, AttemptDir) {
     let temp = tempfile::tempdir().unwrap();
     let record = record();
     let attempt = AttemptDir {
@@ -27,6 +28,11 @@ fn shared(by: By) -> (tempfile::TempDir, SharedDir) {
         nonce: record.attempt.nonce.clone(),
         given_up: vec![Nonce::parse("ffeeddccbbaa0011").unwrap()],
     };
+    (temp, attempt)
+}
+
+fn shared(by: By) -> (tempfile::TempDir, SharedDir) {
+    let (temp, attempt) = attempt();
     let side = match by {
         Files => Side::Local(Local(attempt)),
         Script => Side::Remote(Remote::here(attempt, "")),

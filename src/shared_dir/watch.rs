@@ -152,18 +152,11 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
+    use super::super::tests::attempt;
     use super::*;
-    use crate::lease::record::tests::record;
 
     fn granted() -> (tempfile::TempDir, AttemptDir) {
-        let temp = tempfile::tempdir().unwrap();
-        let record = record();
-        let attempt = AttemptDir {
-            root: temp.path().join("shared"),
-            lease: record.lease_id().clone(),
-            nonce: record.attempt.nonce.clone(),
-            given_up: vec![],
-        };
+        let (temp, attempt) = attempt();
         fs::create_dir_all(theirs(&attempt)).unwrap();
         fs::write(permit(&attempt), attempt.permit_text()).unwrap();
         (temp, attempt)

@@ -50,6 +50,15 @@ impl Moment {
     }
 }
 
+/// Whether a controller that has just taken long is left alone for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackOff {
+    /// By who can wait for another answer.
+    Kept,
+    /// By who has one chance, such as a release, which is over in 20 s.
+    Waived,
+}
+
 /// The place where answers are shared.
 #[derive(Debug)]
 pub struct Shared {
@@ -90,30 +99,7 @@ impl Shared {
         cluster: Option<&str>,
         after: Moment,
         deadline: Duration,
-    ) -> CachedListing {
-        self.listing(host, owner, cluster, after, deadline, BACK_OFF_FACTOR)
-    }
-
-    /// The same for a call that has one chance: it asks also where another has just waited in vain.
-    pub fn list_user_at_once(
-        &self,
-        host: &Host,
-        owner: Owner<'_>,
-        cluster: Option<&str>,
-        after: Moment,
-        deadline: Duration,
-    ) -> CachedListing {
-        self.listing(host, owner, cluster, after, deadline, 0)
-    }
-
-    fn listing(
-        &self,
-        host: &Host,
-        owner: Owner<'_>,
-        cluster: Option<&str>,
-        after: Moment,
-        deadline: Duration,
-        back_off_factor: u32,
+        back_off: BackOff,
     ) -> CachedListing {
         let key = self.key(host, owner, cluster);
         let started = uptime();
@@ -125,9 +111,12 @@ impl Shared {
             {
                 // A busy controller must not be asked again at once either.
                 let took = Duration::from_millis(head.came - head.asked.min(head.came));
-                let back_off = (took * back_off_factor).min(MOST_BACK_OFF);
+                let rest = match back_off {
+                    BackOff::Kept => (took * BACK_OFF_FACTOR).min(MOST_BACK_OFF),
+                    BackOff::Waived => Duration::ZERO,
+                };
                 let old = head.asked <= after.0;
-                if !old || now - head.came < back_off.as_millis() as u64 {
+                if !old || now - head.came < rest.as_millis() as u64 {
                     return CachedListing { listing: squeue::listing(&answer, cluster), old };
                 }
             }
@@ -251,7 +240,7 @@ mod tests {
     fn an_answer_is_used_while_it_is_young_enough() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 5, &silence());
-        let young = shared.list_user(&Host::Here, OWNER, None, ago(30), Duration::from_secs(1));
+        let young = shared.list_user(&Host::Here, OWNER, None, ago(30), Duration::from_secs(1), BackOff::Kept);
         assert_eq!(young, CachedListing { listing: Ok(Listing { rows: vec![], complete: true }), old: false });
     }
 
@@ -280,7 +269,7 @@ mod tests {
     fn after_a_slow_failure_the_controller_is_left_alone_for_a_while() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 20_000, &Err(QueryFailed("hung".into())));
-        let answer = shared.list_user(&Host::Here, OWNER, None, ago(0), Duration::from_secs(1));
+        let answer = shared.list_user(&Host::Here, OWNER, None, ago(0), Duration::from_secs(1), BackOff::Kept);
         assert_eq!(answer, CachedListing { listing: Err(QueryFailed("hung".into())), old: true });
     }
 
@@ -288,7 +277,7 @@ mod tests {
     fn a_call_with_one_chance_asks_after_a_slow_failure_too() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 20_000, &Err(QueryFailed("hung".into())));
-        let answer = shared.list_user_at_once(&Host::Here, OWNER, None, ago(0), Duration::from_secs(1));
+        let answer = shared.list_user(&Host::Here, OWNER, None, ago(0), Duration::from_secs(1), BackOff::Waived);
         assert!(!answer.old && answer.listing != Err(QueryFailed("hung".into())), "{answer:?}");
     }
 
@@ -296,7 +285,7 @@ mod tests {
     fn an_answer_from_before_is_told_apart_while_a_slow_controller_is_left_alone() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 20_000, &silence());
-        let answer = shared.list_user(&Host::Here, OWNER, None, ago(2), Duration::from_secs(1));
+        let answer = shared.list_user(&Host::Here, OWNER, None, ago(2), Duration::from_secs(1), BackOff::Kept);
         assert!(answer.old && answer.listing.is_ok());
     }
 

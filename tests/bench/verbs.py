@@ -43,6 +43,26 @@ def rounds(bench, pair):
         yield pair if number % 2 == 0 else pair[::-1]
 
 
+def in_turn(bench, pair, names, act, new):
+    """Rounds of calls through each side: the first name makes a lease of its own, the last one ends it, also when the benchmark
+    breaks off between. `act(side, name, lease)` tells whether a call was good, `new()` names a lease."""
+    for turn in rounds(bench, pair):
+        leases = {side.name: new() for side in turn}
+        for side in turn:
+            end = (side, names[-1], leases[side.name])
+            bench.closers[end] = lambda end=end: act(*end)
+            bench.calm()
+            act(side, names[0], leases[side.name])
+        for name in names[1:-1]:
+            for side in turn:
+                act(side, name, leases[side.name])
+        bench.control()
+        for side in turn:
+            end = (side, names[-1], leases[side.name])
+            if act(*end):
+                del bench.closers[end]
+
+
 def lose(bench, side, what, said):
     """A call that failed has no time."""
     key = f"failed: {side.name}: {what}"
@@ -107,20 +127,7 @@ def client(bench):
             lose(bench, side, name, said)
         return good
 
-    for turn in rounds(bench, pair):
-        slugs = {side.name: f"b-{secrets.token_hex(4)}" for side in turn}
-        for side in turn:
-            stop = (side, "stop", slugs[side.name])
-            bench.closers[stop] = lambda stop=stop: verb(*stop)
-            bench.calm()
-            verb(side, "warmup", slugs[side.name])
-        for name in VERBS[1:-1]:
-            for side in turn:
-                verb(side, name, slugs[side.name])
-        bench.control()
-        for side in turn:
-            if verb(side, "stop", slugs[side.name]):
-                del bench.closers[(side, "stop", slugs[side.name])]
+    in_turn(bench, pair, VERBS, verb, lambda: f"b-{secrets.token_hex(4)}")
 
 
 # ------------------------------------------------------------ alone
@@ -146,17 +153,4 @@ def adapter(bench):
             lose(bench, side, name, ran.out)
         return good
 
-    for turn in rounds(bench, pair):
-        leases = {side.name: f"cbx_{secrets.token_hex(6)}" for side in turn}
-        for side in turn:
-            release = (side, "release", leases[side.name])
-            bench.closers[release] = lambda release=release: operation(*release)
-            bench.calm()
-            operation(side, "acquire", leases[side.name])
-        for name in OPERATIONS[1:-1]:
-            for side in turn:
-                operation(side, name, leases[side.name])
-        bench.control()
-        for side in turn:
-            if operation(side, "release", leases[side.name]):
-                del bench.closers[(side, "release", leases[side.name])]
+    in_turn(bench, pair, OPERATIONS, operation, lambda: f"cbx_{secrets.token_hex(6)}")

@@ -33,7 +33,7 @@ use crate::operation::context::Options;
 use crate::progress::progress;
 use crate::protocol::Lease;
 use crate::shared_dir::{Notice, Permit, SharedDir, Watch};
-use crate::slurm::cache::{Moment, Shared};
+use crate::slurm::cache::{BackOff, Moment, Shared};
 use crate::slurm::job::{PendingReason, pending_reason};
 use crate::slurm::squeue;
 use next::{Facts, Shown, Step, next};
@@ -406,9 +406,9 @@ impl<'a> Wait<'a> {
     fn ask(&mut self, record: &mut Record, eager: bool) -> Result<View> {
         *record = self.record()?;
         let view = match &self.shared {
-            Some(shared) => self
-                .view_of_a_proven(record, shared)
-                .unwrap_or_else(|| allocation::ask_shared(record, shared, self.answers_after(eager), squeue::DEADLINE)),
+            Some(shared) => self.view_of_a_proven(record, shared).unwrap_or_else(|| {
+                allocation::ask_shared(record, shared, self.answers_after(eager), squeue::DEADLINE, BackOff::Kept)
+            }),
             None => allocation::ask(record, squeue::DEADLINE),
         };
         self.asked = Some(Instant::now());

@@ -139,7 +139,7 @@ impl Wait<'_> {
         };
         if self.is_proven(record, view, &ssh) {
             if self.sshd_answers(record) {
-                return self.hand_out(record, view, ssh).map(|handed| Probed::Handed(Box::new(handed)));
+                return self.hand_out(record, view, ssh);
             }
             self.proof = None;
             return Ok(Probed::Doubtful);
@@ -154,7 +154,7 @@ impl Wait<'_> {
         let (what, remedy, said) = match proof {
             Probe::Ready => {
                 self.keep_proof(record, view, &ssh);
-                return self.hand_out(record, view, ssh).map(|handed| Probed::Handed(Box::new(handed)));
+                return self.hand_out(record, view, ssh);
             }
             Probe::Unreachable(obstacle, said) => {
                 ("no login on its sshd succeeds", remedy_of(obstacle), with_log(said, record))
@@ -187,7 +187,7 @@ impl Wait<'_> {
     }
 
     /// Marks the lease as answered and gives it away.
-    fn hand_out(&self, record: &mut Record, view: &View, ssh: Ssh) -> Result<Handed> {
+    fn hand_out(&self, record: &mut Record, view: &View, ssh: Ssh) -> Result<Probed> {
         caller_lives(self.caller, &record.shown())?;
         let guard = self.lock()?;
         *record = self.record()?;
@@ -215,7 +215,8 @@ impl Wait<'_> {
             // Slurm is silent, but the pinned sshd of the job has just let us in.
             status.state = LeaseState::Ready;
         }
-        Ok(Handed { lease: answer::lease(record, &self.dir.limits(), view, &status, Some(ssh)), first })
+        let lease = answer::lease(record, &self.dir.limits(), view, &status, Some(ssh));
+        Ok(Probed::Handed(Box::new(Handed { lease, first })))
     }
 }
 

@@ -9,11 +9,12 @@ use super::{Doing, Wait};
 use crate::allocation::{self, View};
 use crate::clock::Now;
 use crate::config::Settings;
+use crate::files::hex;
 use crate::lease::proof::Proof;
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::LeaseDir;
 use crate::protocol::Ssh;
-use crate::slurm::cache::{Moment, Shared};
+use crate::slurm::cache::{BackOff, Moment, Shared};
 use crate::slurm::squeue;
 use crate::ssh::banner;
 
@@ -31,7 +32,7 @@ pub(super) fn usable(doing: Doing, settings: &Settings, dir: &LeaseDir) -> Optio
 /// Names all that a login is made of: where to, as whom, with which key, through what, and what it ran.
 fn way(ssh: &Ssh) -> Option<String> {
     let digest = Sha256::digest(serde_json::to_vec(ssh).ok()?);
-    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hex(&digest))
 }
 
 impl Wait<'_> {
@@ -39,7 +40,7 @@ impl Wait<'_> {
     pub(super) fn view_of_a_proven(&self, record: &Record, shared: &Shared) -> Option<View> {
         let proof = self.proof.as_ref().filter(|_| self.asked.is_none() && record.ended.is_none())?;
         let after = Moment::now().before(PROVEN_ANSWER);
-        let view = allocation::ask_shared(record, shared, after, squeue::DEADLINE);
+        let view = allocation::ask_shared(record, shared, after, squeue::DEADLINE, BackOff::Kept);
         let holds = view.row().is_some_and(|row| proof.is_of(record, row));
         holds.then_some(view)
     }
