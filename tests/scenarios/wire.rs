@@ -30,9 +30,11 @@ const RESERVED_LABELS: [&str; 5] = ["lease", "slug", "name", "externalResourceNa
 impl Reply {
     /// Reads the output of one protocol call; whatever it did, these rules hold.
     #[track_caller]
+    #[expect(clippy::print_stdout, reason = "shown when the test fails later, for what the answer has led to")]
     pub fn read(output: &Output) -> Reply {
         let Output { code, stdout, stderr, took } = output;
         let shown = format!("stdout: {}\nstderr: {}", head(stdout), head(stderr));
+        println!("{shown}");
         assert_eq!(*code, 0, "a protocol call exits with 0\n{shown}");
         assert!(stdout.len() <= MOST_BYTES && stderr.len() <= MOST_BYTES, "longer than 1 MiB");
         assert!(stdout.ends_with('\n') && stdout.matches('\n').count() == 1, "not exactly one line\n{shown}");
