@@ -63,7 +63,10 @@ fn remedy_of(obstacle: Obstacle) -> &'static str {
         Obstacle::Key => {
             "sshd does not take the key: see what its log says, sshUser, sshPrivateKey and PubkeyAcceptedAlgorithms in ~/.ssh/config"
         }
-        Obstacle::Network | Obstacle::Time => {
+        Obstacle::Time => {
+            "the node or its sshd is too busy or stands still, or a firewall drops what is sent there: repeat the call later; if no node is ever reached, set sshMode, loginHost or endpointHost"
+        }
+        Obstacle::Network => {
             "look at what lies between this machine and the node (network, firewall, the node's /etc/hosts.deny), or set sshMode, loginHost or endpointHost"
         }
     }
