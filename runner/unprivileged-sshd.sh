@@ -7,7 +7,7 @@
 #                 where that is; then watches, and ends the job when nobody is entitled to it or uses it any more.
 # What it owns    a private directory on node-local space (host key, sshd_config), the work directory
 #                 $CBX_WORK_ROOT/$CBX_LEASE_ID, and the files named "written" below. It removes what it made.
-# What it needs   bash 4.2, coreutils, /proc, OpenSSH's sshd and ssh-keygen; getent, hostname and squeue where they are.
+# What it needs   bash 4.2, coreutils, /proc, OpenSSH's sshd and ssh-keygen; getent, grep, hostname and squeue where they are.
 #                 No root, no daemon, nothing installed.
 # What it limits  key login only, this user only, no agent, X11, tunnel or remote forwarding; local forwarding only to
 #                 the node's own loopback; every process of the job is ended with it, and none that is not of the job.
@@ -37,7 +37,7 @@
 #             deadline (lines ttl_left=SECONDS|never idle=SECONDS state=WORD; ttl=EPOCH from older adapters)
 #
 # Beside the work directory, in CBX_WORK_ROOT: .LEASE.owner says whose it is, .LEASE.NONCE is what is to be removed. What
-# a killed runner left is removed by the user's next one on the node, once it is certain that its job is over.
+# a killed runner left is removed by the user's next ones on the node, once it is certain that its job is over.
 #
 # Without cgroup tracking (ProctrackType), a process that leaves the job's process tree and also drops its environment
 # can outlive the job; nothing here can find it.
@@ -66,6 +66,7 @@ members() {
   REPLY=
   while (($#)); do
     REPLY+=${REPLY:+,}\"$1\":\"
+    [[ $2 == *[\"\\[:cntrl:]]* ]] || { REPLY+=$2\"; shift 2; continue; }    # nearly always
     for ((i = 0; i < ${#2}; i++)); do
       case ${2:i:1} in
         '"' | \\) REPLY+=\\${2:i:1} ;;
@@ -138,7 +139,7 @@ tell() { printf '%s\n' "$1" >"/proc/$$/fd/9"; }
 
 # step STAGE SECONDS FUNCTION...: runs the function in a child, because a file system, a name service, a tool or a
 # preamble may never answer; this script goes on watching. By the pipe the child says `set NAME VALUE`, what `finish`
-# was told, and that it has ended. With SECONDS above 0 it may take no longer.
+# was told, the stage that it begins, and that it has ended. With SECONDS above 0 a stage may take no longer.
 step() {
   local pid
   stage=$1 stage_ends=$(($2 ? uptime + $2 : 0))
@@ -158,12 +159,16 @@ step() {
   stage=other stage_ends=0
 }
 
+# begin STAGE SECONDS: another stage of the same step; a child for each would cost as much as most of them do.
+begin() { tell "stage $1 $2"; }
+
 # heed PID: what a step says. Fails when the step has ended.
 heed() {
   local word=${event%% *} name value=${event#* }
   name=${value%% *} value=${value#* }
   case $word in
     finish) finish "$name" "${value#* }" "${value%% *}" ;;
+    stage) stage=$name stage_ends=$((value ? uptime + value : 0)) ;;
     set)
       case $name in
         address) addresses+=("$value") ;;
@@ -260,13 +265,23 @@ has_ended() {
   [[ ${field[0]:-Z} == Z || ${field[19]} != "$5" ]]
 }
 
+# choose_few PATH...: leaves in few a dozen of them, others each time. Whoever has a hundred leases on a node would look at what all
+# of them own at each start and end; so what was left behind is found by one of the next ones.
+choose_few() {
+  local at=$((1 + RANDOM % $#)) more
+  few=("${@:at:12}")
+  more=$((12 - ${#few[@]} < at - 1 ? 12 - ${#few[@]} : at - 1))
+  ((more == 0)) || few+=("${@:1:more}")
+}
+
 # remove_tree SECONDS PATH...: never across a mount, a bind mount of the same file system included, and never through a
 # link. rm needs no stack for depth. Some tools write-protect their caches, so that a second try may be needed.
 remove_tree() {
-  local round path seconds=$1 trees
+  local round path seconds=$1 trees mounts
   shift
   for round in 1 2; do
-    trees=()
+    trees=() mounts=()
+    { mapfile -t mounts </proc/self/mountinfo; } 2>/dev/null
     for path; do
       [[ -e $path && ! -L $path && -O $path ]] || continue
       if has_mount "$path"; then say "left behind: $path: $mounted is mounted there"; else trees+=("$path"); fi
@@ -279,21 +294,22 @@ remove_tree() {
   for path; do [[ ! -d $path ]] || say "left behind: $path"; done
 }
 
-# has_mount PATH: leaves in mounted what is mounted there or below. Who cannot tell says yes.
+# has_mount PATH: leaves in mounted what is mounted there or below, of mounts. Who cannot tell says yes.
 has_mount() {
-  local real place
+  local real line
   mounted=something
-  [[ -r /proc/self/mountinfo ]] || return 0
+  ((${#mounts[@]})) || return 0
   if cd -P -- "$1"; then real=$PWD
   elif [[ ! -x $1 ]] && cd -P -- "${1%/*}"; then real=${PWD%/}/${1##*/}
   else return 0
   fi
   cd /
-  while read -r _ _ _ _ place _; do
-    [[ $place != *\\* ]] || printf -v place %b "${place//\\/\\0}"    # a blank is \040 there
-    mounted=$place
-    [[ $place/ != "$real"/* ]] || return 0
-  done </proc/self/mountinfo
+  for line in "${mounts[@]}"; do
+    line=${line#* * * * } line=${line%% *}
+    [[ $line != *\\* ]] || printf -v line %b "${line//\\/\\0}"    # a blank is \040 there
+    mounted=$line
+    [[ $line/ != "$real"/* ]] || return 0
+  done
   mounted=
   return 1
 } 2>/dev/null
@@ -307,15 +323,17 @@ move_aside() {
 # make_private_dir: node-local if possible. Its path goes into sshd_config and through any login shell, so only a
 # path that needs no quoting will do. What runners that were killed left in such a place goes first.
 make_private_dir() {
-  local place dir made
+  local place dir made few
   for place in "${TMPDIR:-}" /tmp "${XDG_RUNTIME_DIR:-}" "$CBX_STATE_DIR"; do
     [[ $place =~ ^/[A-Za-z0-9/._+,@:=-]*$ ]] || continue
-    for dir in "$place"/slurm-sandbox.????????; do
+    choose_few "$place"/slurm-sandbox.????????
+    for dir in "${few[@]}"; do
       if [[ -d $dir && ! -L $dir && -O $dir ]] && read_mark "$dir/owner" && has_ended; then move_aside "$dir"; fi
     done
     for dir in "$place"/.slurm-sandbox-gone.????????; do remove_tree 10 "$dir"; done
     made=$(mktemp -d -- "$place/slurm-sandbox.XXXXXXXX" 2>/dev/null) || continue
     if { printf '%s\n' "$own_mark" >"$made/owner" && mkdir -- "$made/home" "$made/sessions"; } 2>/dev/null; then
+      private=$made
       tell "set private $made"
       return
     fi
@@ -326,7 +344,7 @@ make_private_dir() {
 
 # make_work_dir: with a mark beside it, from which whoever finds it later knows whose it was.
 make_work_dir() {
-  mkdir -p -- "$CBX_WORK_ROOT" 2>/dev/null
+  [[ -d $CBX_WORK_ROOT ]] || mkdir -p -- "$CBX_WORK_ROOT" 2>/dev/null
   if publish "$owner" "$own_mark"; then
     tell "set work_made yes"
     mkdir -- "$work" 2>/dev/null
@@ -346,8 +364,9 @@ move_work_dir() {
 
 # sweep_work_root: what runners that were killed left there.
 sweep_work_root() {
-  local path name
-  for path in "$root"/.cbx_*.owner; do
+  local path name few
+  choose_few "$root"/.cbx_*.owner
+  for path in "${few[@]}"; do
     name=${path##*/.} name=${name%.owner}
     if [[ ! $name =~ ^cbx_[0-9a-f]{12}$ ]] || ! read_mark "$path" || ! has_ended; then continue; fi
     move_work_dir "$name" "${mark:6:16}"
@@ -376,23 +395,21 @@ copy_public_key() {
 # what belongs to this process alone, and BASH_ENV, which could print into sessions.
 prepare() {
   local log=$CBX_STATE_DIR/preamble.log status
-  [[ ${CBX_PREAMBLE:-} ]] || log=$private/prepare.log
-  printf '%s\n' "${CBX_PREAMBLE:-:}" >"$private/preamble"
-  { printf '_cbx=%q\n' "$private" && declare -f make_path_absolute; } >"$private/prepare"
-  cat >>"$private/prepare" <<'PREPARE'
-. "$_cbx/preamble"
+  # shellcheck disable=SC2016 # As in write_session_wrapper.
+  local text='. "$_cbx/preamble"
 _cbx_status=$?
 set +efnuvx
 ((_cbx_status == 0)) || exit "$_cbx_status"
 {
   eval "_cbx_launcher=(${CBX_LAUNCHER:-})" 2>/dev/null || _cbx_launcher=("$CBX_LAUNCHER")
   if ((${#_cbx_launcher[@]})); then
-    type -P "${_cbx_launcher[0]}" >/dev/null || printf '%s\n' "${_cbx_launcher[0]}" >"$_cbx/no_launcher"
-    printf '_cbx_launcher=('
-    printf ' %q' "${_cbx_launcher[@]}"
-    printf ' )\n'
+    type -P "${_cbx_launcher[0]}" >/dev/null || printf "%s\n" "${_cbx_launcher[0]}" >"$_cbx/no_launcher"
+    printf "_cbx_launcher=("
+    printf " %q" "${_cbx_launcher[@]}"
+    printf " )\n"
   fi
-  printf '_cbx_umask=%s\n' "$(umask)"
+  printf "_cbx_umask="
+  umask
 } >"$_cbx/settings"
 type -P sshd >"$_cbx/sshd_on_path"
 {
@@ -408,12 +425,15 @@ type -P sshd >"$_cbx/sshd_on_path"
   done
   export -p
   declare -fx -p
-  ulimit -S -a | while IFS= read -r _cbx_line; do
-    [[ ! $_cbx_line =~ -([a-zA-Z])\)\ +([a-z0-9]+)$ || ${BASH_REMATCH[1]} == p ]] || printf 'ulimit -S -%s %s\n' "${BASH_REMATCH[@]:1:2}"
-  done
+  ulimit -S -a >"$_cbx/limits"
+  while IFS= read -r _cbx_line; do
+    [[ ! $_cbx_line =~ -([a-zA-Z])\)\ +([a-z0-9]+)$ || ${BASH_REMATCH[1]} == p ]] || printf "ulimit -S -%s %s\n" "${BASH_REMATCH[@]:1:2}"
+  done <"$_cbx/limits"
 } >"$_cbx/environment" 2>/dev/null
-: >"$_cbx/prepared"
-PREPARE
+: >"$_cbx/prepared"'
+  [[ ${CBX_PREAMBLE:-} ]] || log=$private/prepare.log
+  printf '%s\n' "${CBX_PREAMBLE:-:}" >"$private/preamble"
+  { printf '_cbx=%q\n' "$private" && declare -f make_path_absolute && printf '%s\n' "$text"; } >"$private/prepare"
   (umask "$session_umask" && exec "$BASH" "$private/prepare") >"$log" 2>&1 8>&-
   status=$?
   [[ -e $private/prepared ]] || fail preamble-failed "the preamble failed, or called exit, with status $status: $(tail -c 300 -- "$log" 2>/dev/null)"
@@ -434,20 +454,18 @@ try_launcher() {
 # write_session_wrapper: sshd runs it for every session. It says that a session began, restores the environment, and
 # becomes the command. It prints nothing.
 write_session_wrapper() {
-  {
-    printf '_cbx_%s=%q\n' private "$private" sftp "$sftp_server" ready_check "${CBX_READY_CHECK:-}" home "$HOME" bash "$BASH"
-    cat <<'WRAPPER'
-_cbx_command=${SSH_ORIGINAL_COMMAND-} _cbx_shell=$SHELL
+  # shellcheck disable=SC2016 # It is for another bash. A process less than by cat.
+  local text='_cbx_command=${SSH_ORIGINAL_COMMAND-} _cbx_shell=$SHELL
 unset SSH_ORIGINAL_COMMAND ZDOTDIR
 . "$_cbx_private/settings"
 umask "$_cbx_umask"
-# csh leaves copies of the session's pipes behind; a daemon that inherits one keeps the client waiting.
+# csh leaves copies of the pipes of a session behind; a daemon that inherits one keeps the client waiting.
 for _cbx_fd in "/proc/$$/fd/"*; do
   _cbx_fd=${_cbx_fd##*/}
   ((_cbx_fd < 3 || _cbx_fd > 200)) || exec {_cbx_fd}>&-
 done
 case ${_cbx_command:-shell} in
-  'exit 0' | true | "$_cbx_ready_check") ;;
+  "exit 0" | true | "$_cbx_ready_check") ;;
   *) { : >"$_cbx_private/began"; } 2>/dev/null ;;
 esac
 export HOME=$_cbx_home
@@ -460,16 +478,19 @@ if [[ ! ${_cbx_launcher[0]+set} ]]; then
   [[ $_cbx_command || ! ${SSH_TTY-} || ! -x $_cbx_shell ]] || set -- "$_cbx_shell"
 fi
 [[ ! $_cbx_command ]] || set -- "$@" -c "$_cbx_command"
-exec ${_cbx_launcher[0]+"${_cbx_launcher[@]}"} "$@"
-WRAPPER
+exec ${_cbx_launcher[0]+"${_cbx_launcher[@]}"} "$@"'
+  {
+    printf '_cbx_%s=%q\n' private "$private" sftp "$sftp_server" ready_check "${CBX_READY_CHECK:-}" home "$HOME" bash "$BASH"
+    printf '%s\n' "$text"
   } >"$private/session"
 }
 
 # ---------------------------------------------------------------- sshd
 
 find_sshd() {
-  local path
-  for path in "${CBX_SSHD:-}" "$(<"$private/sshd_on_path")" {/usr,/usr/local,}/sbin/sshd /usr/lib{,/openssh,/ssh}/sshd; do
+  local path on_path
+  IFS= read -r on_path <"$private/sshd_on_path"
+  for path in "${CBX_SSHD:-}" "$on_path" {/usr,/usr/local,}/sbin/sshd /usr/lib{,/openssh,/ssh}/sshd; do
     [[ $path == /* && -f $path && -x $path ]] && sshd=$path && break
     [[ ! ${CBX_SSHD:-} ]] || break
   done
@@ -549,13 +570,14 @@ newer_options=(
 
 write_sshd_config() {
   local user=${user//[^A-Za-z0-9._-]/?}    # @ would mean a host, and nobody else could log in here anyway
+  local root=no
+  ((UID)) || root=prohibit-password
   {
     ((${#addresses[@]} == 0)) || printf 'ListenAddress %s\n' "${addresses[@]}"
-    cat <<CONFIG
-HostKey $private/host_key
+    printf '%s\n' "HostKey $private/host_key
 AuthorizedKeysFile $private/authorized_keys
 AllowUsers ${user//[^A-Za-z0-9._-]/?}
-PermitRootLogin $( ((UID)) && echo no || echo prohibit-password)
+PermitRootLogin $root
 AuthenticationMethods publickey
 PubkeyAuthentication yes
 PasswordAuthentication no
@@ -579,8 +601,7 @@ UseDNS no
 PrintMotd no
 PidFile none
 LogLevel INFO
-ForceCommand exec $BASH $private/session
-CONFIG
+ForceCommand exec $BASH $private/session"
     [[ ! $sftp_server ]] || printf 'Subsystem sftp %s\n' "$sftp_server"
     ((${#newer_options[@]} == 0)) || printf '%s\n' "${newer_options[@]//%home/$private/home}"
   } >"$private/sshd_config"
@@ -589,12 +610,11 @@ CONFIG
 # start_sshd: sshd cannot say which port is free, so it is started on one and asked.
 start_sshd() {
   local tries
-  step addresses 20 choose_addresses
   ((${#addresses[@]})) || addresses=(0.0.0.0 ::)
   for ((tries = 0; tries < 40; tries++)); do
     choose_port
     write_sshd_config
-    rm -f -- "$sshd_log"
+    [[ ! -e $sshd_log && ! -L $sshd_log ]] || rm -f -- "$sshd_log"
     "$sshd" -D -r -f "$private/sshd_config" -p "$port" -E "$sshd_log" </dev/null >/dev/null 2>&1 8>&- 9<&- &
     sshd_pid=$! sshd_state=
     step sshd 20 await_sshd
@@ -710,7 +730,7 @@ publish_endpoint() {
 # Of the job is what descends from this script, is in the job's cgroup, carries the attempt's nonce in its environment (a
 # daemon that left the tree) and is in no other job, or was of the job the last time. The ancestors of this script never
 # are, nor is any other user's process. It looks where these are, in the cgroup or down the tree, so that it costs what the
-# job has. What left that place at once is seen by `all`, which looks at each process of the user, and is in stranger[pid].
+# job has. What left that place at once is seen by `all`, which looks for the nonce everywhere, and is in stranger[pid].
 survey() {
   local IFS=$' \t\n' pid up usual=() still_foreign=()
   parent=() name=() group=() tty=() front=() faults=() cpu=() birth=() kind=() stranger=()
@@ -722,7 +742,7 @@ survey() {
   if [[ ${1:-} == all ]]; then
     for pid in "${!birth[@]}"; do usual[pid]=yes; done
     foreign=()
-    read_all
+    read_marked || read_all
   fi
   for pid in "${!birth[@]}"; do
     [[ $pid != "$$" && $pid != "$sshd_pid" && $pid != "$ticker" && ! ${ancestor[pid]:-} && -O /proc/$pid ]] || continue
@@ -741,6 +761,23 @@ survey() {
   for pid in "${!still_foreign[@]}"; do foreign[pid]=${still_foreign[pid]}; done
   for pid in "${!kind[@]}"; do mine[pid]=${birth[pid]}; done
 }
+
+# read_marked: what has the attempt's nonce in its environment, wherever it is. One process that reads fast looks for it and has no nonce
+# itself: a user with a hundred leases on a node has hundreds of processes, and all leases may end at once. Fails where this
+# script is not found by it.
+read_marked() {
+  local path nonce=$CBX_NONCE marked=() found=
+  mapfile -t marked < <(
+    unset CBX_NONCE
+    LC_ALL=C exec timeout -s KILL 10 grep -aslzxF -- "CBX_NONCE=$nonce" /proc/[0-9]*/environ 8>&- 9<&-
+  )
+  for path in ${marked[@]+"${marked[@]}"}; do
+    path=${path#/proc/} path=${path%/environ}
+    [[ $path != "$$" ]] || found=yes
+    [[ ! -O /proc/$path ]] || read_stat "$path"
+  done
+  [[ $found ]]
+} 2>/dev/null
 
 read_all() {
   local dir
@@ -1192,6 +1229,28 @@ set_traps() {
 
 # ---------------------------------------------------------------- the course of the job
 
+# The two steps of the start.
+make_room() {
+  make_private_dir
+  begin preamble 0
+  prepare
+}
+
+make_ready() {
+  make_work_dir
+  begin key 60
+  copy_public_key
+  begin sshd-path 60
+  find_sshd
+  begin login 20
+  require_login
+  begin host-key 60
+  make_host_key
+  [[ $listen == yes ]] || return 0
+  begin addresses 20
+  choose_addresses
+}
+
 phase=starting stage=other stage_ends=0 private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' watching='' ticker=''
 gone_since='' lost_since='' unseen_since='' sshd_died='' deadline_then='' own_mark=''
 taken=no kept=no answered='' told_state='' input_then='' mine=() foreign=() cpu_then=() there_then=()
@@ -1243,21 +1302,16 @@ exec 8<> <(:)
 watching=yes
 start_ticker 0.5
 make_mark
-step private 60 make_private_dir
-step preamble 0 prepare
+step private 60 make_room
 
 export LC_ALL=C
 user=$(id -un) || fail no-user "this node does not know the user with uid $UID"
 [[ ${CBX_SSH_USER:-$user} == "$user" ]] || fail wrong-user "the lease asks for the user $CBX_SSH_USER, but the job runs as $user"
 ((UID)) || mkdir -p /run/sshd
-step work-dir 60 make_work_dir
-step key 60 copy_public_key
-step sshd-path 60 find_sshd
-step login 20 require_login
-step host-key 60 make_host_key
+addresses=() port=22
+step work-dir 60 make_ready
 write_session_wrapper
 [[ ! ${CBX_LAUNCHER:-} ]] || step launcher 120 try_launcher
-addresses=() port=22
 if [[ $listen == yes ]]; then start_sshd; else step sessions 60 prepare_sessions; fi
 step endpoint 60 publish_endpoint
 phase=serving served_at=$uptime active_at=$uptime

@@ -7,6 +7,7 @@
 
 mod kept;
 mod removal;
+mod stamp;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
@@ -24,6 +25,7 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 pub use kept::{BY_NAME, KeptFiles};
 pub use removal::Cleared;
+pub use stamp::{Stamp, YOUNG};
 
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
 const DIR_MODE: Mode = Mode::from_bits_truncate(0o700);
@@ -206,6 +208,15 @@ impl Dir {
         };
         // What hinders that hinders the long way too, which says what it is.
         read().or_else(|_| self.subdir(subdir)?.map_or(Ok(None), |dir| dir.read(name, max)))
+    }
+
+    /// The first `max` bytes of a regular file; `None` when it is missing.
+    pub fn read_start(&self, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
+        self.read_regular(name, |file, size| {
+            let mut bytes = Vec::with_capacity(size.min(max) as usize);
+            file.take(max).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
     }
 
     /// The last `max` bytes of a regular file; `None` when it is missing.

@@ -10,6 +10,10 @@ pub fn block(text: &str) -> String {
 
 /// Text on one line: line ends become ` / `, tabs a space.
 pub fn line(text: &str) -> String {
+    // Nearly all is plain, and a listing has thousands of lines.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.trim().to_owned();
+    }
     let lines = text.split(is_line_end).map(|line| {
         let shown: String = line.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| is_shown(*c)).collect();
         shown.trim().to_owned()

@@ -12,9 +12,9 @@ use crate::files::Lock;
 use crate::host::Host;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Ended, Ownership, Record};
-use crate::slurm::cache::{BackOff, CachedListing, Moment, Shared};
+use crate::slurm::cache::{BackOff, CachedListing, Moment, Question, Shared};
 use crate::slurm::job::{Class, JobId, Listing, QueryFailed, Row};
-use crate::slurm::squeue::Owner;
+use crate::slurm::squeue::{Owner, RowText};
 use crate::slurm::{sacct, scancel, scontrol, silence, squeue};
 pub use submission::{Runner, submit};
 
@@ -144,15 +144,28 @@ pub fn ask(record: &Record, deadline: Duration) -> View {
 
 /// The same, content with an answer that any process has asked for later than `after`.
 pub fn ask_shared(record: &Record, shared: &Shared, after: Moment, deadline: Duration, back_off: BackOff) -> View {
+    let (host, wanted) = (host(record), |row: &RowText<'_>| concerns(record, row));
     ask_by(record, deadline, |cluster| {
-        about(record, shared.list_user(&host(record), owner(record), cluster, after, deadline, back_off))
+        let question = Question { host: &host, owner: owner(record), cluster, wanted: &wanted };
+        about(record, shared.list_user(question, after, deadline, back_off))
     })
+}
+
+/// Whether a row may have anything to say about a record: it stands under its job's id, or names the lease.
+fn concerns(record: &Record, row: &RowText<'_>) -> bool {
+    let lease = record.lease_id().as_str();
+    record.job.as_ref().is_some_and(|job| job.id == row.id)
+        || row.comment.contains(lease)
+        || row.directory.contains(lease)
 }
 
 /// The last listing of where a record's job may be, if it was asked for later than `after`, and when. Nobody is asked.
 pub fn answer_after(record: &Record, shared: &Shared, after: Moment) -> Option<(Result<Listing, QueryFailed>, Moment)> {
-    let host = host(record);
-    let ask = |cluster: Option<String>| shared.answer_after(&host, owner(record), cluster.as_deref(), after);
+    let (host, wanted) = (host(record), |row: &RowText<'_>| concerns(record, row));
+    let ask = |cluster: Option<String>| {
+        let question = Question { host: &host, owner: owner(record), cluster: cluster.as_deref(), wanted: &wanted };
+        shared.answer_after(question, after)
+    };
     let (listings, asked): (Vec<_>, Vec<_>) =
         clusters(record).into_iter().map(ask).collect::<Option<Vec<_>>>()?.into_iter().unzip();
     Some((merge(listings.iter()), asked.into_iter().min()?))
@@ -160,7 +173,9 @@ pub fn answer_after(record: &Record, shared: &Shared, after: Moment) -> Option<(
 
 /// The right to ask for all who wait for a change of such jobs.
 pub fn lead(record: &Record, shared: &Shared) -> Option<Lock> {
-    shared.lead(&host(record), owner(record), clusters(record).first()?.as_deref())
+    let (host, clusters) = (host(record), clusters(record));
+    let cluster = clusters.first()?.as_deref();
+    shared.lead(Question { host: &host, owner: owner(record), cluster, wanted: &|_| true })
 }
 
 /// What an answer says about a record. One from before may not know its job yet, so what is missing in it is not denied.
@@ -296,6 +311,41 @@ mod tests {
             assert_eq!(view.stale_jobs, [job(6)]);
         }
         assert_eq!(view(&lost, &listing(vec![unmarked()])).observation, Observation::Denied);
+    }
+
+    /// What squeue prints of rows.
+    fn printed(rows: &[Row]) -> squeue::Answer {
+        let mark = squeue::Mark::random().unwrap();
+        let m = mark.as_str();
+        let text = rows.iter().map(|row| {
+            let Row { job, state, node, partition, uid, name, directory, comment, .. } = row;
+            let submitted = row.submitted.unwrap_or_default();
+            let columns =
+                [&job.id.to_string(), state.word(), "None", node, &submitted.to_string(), "1", "2", partition];
+            let columns = format!("{}\u{1f}{uid}\u{1f}1\u{1f}1G", columns.join("\u{1f}"));
+            format!("{m}@{columns}{m}{name}{m}{directory}{m}{comment}{m}{m}{m}{m}$\n")
+        });
+        Ok(squeue::Printed { mark: mark.clone(), text: text.collect(), quiet: true })
+    }
+
+    /// The rows that are copied out of a shared answer show of a record what all rows show.
+    #[test]
+    fn rows_that_do_not_concern_a_record_change_nothing() {
+        let other = Row { job: job(9), comment: "cbx:cbx_000000000000:00112233445566ff:abcd1234".into(), ..unmarked() };
+        let renamed = Row { name: "alice_x".into(), comment: String::new(), ..row() };
+        let rows = [unmarked(), row(), renamed, left_behind(), Row { job: job(8), ..unmarked() }];
+        let known = Record { given_up: given_up(), ..record() };
+        let lost = Record { job: None, submitted: None, phase: Phase::Submitting, ..known.clone() };
+        for record in [known, lost] {
+            for row in &rows {
+                let answer = printed(&[other.clone(), row.clone()]);
+                let whole = view(&record, &squeue::listing(&answer, None));
+                let part = squeue::listing_of(&answer, None, &|row| concerns(&record, row));
+                assert!(part.as_ref().is_ok_and(|part| part.complete && part.rows.iter().all(|row| row.job.id != 9)));
+                let part = view(&record, &part);
+                assert_eq!((part.observation, part.stale_jobs), (whole.observation, whole.stale_jobs), "{row:?}");
+            }
+        }
     }
 
     #[test]

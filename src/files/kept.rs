@@ -11,15 +11,11 @@ use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
-use super::{Dir, FileId, again_if_stale, read_whole};
+use super::{Dir, Stamp, YOUNG, again_if_stale, read_whole};
 
 /// How long an open file is trusted to be the one that its name leads to. What another host has put in its place NFS tells only
 /// when the name is opened anew (docs/facts/files.md, "Names that show up late").
 pub const BY_NAME: Duration = Duration::from_secs(5);
-
-/// A file that was changed so lately is read again: another change within the same tick of its file system's clock would leave no trace in
-/// its times. Ticks are milliseconds long, and seconds on some old file systems.
-const YOUNG: Duration = Duration::from_secs(2);
 
 /// Files of one directory, as they were seen last.
 #[derive(Debug, Default)]
@@ -33,13 +29,6 @@ struct Kept {
     /// Whether it may have changed since without a trace.
     young: bool,
     bytes: Vec<u8>,
-}
-
-/// What another content of a file shows in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    id: FileId,
-    size: u64,
 }
 
 impl KeptFiles {
@@ -82,12 +71,6 @@ impl Kept {
             self.file.read_exact_at(&mut self.bytes, 0)?;
         }
         Ok(true)
-    }
-}
-
-impl Stamp {
-    fn of(meta: &std::fs::Metadata) -> Stamp {
-        Stamp { id: FileId::of(meta), size: meta.len() }
     }
 }
 

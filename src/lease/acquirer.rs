@@ -15,14 +15,13 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::LeaseId;
 use super::record::{Phase, Record};
-use super::store::{Guard, LeaseDir, Store};
+use super::store::{Guard, LeaseDir};
 use crate::clock::{boot_id, uptime_millis};
 use crate::files::Lock;
 
 const LOCK: &str = "acquirer";
-const PLACE: &str = "acquirer-place";
+pub(super) const PLACE: &str = "acquirer-place";
 const DIED: &str = "acquirer-died";
 const SEVERAL: &[u8] = b"several\n";
 const MAX_BYTES: u64 = 1024;
@@ -147,9 +146,14 @@ pub fn alone(dir: &LeaseDir) -> Option<Alone> {
     }
 }
 
-/// Whether a call here can judge the acquirer of a lease.
-pub fn is_here(store: &Store, id: &LeaseId) -> bool {
-    Place::here().is_some_and(|here| here.is(store.read(id, PLACE, MAX_BYTES)))
+/// Whether a call here can judge the acquirer of a lease, by the note of its place as it was read.
+pub(super) fn is_here(noted: io::Result<Option<Vec<u8>>>) -> bool {
+    Place::here().is_some_and(|here| here.is(noted))
+}
+
+/// Whether an acquirer of a lease lives, at a place that can tell. Nothing is written down.
+pub(super) fn lives(dir: &LeaseDir) -> bool {
+    matches!(dir.dir.lock(LOCK, Duration::ZERO), Ok(None))
 }
 
 /// Judges the acquirer of a lease, and notes its death when it is seen first. It changes nothing else.
@@ -190,9 +194,14 @@ pub fn release_abandoned(guard: &Guard<'_>, record: &mut Record, now: i64) -> Re
 #[cfg(test)]
 mod tests {
     use super::super::record::tests::record;
+    use super::super::store::Store;
     use super::super::store::tests::store;
     use super::*;
     use rstest::rstest;
+
+    fn noted_here(dir: &LeaseDir) -> bool {
+        is_here(dir.dir.read(PLACE, MAX_BYTES))
+    }
 
     fn lease(store: &Store) -> LeaseDir {
         let record = Record { phase: Phase::Queued, keep: false, ..record() };
@@ -221,13 +230,14 @@ mod tests {
         let (_temp, store) = store();
         let dir = lease(&store);
         assert_eq!(life(&dir), Life::NotOurs);
-        assert!(!is_here(&store, &dir.id));
+        assert!(!noted_here(&dir) && !lives(&dir));
         let (mut one, mut two) = (hold(&dir), hold(&dir));
         assert_eq!(life(&dir), Life::Alive);
-        assert!(is_here(&store, &dir.id));
+        assert!(noted_here(&dir) && lives(&dir));
         assert!(one.alone(&dir).is_none());
         assert_eq!(life(&dir), Life::Alive);
         assert!(two.alone(&dir).is_some());
+        assert!(!lives(&dir) && dir.dir.read(DIED, MAX_BYTES).unwrap().is_none(), "a look notes nothing");
         assert!(matches!(life(&dir), Life::Dead(since) if since < ABANDONED_AFTER));
     }
 
@@ -251,7 +261,7 @@ mod tests {
         dir.dir.put(PLACE, &serde_json::to_vec(&there).unwrap()).unwrap();
         died(&dir, ABANDONED_AFTER);
         assert_eq!(life(&dir), Life::NotOurs);
-        assert!(!is_here(&store, &dir.id));
+        assert!(!noted_here(&dir));
         // Two places at once are nobody's to judge.
         drop(hold(&dir));
         assert_eq!(dir.dir.read(PLACE, 64).unwrap().unwrap(), SEVERAL);

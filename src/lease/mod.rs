@@ -1,6 +1,7 @@
 //! Leases: their identities, their records, and where both lie. This module never runs a command.
 
 pub(crate) mod acquirer;
+pub(crate) mod cache;
 pub mod cloud_id;
 mod dir;
 pub mod format;

@@ -6,7 +6,7 @@
 //!   instance place.json     names this tree in the comments of its jobs; where it had that name (see instance.rs)
 //!   lock                    held while the name is given
 //!   leases/<leaseId>/       lock identity.json record.json id_<type>[.pub] known_hosts events.jsonl denied
-//!   cache/                  Slurm's last answers, shared by all calls on a host
+//!   cache/                  Slurm's last answers, shared by all calls on a host; what was read of the leases (see cache.rs)
 //!   adopted.jsonl           when a copy of a state dir took over the leases of its original
 //!   forgotten.jsonl         leases that an operator gave up, with their reasons and last records
 //!   work-roots.jsonl        where leases had their work directories
@@ -25,16 +25,15 @@ pub use super::dir::{Guard, LeaseDir, Loaded, Locked};
 use super::dir::{MAX_FILE_BYTES, NO_LOCKS, read_record};
 use super::format;
 use super::instance::Instance;
-use super::limits::{self, Limits};
 use super::record::Record;
 use super::work_roots;
 use super::{Identity, LeaseId};
 use crate::config::login_host::LoginHost;
 use crate::failure::{Failure, Kind};
-use crate::files::{Dir, Lock, random_hex};
+use crate::files::{Dir, Lock, Stamp, random_hex};
 
-/// Threads that read leases, and the fewest leases that are worth one.
-const READERS: usize = 4;
+/// Threads that work on leases, and the fewest leases that are worth one.
+const THREADS: usize = 4;
 const FEWEST_EACH: usize = 100;
 
 /// Format of the tree. 1: the first.
@@ -130,27 +129,6 @@ impl Store {
         Ok(ids)
     }
 
-    /// What `read` gets of each lease, in their order. Many are read side by side: where a state dir lies on a network file system each
-    /// is some round trips to its server.
-    pub fn each<T: Send>(&self, ids: &[LeaseId], read: impl Fn(&Store, &LeaseId) -> T + Sync) -> Vec<T> {
-        let share = ids.len().div_ceil(READERS).max(FEWEST_EACH);
-        let read_all = |ids: &[LeaseId]| -> Vec<T> { ids.iter().map(|id| read(self, id)).collect() };
-        let (first, others) = ids.split_at(share.min(ids.len()));
-        std::thread::scope(|scope| {
-            let read_all = &read_all;
-            let others: Vec<_> = others
-                .chunks(share)
-                .map(|ids| (ids, std::thread::Builder::new().spawn_scoped(scope, move || read_all(ids))))
-                .collect();
-            let mut all = read_all(first);
-            for (ids, reader) in others {
-                // Where no thread could be had, or one broke off, it is done here.
-                all.extend(reader.ok().and_then(|reader| reader.join().ok()).unwrap_or_else(|| read_all(ids)));
-            }
-            all
-        })
-    }
-
     /// The directory of a lease; `None` when there is no such lease.
     pub fn lease(&self, id: &LeaseId) -> Result<Option<LeaseDir>> {
         let dir = self.leases.subdir(id.as_str()).map_err(|error| {
@@ -161,20 +139,32 @@ impl Store {
 
     /// Reads a lease without opening its directory, where its record is whole; `None` when there is no such lease.
     pub fn load(&self, id: &LeaseId) -> Result<Option<Loaded>> {
-        match read_record(id, |name| self.read(id, name, MAX_FILE_BYTES)) {
+        self.load_by(id, |name| self.read(id, name, MAX_FILE_BYTES))
+    }
+
+    /// The same, its record by what `read` gets of its files.
+    pub(super) fn load_by(
+        &self,
+        id: &LeaseId,
+        read: impl FnMut(&str) -> io::Result<Option<Vec<u8>>>,
+    ) -> Result<Option<Loaded>> {
+        match read_record(id, read) {
             Ok(record) if self.writable => Ok(Some(Loaded::Whole(record))),
             _ => Ok(self.lease(id)?.map(|dir| dir.load())),
         }
     }
 
-    /// How long a lease may live and be idle.
-    pub fn limits(&self, id: &LeaseId) -> Limits {
-        Limits::parse(self.read(id, limits::FILE, MAX_FILE_BYTES))
-    }
-
     /// Reads a file of a lease without opening its directory.
     pub(super) fn read(&self, id: &LeaseId, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
         self.leases.read_below(id.as_str(), name, max)
+    }
+
+    /// The stamp of a lease's directory, or of a file there.
+    pub(super) fn stamp(&self, id: &LeaseId, name: Option<&str>) -> io::Result<Stamp> {
+        match name {
+            None => self.leases.stamp(id.as_str()),
+            Some(name) => self.leases.stamp(&format!("{id}/{name}")),
+        }
     }
 
     /// Makes a lease: its directory is filled by `fill` where nobody looks, and appears whole. `fill` is told where
@@ -297,6 +287,27 @@ impl Store {
     }
 }
 
+/// What `work` makes of each item, in their order. Many are worked on side by side: where a state dir lies on a network file system
+/// each lease that is read is some round trips to its server.
+pub fn each<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    let share = items.len().div_ceil(THREADS).max(FEWEST_EACH);
+    let work_on = |items: &[I]| -> Vec<T> { items.iter().map(&work).collect() };
+    let (first, others) = items.split_at(share.min(items.len()));
+    std::thread::scope(|scope| {
+        let work_on = &work_on;
+        let others: Vec<_> = others
+            .chunks(share)
+            .map(|items| (items, std::thread::Builder::new().spawn_scoped(scope, move || work_on(items))))
+            .collect();
+        let mut all = work_on(first);
+        for (items, thread) in others {
+            // Where no thread could be had, or one broke off, it is done here.
+            all.extend(thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| work_on(items)));
+        }
+        all
+    })
+}
+
 /// Removes an entry of the trash unless the call that makes it is alive.
 fn clear_entry(trash: &Dir, name: &str) -> Result<()> {
     if !name.starts_with("new-") {
@@ -358,17 +369,16 @@ pub mod tests {
     }
 
     #[test]
-    fn leases_that_are_read_side_by_side_keep_their_order() {
-        let (_temp, store) = store();
-        for count in [0, 1, FEWEST_EACH - 1, FEWEST_EACH, FEWEST_EACH + 1, READERS * FEWEST_EACH, 1001] {
-            let ids: Vec<_> = (0..count).map(|n| LeaseId::parse(&format!("cbx_{n:012x}")).unwrap()).collect();
+    fn what_is_worked_on_side_by_side_keeps_its_order() {
+        for count in [0, 1, FEWEST_EACH - 1, FEWEST_EACH, FEWEST_EACH + 1, THREADS * FEWEST_EACH, 1001] {
+            let items: Vec<_> = (0..count).collect();
             let threads = std::sync::Mutex::new(std::collections::HashSet::new());
-            let read = store.each(&ids, |_, id| {
+            let done = each(&items, |n| {
                 threads.lock().unwrap().insert(std::thread::current().id());
-                id.clone()
+                *n
             });
-            assert_eq!(read, ids);
-            assert_eq!(threads.into_inner().unwrap().len(), count.div_ceil(FEWEST_EACH).min(READERS));
+            assert_eq!(done, items);
+            assert_eq!(threads.into_inner().unwrap().len(), count.div_ceil(FEWEST_EACH).min(THREADS));
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::inventory::{Entry, Inventory};
+use super::inventory::{Contents, Entry, Inventory};
 use super::{orphans, settle};
 use crate::clock::epoch;
 use crate::config::Settings;
@@ -32,7 +32,10 @@ const SWEEPING: std::time::Duration = std::time::Duration::from_secs(60);
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let store = Store::open(&options.state_dir)?;
     let settings = crate::operation::context::lenient(&request.config);
-    let mut inventory = Inventory::take(&store, squeue::DEADLINE)?;
+    if !request.dry_run {
+        look_ahead(&store, settings.as_ref());
+    }
+    let mut inventory = Inventory::take(&store, Contents::Records, squeue::DEADLINE)?;
     inventory.tell_of_a_copy(&store);
     let mut lines = Vec::new();
     if !request.dry_run {
@@ -127,6 +130,21 @@ fn sweep(store: &Store, inventory: &Inventory, settings: Option<&Settings>) -> V
         }
     }
     lines
+}
+
+/// Has the directories that will be swept on this machine tried out while Slurm is asked.
+fn look_ahead(store: &Store, settings: Option<&Settings>) {
+    let Some(settings) = settings.filter(|settings| settings.submit.is_none()) else { return };
+    let Ok(user) = Host::Here.user() else { return };
+    let mut settings = settings.clone();
+    settings.at_home(user.home.as_deref());
+    let configured = [
+        store.path().join("shared"),
+        crate::operation::context::shared_dir(&settings, store.path(), &user),
+        settings.work_root,
+    ];
+    let remembered = store.work_roots(None).unwrap_or_default();
+    shared_dir::look_ahead(configured.into_iter().chain(remembered).collect::<BTreeSet<_>>());
 }
 
 fn report(root: &Path, swept: Result<Swept, shared_dir::Error>) -> Vec<String> {

@@ -11,9 +11,11 @@ use crate::clock::Now;
 use crate::config::login_host::LoginHost;
 use crate::failure;
 use crate::host::Host;
+use crate::lease::cache::{CachedFiles, CachedLease};
 use crate::lease::lifecycle::Observation;
+use crate::lease::limits::Limits;
 use crate::lease::record::{Phase, Record, comment};
-use crate::lease::store::{Loaded, Locked, Store};
+use crate::lease::store::{Loaded, Locked, Store, each};
 use crate::lease::{LeaseId, acquirer};
 use crate::progress::progress;
 use crate::shared_dir::SharedDir;
@@ -39,17 +41,31 @@ pub struct Inventory {
 pub struct Entry {
     pub id: LeaseId,
     pub loaded: Loaded,
-    /// Whether it waits for its acquire, and a call here can tell whether that lives.
-    acquired_here: bool,
+    /// Read only for who asks for them.
+    pub limits: Limits,
+    /// Whether it waits for an acquire which a call here can judge, and which does not live.
+    unclaimed: bool,
     /// What Slurm shows of the record, as it was when Slurm was asked.
     pub view: View,
 }
 
+/// What is read of each lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    Records,
+    RecordsAndLimits,
+}
+
 impl Entry {
-    fn read(store: &Store, id: &LeaseId) -> Result<Option<Entry>> {
-        let Some(loaded) = store.load(id)? else { return Ok(None) };
-        let acquired_here = loaded.record().is_some_and(acquirer::concerns) && acquirer::is_here(store, id);
-        Ok(Some(Entry { id: id.clone(), loaded, acquired_here, view: View::query_failed("Slurm was not asked") }))
+    fn read(id: &LeaseId, files: &mut CachedLease<'_>, contents: Contents) -> Result<Option<Entry>> {
+        let Some(loaded) = files.load()? else { return Ok(None) };
+        let unclaimed = loaded.record().is_some_and(acquirer::concerns) && files.has_lost_its_acquirer();
+        let limits = match contents {
+            Contents::Records => Limits::default(),
+            Contents::RecordsAndLimits => files.limits(),
+        };
+        let view = View::query_failed("Slurm was not asked");
+        Ok(Some(Entry { id: id.clone(), loaded, limits, unclaimed, view }))
     }
 
     pub fn record(&self) -> Option<&Record> {
@@ -107,9 +123,12 @@ fn sources(record: &Record) -> impl Iterator<Item = Source> {
 impl Inventory {
     /// Reads all leases and asks Slurm once for each user and cluster that they use, each within the deadline; not at all when
     /// there is no lease.
-    pub fn take(store: &Store, deadline: Duration) -> Result<Inventory> {
+    pub fn take(store: &Store, contents: Contents, deadline: Duration) -> Result<Inventory> {
         let ids = store.ids()?;
-        let read = store.each(&ids, Entry::read).into_iter().collect::<Result<Vec<_>>>()?;
+        let files = CachedFiles::open(store, ids.len());
+        let read = each(&ids, |id| files.lease(id, |files| Entry::read(id, files, contents)));
+        files.keep(&ids);
+        let read = read.into_iter().collect::<Result<Vec<_>>>()?;
         let mut leases: Vec<_> = read.into_iter().flatten().collect();
         let mut listings = BTreeMap::new();
         for record in leases.iter().filter_map(Entry::record).filter(|record| allocation::concerns_slurm(record)) {
@@ -129,10 +148,9 @@ impl Inventory {
             }
         }
         let time = Now::read();
-        for entry in &mut leases {
-            if let Loaded::Whole(record) = &entry.loaded {
-                entry.view = view(&listings, record);
-            }
+        let views = each(&leases, |entry| entry.record().map(|record| view(&listings, record)));
+        for (entry, view) in leases.iter_mut().zip(views) {
+            entry.view = view.unwrap_or_else(|| View::query_failed("Slurm was not asked"));
         }
         confirm(&mut leases, &listings, time);
         Ok(Inventory { leases, listings, time })
@@ -199,7 +217,7 @@ impl Inventory {
         let (view, time) = (&entry.view, self.time);
         let changes = settle::apply(&mut asked_for.clone(), view, time);
         let ours = store.instance().owns(asked_for.instance.as_deref());
-        let unclaimed = ours && entry.acquired_here;
+        let unclaimed = ours && entry.unclaimed;
         let due = changes || asked_for.phase == Phase::Releasing || !view.stale_jobs.is_empty();
         if !due && !unclaimed {
             return Ok(Settled::AsItWas);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::answer;
-use super::inventory::Inventory;
-use crate::lease::store::{Loaded, Store};
+use super::inventory::{Contents, Inventory};
+use crate::lease::store::{Loaded, Store, each};
 use crate::operation::context::{Options, lenient};
 use crate::operation::status::{LeaseState, status};
 use crate::protocol::{Answer, Request};
@@ -20,24 +20,20 @@ const DEADLINE: Duration = Duration::from_secs(12);
 /// Carries out a list.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let store = Store::open(&options.state_dir)?;
-    let mut inventory = Inventory::take(&store, DEADLINE)?;
+    let mut inventory = Inventory::take(&store, Contents::RecordsAndLimits, DEADLINE)?;
     inventory.settle(&store)?;
     inventory.tell_of_a_copy(&store);
     // Today's config is not that of the leases: it only fills in how an endpoint would be reached.
     let settings = lenient(&request.config);
-    // Each record goes as its row comes: thousands of both take longer to find memory for than to make.
-    let leases = std::mem::take(&mut inventory.leases);
-    let ids: Vec<_> = leases.iter().map(|found| found.id.clone()).collect();
-    let limits = store.each(&ids, Store::limits);
-    let rows = leases.into_iter().zip(&limits).map(|(found, limits)| match &found.loaded {
+    let rows = each(&inventory.leases, |found| match &found.loaded {
         Loaded::Damaged { identity, why, .. } => answer::damaged(identity, why),
         Loaded::Newer { identity } => answer::newer(identity),
         Loaded::Whole(record) => {
             let status = status(record, &found.view, inventory.time);
             let ssh = settings.as_ref().filter(|_| status.state == LeaseState::Ready);
             let ssh = ssh.and_then(|settings| target::of_lease(record, settings));
-            answer::listed(record, limits, &found.view, &status, ssh)
+            answer::listed(record, &found.limits, &found.view, &status, ssh)
         }
     });
-    Ok(Answer { leases: Some(rows.collect()), ..Answer::default() })
+    Ok(Answer { leases: Some(rows), ..Answer::default() })
 }

@@ -83,6 +83,17 @@ fn within<T: Send + 'static>(
     }
 }
 
+/// Finds out whether directories answer while the caller waits for something else; who comes to them within [`TRUST`] is not held up.
+pub fn look_ahead(roots: impl IntoIterator<Item = PathBuf>) {
+    for root in roots {
+        let look = move || {
+            answers(&root, PATIENCE);
+        };
+        // Without a thread it is found out when it matters.
+        std::thread::Builder::new().name("shared dir".to_owned()).spawn(look).ok();
+    }
+}
+
 /// Lets another process look first, unless one has lately. A process does not end before its threads have left the kernel, and
 /// some file systems let none of them go: such a one has to keep the other process, not us.
 fn answers(root: &Path, patience: Duration) -> bool {

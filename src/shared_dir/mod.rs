@@ -33,6 +33,7 @@ use crate::host::Host;
 use crate::lease::record::Record;
 use crate::lease::{LeaseId, Nonce};
 use crate::slurm::job::JobId;
+pub use guarded::look_ahead;
 use local::Local;
 use remote::Remote;
 pub use watch::Watch;

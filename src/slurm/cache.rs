@@ -10,13 +10,14 @@
 //! the answer when it comes, and replace an asker that has died. Times are those of the host's own uninterrupted clock,
 //! so a clock that is set does no harm, and hosts that share a home keep their answers apart.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::job::{Listing, QueryFailed};
 use super::silence::{BACK_OFF_FACTOR, MOST_BACK_OFF};
-use super::squeue::{self, Answer, Mark, Owner, Printed};
+use super::squeue::{self, Answer, Mark, Owner, Printed, Wanted};
 use crate::clock::{boot_id, uptime_millis as uptime};
 use crate::files::{Dir, Lock};
 use crate::host::Host;
@@ -26,6 +27,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A listing of 5,000 jobs is 1 MiB long.
 const MAX_BYTES: u64 = 64 << 20;
+
+/// Nearly always more than the line about an answer, which those who wait look at again and again; the answer itself they read once.
+const HEAD_BYTES: u64 = 4096;
 
 /// An answer, and whether it is older than the caller wished: a slow controller is left alone, so this is all there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +63,22 @@ pub enum BackOff {
     Waived,
 }
 
+/// Whose jobs are asked for, where, and which of them are of interest to the one that asks.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    pub host: &'a Host,
+    pub owner: Owner<'a>,
+    pub cluster: Option<&'a str>,
+    pub wanted: Wanted<'a>,
+}
+
+impl fmt::Debug for Question<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Question { host, owner, cluster, .. } = self;
+        f.debug_struct("Question").field("host", host).field("owner", owner).field("cluster", cluster).finish()
+    }
+}
+
 /// The place where answers are shared.
 #[derive(Debug)]
 pub struct Shared {
@@ -87,44 +107,31 @@ impl Shared {
         boot_id().map(|boot| Shared { cache, boot })
     }
 
-    fn key(&self, host: &Host, owner: Owner<'_>, cluster: Option<&str>) -> String {
+    fn key(&self, Question { host, owner, cluster, .. }: Question<'_>) -> String {
         format!("{}-{}-{}-{}", self.boot, host.key(), owner.uid, cluster.unwrap_or("local"))
     }
 
     /// A listing that was asked for later than `after`, or a new one; an old one while a slow controller is left alone.
     pub fn list_user(
         &self,
-        host: &Host,
-        owner: Owner<'_>,
-        cluster: Option<&str>,
+        question: Question<'_>,
         after: Moment,
         deadline: Duration,
         back_off: BackOff,
     ) -> CachedListing {
-        let key = self.key(host, owner, cluster);
+        let Question { host, owner, cluster, wanted } = question;
+        let key = self.key(question);
         let started = uptime();
         loop {
             let now = uptime();
-            if let Some((head, stdout)) = self.read(&key)
-                && head.came <= now
-                && let Some(answer) = head.answer(stdout)
-            {
-                // A busy controller must not be asked again at once either.
-                let took = Duration::from_millis(head.came - head.asked.min(head.came));
-                let rest = match back_off {
-                    BackOff::Kept => (took * BACK_OFF_FACTOR).min(MOST_BACK_OFF),
-                    BackOff::Waived => Duration::ZERO,
-                };
-                let old = head.asked <= after.0;
-                if !old || now - head.came < rest.as_millis() as u64 {
-                    return CachedListing { listing: squeue::listing(&answer, cluster), old };
-                }
+            if let Some((listing, asked)) = self.read_if(question, |head| head.counts(after, now, back_off)) {
+                return CachedListing { listing, old: asked <= after };
             }
             if self.claim(&key, deadline) || now - started > deadline.as_millis() as u64 {
                 let answer = squeue::ask_user(host, owner, cluster, deadline);
                 self.publish(&key, now, &answer);
                 self.cache.unlink(&format!("asking-{key}")).ok();
-                return CachedListing { listing: squeue::listing(&answer, cluster), old: false };
+                return CachedListing { listing: squeue::listing_of(&answer, cluster, wanted), old: false };
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
@@ -133,26 +140,37 @@ impl Shared {
     /// The last listing, if one was asked for later than `after`, and when; nobody is asked.
     pub fn answer_after(
         &self,
-        host: &Host,
-        owner: Owner<'_>,
-        cluster: Option<&str>,
+        question: Question<'_>,
         after: Moment,
     ) -> Option<(Result<Listing, QueryFailed>, Moment)> {
-        let (head, stdout) = self.read(&self.key(host, owner, cluster))?;
-        let asked = Moment(head.asked);
-        let counts = after < asked && head.came <= uptime();
-        Some((squeue::listing(&head.answer(stdout).filter(|_| counts)?, cluster), asked))
+        let now = uptime();
+        self.read_if(question, |head| after.0 < head.asked && head.came <= now)
     }
 
     /// The right to ask for all who wait for a change, held while this value lives: `None` while another process has it.
-    pub fn lead(&self, host: &Host, owner: Owner<'_>, cluster: Option<&str>) -> Option<Lock> {
-        self.cache.lock(&format!("leading-{}", self.key(host, owner, cluster)), Duration::ZERO).ok().flatten()
+    pub fn lead(&self, question: Question<'_>) -> Option<Lock> {
+        self.cache.lock(&format!("leading-{}", self.key(question)), Duration::ZERO).ok().flatten()
     }
 
-    fn read(&self, key: &str) -> Option<(Head, Vec<u8>)> {
-        let bytes = self.cache.read(&format!("squeue-{key}"), MAX_BYTES).ok()??;
-        let end = bytes.iter().position(|byte| *byte == b'\n')?;
-        Some((serde_json::from_slice(&bytes[..end]).ok()?, bytes[end + 1..].to_vec()))
+    /// The last listing and when it was asked for, if it counts. A hundred processes look here fifty times a second, and a listing
+    /// may be long: what does not count is told by its first line.
+    fn read_if(
+        &self,
+        question: Question<'_>,
+        counts: impl Fn(&Head) -> bool,
+    ) -> Option<(Result<Listing, QueryFailed>, Moment)> {
+        let name = format!("squeue-{}", self.key(question));
+        let start = self.cache.read_start(&name, HEAD_BYTES).ok()??;
+        if let Some((head, _)) = Head::split(&start)
+            && !counts(&head)
+        {
+            return None;
+        }
+        // Another one may have come meanwhile.
+        let whole = self.cache.read(&name, MAX_BYTES).ok()??;
+        let (head, stdout) = Head::split(&whole).filter(|(head, _)| counts(head))?;
+        let listing = squeue::listing_of(&head.answer(stdout)?, question.cluster, question.wanted);
+        Some((listing, Moment(head.asked)))
     }
 
     fn publish(&self, key: &str, asked: u64, answer: &Answer) {
@@ -193,13 +211,31 @@ impl Shared {
 }
 
 impl Head {
+    /// The first line, and what follows it; `None` where no whole line is.
+    fn split(bytes: &[u8]) -> Option<(Head, &[u8])> {
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        Some((serde_json::from_slice(&bytes[..end]).ok()?, &bytes[end + 1..]))
+    }
+
+    /// Whether it will do for one that wants an answer asked for later than `after`: it is young enough, or the controller is to
+    /// be left alone.
+    fn counts(&self, after: Moment, now: u64, back_off: BackOff) -> bool {
+        // A busy controller must not be asked again at once either.
+        let took = Duration::from_millis(self.came.saturating_sub(self.asked));
+        let rest = match back_off {
+            BackOff::Kept => (took * BACK_OFF_FACTOR).min(MOST_BACK_OFF),
+            BackOff::Waived => Duration::ZERO,
+        };
+        self.came <= now && (self.asked > after.0 || now - self.came < rest.as_millis() as u64)
+    }
+
     /// The answer as it came; `None` for one that an older version left, whose rows had no marks.
-    fn answer(&self, stdout: Vec<u8>) -> Option<Answer> {
+    fn answer(&self, stdout: &[u8]) -> Option<Answer> {
         match &self.failed {
             Some(why) => Some(Err(QueryFailed(why.clone()))),
             None => {
                 let mark = Mark::parse(self.mark.as_deref()?)?;
-                Some(Ok(Printed { mark, text: String::from_utf8_lossy(&stdout).into_owned(), quiet: self.quiet }))
+                Some(Ok(Printed { mark, text: String::from_utf8_lossy(stdout).into_owned(), quiet: self.quiet }))
             }
         }
     }
@@ -209,7 +245,8 @@ impl Head {
 mod tests {
     use super::*;
 
-    const OWNER: Owner<'static> = Owner { uid: 7, name: None };
+    const HERE: Question<'static> =
+        Question { host: &Host::Here, owner: Owner { uid: 7, name: None }, cluster: None, wanted: &|_| true };
 
     fn ago(seconds: u64) -> Moment {
         Moment::now().before(Duration::from_secs(seconds))
@@ -227,49 +264,61 @@ mod tests {
 
     fn stored(shared: &Shared, age: u64, took: u64, answer: &Answer) {
         let asked = uptime() - age - took;
-        shared.publish(&format!("{}-here-7-local", shared.boot), asked, answer);
-        let (head, stdout) = shared.read(&format!("{}-here-7-local", shared.boot)).unwrap();
-        let head = Head { came: asked + took, ..head };
-        let mut bytes = serde_json::to_vec(&head).unwrap();
+        shared.publish(&shared.key(HERE), asked, answer);
+        let name = format!("squeue-{}", shared.key(HERE));
+        let bytes = shared.cache.read(&name, MAX_BYTES).unwrap().unwrap();
+        let (head, stdout) = Head::split(&bytes).unwrap();
+        let mut bytes = serde_json::to_vec(&Head { came: asked + took, ..head }).unwrap();
         bytes.push(b'\n');
         bytes.extend(stdout);
-        shared.cache.put(&format!("squeue-{}-here-7-local", shared.boot), &bytes).unwrap();
+        shared.cache.put(&name, &bytes).unwrap();
+    }
+
+    /// An answer whose first line is longer than what is read of it at first.
+    #[test]
+    fn a_long_word_of_a_failure_is_shared_too() {
+        let (_temp, shared) = shared();
+        let why = "squeue: error: ".repeat(1000);
+        stored(&shared, 1000, 5, &Err(QueryFailed(why.clone())));
+        let (listing, _) = shared.answer_after(HERE, ago(30)).unwrap();
+        assert_eq!(listing, Err(QueryFailed(why)));
+        assert_eq!(shared.answer_after(HERE, ago(0)), None);
     }
 
     #[test]
     fn an_answer_is_used_while_it_is_young_enough() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 5, &silence());
-        let young = shared.list_user(&Host::Here, OWNER, None, ago(30), Duration::from_secs(1), BackOff::Kept);
+        let young = shared.list_user(HERE, ago(30), Duration::from_secs(1), BackOff::Kept);
         assert_eq!(young, CachedListing { listing: Ok(Listing { rows: vec![], complete: true }), old: false });
     }
 
     #[test]
     fn an_answer_counts_for_what_happened_before_it_was_asked_for() {
         let (_temp, shared) = shared();
-        assert_eq!(shared.answer_after(&Host::Here, OWNER, None, ago(30)), None, "there is none");
+        assert_eq!(shared.answer_after(HERE, ago(30)), None, "there is none");
         stored(&shared, 1000, 5, &silence());
-        let (listing, asked) = shared.answer_after(&Host::Here, OWNER, None, ago(30)).unwrap();
+        let (listing, asked) = shared.answer_after(HERE, ago(30)).unwrap();
         assert!(listing.unwrap().complete && ago(2) < asked && asked < Moment::now());
-        assert_eq!(shared.answer_after(&Host::Here, OWNER, None, asked), None, "in the same hundredth of a second");
-        assert_eq!(shared.answer_after(&Host::Here, OWNER, None, ago(0)), None);
+        assert_eq!(shared.answer_after(HERE, asked), None, "in the same hundredth of a second");
+        assert_eq!(shared.answer_after(HERE, ago(0)), None);
     }
 
     #[test]
     fn one_leads_and_whoever_comes_after_it() {
         let (_temp, shared) = shared();
-        let first = shared.lead(&Host::Here, OWNER, None);
-        assert!(first.is_some() && shared.lead(&Host::Here, OWNER, None).is_none());
-        assert!(shared.lead(&Host::Here, OWNER, Some("annex")).is_some(), "another controller");
+        let first = shared.lead(HERE);
+        assert!(first.is_some() && shared.lead(HERE).is_none());
+        assert!(shared.lead(Question { cluster: Some("annex"), ..HERE }).is_some(), "another controller");
         drop(first);
-        assert!(shared.lead(&Host::Here, OWNER, None).is_some());
+        assert!(shared.lead(HERE).is_some());
     }
 
     #[test]
     fn after_a_slow_failure_the_controller_is_left_alone_for_a_while() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 20_000, &Err(QueryFailed("hung".into())));
-        let answer = shared.list_user(&Host::Here, OWNER, None, ago(0), Duration::from_secs(1), BackOff::Kept);
+        let answer = shared.list_user(HERE, ago(0), Duration::from_secs(1), BackOff::Kept);
         assert_eq!(answer, CachedListing { listing: Err(QueryFailed("hung".into())), old: true });
     }
 
@@ -277,7 +326,7 @@ mod tests {
     fn a_call_with_one_chance_asks_after_a_slow_failure_too() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 20_000, &Err(QueryFailed("hung".into())));
-        let answer = shared.list_user(&Host::Here, OWNER, None, ago(0), Duration::from_secs(1), BackOff::Waived);
+        let answer = shared.list_user(HERE, ago(0), Duration::from_secs(1), BackOff::Waived);
         assert!(!answer.old && answer.listing != Err(QueryFailed("hung".into())), "{answer:?}");
     }
 
@@ -285,7 +334,7 @@ mod tests {
     fn an_answer_from_before_is_told_apart_while_a_slow_controller_is_left_alone() {
         let (_temp, shared) = shared();
         stored(&shared, 1000, 20_000, &silence());
-        let answer = shared.list_user(&Host::Here, OWNER, None, ago(2), Duration::from_secs(1), BackOff::Kept);
+        let answer = shared.list_user(HERE, ago(2), Duration::from_secs(1), BackOff::Kept);
         assert!(answer.old && answer.listing.is_ok());
     }
 

@@ -7,7 +7,7 @@
 //! So every query has a mark of its own, 128 random bits, around each row and around each of those columns: nothing that was
 //! written before can hold it, and what stands between two marks is one value, whatever it looks like.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::job::{JobId, Listing, QueryFailed, Resources, Row, State};
@@ -119,8 +119,13 @@ pub fn ask_user(host: &Host, owner: Owner<'_>, cluster: Option<&str>, deadline: 
 
 /// The listing that an answer holds.
 pub fn listing(answer: &Answer, cluster: Option<&str>) -> Result<Listing, QueryFailed> {
+    listing_of(answer, cluster, &|_| true)
+}
+
+/// The same with those rows alone that are wanted. Whether it is complete is told of all: each is looked at, and few are copied.
+pub fn listing_of(answer: &Answer, cluster: Option<&str>, wanted: Wanted<'_>) -> Result<Listing, QueryFailed> {
     let printed = answer.as_ref().map_err(Clone::clone)?;
-    let (rows, clean) = parse_rows(&printed.text, &printed.mark, cluster);
+    let (rows, clean) = parse_rows(&printed.text, &printed.mark, cluster, wanted);
     Ok(Listing { rows, complete: clean && printed.quiet })
 }
 
@@ -175,10 +180,28 @@ fn printed(output: Output, mark: &Mark) -> Answer {
     Ok(Printed { mark: mark.clone(), text, quiet: stderr.trim().is_empty() })
 }
 
-/// The rows, and whether there was nothing but whole rows of different jobs. A job that has two rows has none: a federation
-/// or a wrapper shows it twice, and nobody knows which is true.
-fn parse_rows(text: &str, mark: &Mark, cluster: Option<&str>) -> (Vec<Row>, bool) {
-    let mut rows = Vec::new();
+/// A row as squeue printed it: nothing of it is copied.
+#[derive(Debug, Clone, Copy)]
+pub struct RowText<'a> {
+    pub id: u64,
+    pub directory: &'a str,
+    pub comment: &'a str,
+    uid: u32,
+    columns: [&'a str; FIELDS],
+    name: &'a str,
+    account: &'a str,
+    qos: &'a str,
+    gres: &'a str,
+}
+
+/// Tells whether a row is wanted.
+pub type Wanted<'a> = &'a dyn Fn(&RowText<'_>) -> bool;
+
+/// The rows that are wanted, and whether there was nothing but whole rows of different jobs. A job that has two rows has none: a
+/// federation or a wrapper shows it twice, and nobody knows which is true.
+fn parse_rows(text: &str, mark: &Mark, cluster: Option<&str>, wanted: Wanted<'_>) -> (Vec<Row>, bool) {
+    let (mut rows, mut ids) = (Vec::new(), HashSet::new());
+    let mut twice = HashSet::new();
     let mut clean = true;
     // What stands between two marks is one value, and a row's end begins the next piece.
     let mut pieces = text.split(mark.as_str());
@@ -195,49 +218,62 @@ fn parse_rows(text: &str, mark: &Mark, cluster: Option<&str>) -> (Vec<Row>, bool
             break;
         };
         clean &= end == "$\n" || end == "$";
-        match columns.strip_prefix('@').filter(|_| end.starts_with('$')).and_then(|columns| parse_row(columns, cluster))
-        {
-            Some(row) => rows.push(Row {
-                name: name.trim_end().to_owned(),
-                directory: directory.to_owned(),
-                comment: present(comment.trim_end()),
-                resources: Resources { account: shown(account), qos: shown(qos), gres: shown(gres), ..row.resources },
-                ..row
-            }),
-            None => clean = false,
+        let columns = columns.strip_prefix('@').filter(|_| end.starts_with('$')).and_then(parse_columns);
+        let Some((id, uid, columns)) = columns else {
+            clean = false;
+            continue;
+        };
+        if !ids.insert(id) {
+            twice.insert(id);
+        }
+        let row = RowText { id, directory, comment: comment.trim_end(), uid, columns, name, account, qos, gres };
+        if wanted(&row) {
+            rows.push(row);
         }
     }
-    let mut seen: HashMap<u64, u32> = HashMap::new();
-    for row in &rows {
-        *seen.entry(row.job.id).or_default() += 1;
-    }
-    clean &= seen.values().all(|times| *times == 1);
-    rows.retain(|row| seen.get(&row.job.id) == Some(&1));
-    (rows, clean)
+    rows.retain(|row| !twice.contains(&row.id));
+    (rows.iter().map(|row| row.copied(cluster)).collect(), clean && twice.is_empty())
 }
 
-/// A row of the columns that Slurm writes.
-fn parse_row(columns: &str, cluster: Option<&str>) -> Option<Row> {
-    let fields: [&str; FIELDS] = columns.split(SEPARATOR).collect::<Vec<_>>().try_into().ok()?;
-    let [id, state, reason, node, submitted, start, end, partition, uid, cpus, mem] = fields;
-    let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
-    let time = |text: &str| text.parse().ok();
-    Some(Row {
-        job: JobId { id: id.parse().ok()?, cluster: cluster.map(str::to_owned) },
-        state: word(state).then(|| State::new(state))?,
-        // A job that waits for nothing has the reason None.
-        reason: if reason == "None" { String::new() } else { present(reason) },
-        node: present(node),
-        submitted: time(submitted),
-        start: time(start),
-        end: time(end),
-        partition: partition.to_owned(),
-        uid: parse_uid(uid)?,
-        directory: String::new(),
-        name: String::new(),
-        comment: String::new(),
-        resources: Resources { cpus: shown(cpus), mem: shown(mem), ..Resources::default() },
-    })
+/// The columns that Slurm writes, job and user id among them; `None` where they are not whole.
+fn parse_columns(text: &str) -> Option<(u64, u32, [&str; FIELDS])> {
+    let mut fields = text.split(SEPARATOR);
+    let mut columns = [""; FIELDS];
+    for column in &mut columns {
+        *column = fields.next()?;
+    }
+    let [id, state, .., uid, _, _] = columns;
+    let is_state = !state.is_empty() && state.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    (is_state && fields.next().is_none()).then_some((id.parse().ok()?, parse_uid(uid)?, columns))
+}
+
+impl RowText<'_> {
+    fn copied(&self, cluster: Option<&str>) -> Row {
+        let [_, state, reason, node, submitted, start, end, partition, _, cpus, mem] = self.columns;
+        let time = |text: &str| text.parse().ok();
+        Row {
+            job: JobId { id: self.id, cluster: cluster.map(str::to_owned) },
+            state: State::new(state),
+            // A job that waits for nothing has the reason None.
+            reason: if reason == "None" { String::new() } else { present(reason) },
+            node: present(node),
+            submitted: time(submitted),
+            start: time(start),
+            end: time(end),
+            partition: partition.to_owned(),
+            uid: self.uid,
+            directory: self.directory.to_owned(),
+            name: self.name.trim_end().to_owned(),
+            comment: present(self.comment),
+            resources: Resources {
+                account: shown(self.account),
+                qos: shown(self.qos),
+                gres: shown(self.gres),
+                cpus: shown(cpus),
+                mem: shown(mem),
+            },
+        }
+    }
 }
 
 /// What is only shown to people.
@@ -287,7 +323,7 @@ mod tests {
     }
 
     fn read(text: &str) -> (Vec<Row>, bool) {
-        parse_rows(text, &mark(), None)
+        parse_rows(text, &mark(), None, &|_| true)
     }
 
     fn whole(text: &str) -> (Vec<u64>, bool) {
@@ -372,6 +408,21 @@ mod tests {
         assert_eq!(whole(&twice), (vec![8], false));
     }
 
+    /// What is wrong with a row that is not wanted is told all the same.
+    #[test]
+    fn of_a_listing_some_rows_are_copied_and_all_are_looked_at() {
+        let wanted: Wanted<'_> = &|row| row.id == 8;
+        let read = |text: &str| {
+            let (rows, clean) = parse_rows(text, &mark(), None, wanted);
+            (rows.iter().map(|row| row.job.id).collect::<Vec<_>>(), clean)
+        };
+        assert_eq!(read(&(plain(7) + &plain(8) + &plain(9))), (vec![8], true));
+        assert_eq!(read(&(plain(7) + &plain(8) + &plain(7))), (vec![8], false));
+        assert_eq!(read(&(plain(8) + &plain(7) + &plain(8))), (vec![], false));
+        assert_eq!(read(&(plain(7).replace("RUNNING", "running") + &plain(8))), (vec![8], false));
+        assert_eq!(read(&format!("{}{}x\n", plain(8), plain(7))), (vec![8], false));
+    }
+
     #[rstest]
     #[case("1001", Some(1001))]
     #[case("0", Some(0))]
@@ -401,7 +452,7 @@ mod tests {
     #[test]
     fn rows_belong_to_the_cluster_that_was_asked() {
         let text = format!("CLUSTER: annex\n{}", plain(7));
-        let (rows, clean) = parse_rows(&text, &mark(), Some("annex"));
+        let (rows, clean) = parse_rows(&text, &mark(), Some("annex"), &|_| true);
         assert!(clean);
         assert_eq!(rows[0].job.to_string(), "7;annex");
         assert!(!read(&text).1);

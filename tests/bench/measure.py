@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+import crowd
 import noise
 import verbs
 
@@ -91,6 +92,8 @@ def new_id():
 
 
 class Bench:
+    run = staticmethod(run)
+
     def __init__(self, parameters):
         self.p = parameters
         self.runs = parameters["runs"]
@@ -224,7 +227,8 @@ class Bench:
     # ------------------------------------------------------------ sections
 
     def plant(self, state, count, known):
-        """Grows a state dir to `count` leases that wait: records copied from a real one, each with a held job."""
+        """Grows a state dir to `count` leases that were left waiting on purpose: records copied from a real one, each with a held
+        job. The acquire of one that is not kept would have to live, or the next list but one ends it."""
         place = f"{self.home}/{state}/leases"
         if not known:
             lease, _ = self.acquire(state)
@@ -242,7 +246,7 @@ class Bench:
             job = self.sbatch("exit 0", "--hold", f"--job-name=cbx-{lease[4:]}",
                               f"--comment=cbx:{lease}:{nonce}:{known['instance']}", *self.options()).job
             now = int(time.time())
-            record = {**pattern, "identity": self.identity(lease), "phase": "queued", "created": now, "submitted": now,
+            record = {**pattern, "identity": self.identity(lease), "phase": "queued", "keep": True, "created": now, "submitted": now,
                       "attempt": {"nonce": nonce, "sent": now}, "job": {"id": int(job)},
                       "key": f"{place}/{lease}/id_ed25519"}
             shutil.copytree(known["pattern"], f"{place}/{lease}")
@@ -286,12 +290,14 @@ class Bench:
         self.facts["counts"] = counts
         for count in counts:
             self.plant("many", count, known)
+            # What was written in the last two seconds is not kept by the first list.
+            self.watch.rest(2.5)
             cases = {
                 "squeue": SQUEUE,
                 "list": [*self.ours("many"), "--json", "list"],
                 "cleanup": [*self.ours("many"), "cleanup"],
             }
-            run(cases["list"])
+            self.add(f"first list {count}: wall", run(cases["list"]).wall)
             for _ in range(self.runs if count < 1000 else max(5, self.runs // 2)):
                 for name, command in cases.items():
                     result = run(command)
@@ -441,68 +447,6 @@ class Bench:
         with concurrent.futures.ThreadPoolExecutor(len(started)) as pool:
             results = list(pool.map(one, started))
         return max(end for end, _, _ in results), results
-
-    def crowd(self):
-        for count in [count for count in (1, 10, 100) if count <= self.p["crowd"]]:
-            script = "#!/bin/bash\nexit 0\n"
-            bare, results = self.at_once([(["sbatch", "--parsable", "--output=/dev/null", "--chdir=/", "--time=1",
-                                            *self.options()], script)] * count)
-            self.add(f"sbatch {count} at once", bare)
-            self.jobs.update(out.strip() for _, _, out in results if out.strip().isdigit())
-            began = time.monotonic()
-            for _ in range(count):
-                self.sbatch("exit 0", *self.options())
-            self.add(f"sbatch {count} one after the other", time.monotonic() - began)
-            until = time.monotonic() + 120
-            while time.monotonic() < until and re.search("PENDING|RUNNING|COMPLETING|CONFIGURING",
-                                                         run(["squeue", "--noheader", "--format=%T", "--me"]).out):
-                time.sleep(0.5)
-            leases = [new_id() for _ in range(count)]
-            self.leases.update(("state", lease) for lease in leases)
-            took, results = self.at_once([(self.ours(), self.request("acquire", desired=self.identity(lease)))
-                                          for lease in leases])
-            answers = [json.loads(out or "{}") for _, _, out in results]
-            good = [answer["lease"] for answer in answers if answer.get("lease")]
-            for answer in answers:
-                if answer.get("error"):
-                    print(f"acquire failed: {answer['error']}", file=sys.stderr)
-            self.add(f"acquire {count} at once", took)
-            for _, each, _ in results:
-                self.add(f"each of {count} acquires", each)
-            names = run(["squeue", "--noheader", "--format=%j", "--me", "--states=all"]).out.split()
-            self.facts[f"failures of {count}"] = count - len(good)
-            self.facts[f"places of {count}"] = len({(lease["ssh"]["host"], lease["ssh"]["port"]) for lease in good})
-            self.facts[f"jobs of {count}"] = len({lease["cloudId"] for lease in good})
-            self.facts[f"duplicates of {count}"] = sum(names.count(f"cbx-{lease[4:]}") > 1 for lease in leases)
-            logins = [run(self.ssh_to(lease["ssh"], "true")).code for lease in good[:10]]
-            self.facts[f"logins that fail of {count}"] = sum(code != 0 for code in logins)
-            if len(good) >= 2:
-                # What a login costs when as many are at it as cores, so that the cores' limit can be told.
-                busy, logins = self.at_once([(self.ssh_to(lease["ssh"], lease["ssh"]["readyCheck"]), "") for lease in good])
-                self.add(f"login {count} at once", busy)
-            else:
-                self.add(f"login {count} at once", run(self.ssh_to(good[0]["ssh"], good[0]["ssh"]["readyCheck"])).wall)
-            took, results = self.at_once([(self.ours(), self.request("release", id=lease, lease=self.identity(lease)))
-                                          for lease in leases])
-            self.add(f"release {count} at once", took)
-            for _, each, _ in results:
-                self.add(f"each of {count} releases", each)
-            self.facts[f"releases that fail of {count}"] = sum("error" in json.loads(out or '{"error": 1}') for _, _, out in results)
-            self.leases -= {("state", lease) for lease in leases}
-        # Bare: as many running jobs, one scancel each.
-        count = max(count for count in (1, 10, 100) if count <= self.p["crowd"])
-        jobs = [self.sbatch("exec sleep 600", *self.options()).job for _ in range(count)]
-        self.wait_for(jobs[-1], "RUNNING")
-        time.sleep(1)
-        began = time.monotonic()
-        self.at_once([(["scancel", job], "") for job in jobs])
-        ids = ",".join(jobs)
-        while True:
-            states = run(["squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={ids}"]).out.split()
-            if all(state == "CANCELLED" for state in states):
-                break
-            time.sleep(0.05)
-        self.add(f"bare scancel {count} at once to ended", time.monotonic() - began)
 
     def stubborn(self):
         """A job that ignores TERM and its permit, and publishes nothing."""
@@ -665,7 +609,7 @@ def main():
     try:
         bench.watch = noise.Watch()
         {"startup": bench.startup, "list": bench.list, "acquire": bench.acquire_section, "controller": bench.wait_in_queue,
-         "crowd": bench.crowd, "stubborn": bench.stubborn, "ssh": bench.over_ssh,
+         "crowd": lambda: crowd.crowd(bench), "stubborn": bench.stubborn, "ssh": bench.over_ssh,
          "client": lambda: verbs.client(bench), "adapter": lambda: verbs.adapter(bench)}[section]()
         bench.facts["noise"] = bench.watch.facts()
     finally:

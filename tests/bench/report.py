@@ -266,16 +266,37 @@ class Report:
         self.table("crowd", ["acquires", "all answered after", "each", "sbatch alone, at once", "sbatch alone, one after the other",
                              "bare logins, at once"], rows)
         self.table("crowd", ["acquires", "failed", "with two jobs", "distinct", "logins that fail afterwards", "target"], lines)
+        rows = []
+        for count in (1, 10, 100):
+            ours, bare = f"acquire {count} by callers", f"bare lease {count} by callers"
+            own, other = median(self.samples("crowd", ours)), median(self.samples("crowd", bare))
+            target = ("≤ 1.3 times", own <= 1.3 * other) if own and other else None
+            rows.append(self.versus("crowd", f"{count}, all answered after", ours, bare, "s", target))
+            rows.append(self.versus("crowd", f"each of {count}", f"each of {count} acquires by callers",
+                                    f"each of {count} bare leases by callers", "s"))
+            failed = facts.get(f"failures of {count} by callers")
+            if failed is not None:
+                rows.append([f"of {count}, failed", str(failed), str(facts.get(f"bare failures of {count} by callers", "–")), "–",
+                             self.judged("crowd", f"{count} by ten callers", ("none", failed == 0))])
+        self.table("crowd", ["by ten callers", "slurm-sandbox", "bare sbatch, sshd and first login", "ratio", "target"], rows)
 
     def release(self):
         rows = [self.versus("acquire", "one", "release, one after the other", "bare scancel to ended", "s")]
+        facts = self.facts("crowd")
         for count in (1, 10, 100):
-            bare = f"bare scancel {count} at once to ended"
-            rows.append(self.versus("crowd", f"{count} at once, all ended", f"release {count} at once", bare, "s"))
+            ours, bare = f"release {count} at once", f"bare scancel {count} leases at once to ended"
+            own, other = median(self.samples("crowd", ours)), median(self.samples("crowd", bare))
+            target = ("≤ 5 times", own <= 5 * other) if own and other else None
+            rows.append(self.versus("crowd", f"{count} at once, all ended, beside scancel of as many jobs of the same runner", ours, bare,
+                                    "s", target))
             rows.append(self.versus("crowd", f"each of {count} at once", f"each of {count} releases", None, "s"))
-            late = self.facts("crowd").get(f"releases that fail of {count}")
+            late, tried = facts.get(f"releases that fail of {count}"), facts.get(f"releases of {count}", count)
             if late is not None:
-                rows.append([f"of {count} at once, not settled within 20 s, so `releasing`", f"{late} of {count}", "–", "–", "–"])
+                rows.append([f"of {count} at once, not settled within 20 s, so `releasing`", f"{late} of {tried}", "–", "–",
+                             self.judged("release", f"{count} at once", ("none", late == 0))])
+                asked = facts.get(f"questions of {count} releases", 0) * count / tried
+                rows.append([f"questions to Slurm of {count} at once", number(asked), "–", "–",
+                             self.judged("release", f"questions of {count}", ("≤ 20", asked <= 20)) if asked else "–"])
         for count in (100, 10, 1):
             part = self.results.get(f"controller-{count}")
             if part and part["samples"].get("release of one that waits"):

@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import client
+import crowd
 import noise
 import report
 import verbs
@@ -81,6 +82,13 @@ def results(facts, control=EVEN, ours=1.0, theirs=2.0):
     return {"client": {"samples": samples, "facts": {"noise": facts, "failed: theirs: stop": 5}}, "meta": {"client": "it"}}
 
 
+class Callers(unittest.TestCase):
+    def test_each_does_its_share(self):
+        for count in (1, 10, 25, 100):
+            _, done = crowd.by_callers(count, lambda number: number)
+            self.assertEqual(sorted(done), list(range(count)))
+
+
 class Report(unittest.TestCase):
     def made(self, given):
         made = report.Report(given)
@@ -105,6 +113,21 @@ class Report(unittest.TestCase):
             made = self.made({"startup": {"samples": samples, "facts": {"noise": {**QUIET, "others": others}}}})
             self.assertIn(f"| {ratio} |", made.text("startup"))
             self.assertIn(target, made.text("startup"))
+
+    def test_a_hundred_by_ten_callers_are_judged_beside_bare_jobs(self):
+        for ours, others, verdict in ((13.0, [0.0], "| 1.3 | ≤ 1.3 times: met |"), (13.2, [0.0], "**not met**"), (13.0, [0.9], "not judged")):
+            samples = {"acquire 100 by callers": [ours], "bare lease 100 by callers": [10.0]}
+            facts = {"noise": {**QUIET, "others": others}, "failures of 100 by callers": 0}
+            made = self.made({"crowd": {"samples": samples, "facts": facts}})
+            self.assertIn(verdict, made.text("crowd"))
+
+    def test_releases_at_once_are_judged_by_time_answers_and_questions(self):
+        samples = {"release 100 at once": [12.0], "bare scancel 100 leases at once to ended": [3.0]}
+        for late, asked, words in ((0, 34, ("≤ 5 times: met", "none: met", "17")), (23, 60, ("| 23 of 200 |", "none: **not met**", "≤ 20: **not met**"))):
+            facts = {"noise": QUIET, "releases that fail of 100": late, "releases of 100": 200, "questions of 100 releases": asked}
+            made = self.made({"crowd": {"samples": samples, "facts": facts}})
+            for word in words:
+                self.assertIn(word, made.text("release"))
 
     def test_alone_there_is_nothing_to_refuse(self):
         given = results({**QUIET, "others": [0.9]})

@@ -92,3 +92,41 @@ fn a_list_opens_three_files_a_lease_and_a_cleanup_two() {
     fake.control(&["clear"]).ok();
     site.release(&model).ok();
 }
+
+/// What has not changed since an earlier call is not opened again, and a list shows the same with what was kept and without it.
+#[test]
+fn a_list_opens_nothing_of_leases_that_have_not_changed() {
+    let site = Site::fake(Setup::default());
+    let model = site.lease("model");
+    site.acquired(&model, json!({}));
+    let made = multiply(&site, &model, 300, 100_000);
+    let Place::Fake(fake) = &site.place else { panic!("the fake") };
+    fake.control(&["set", "squeue", "down"]).ok();
+    // What is younger is not kept.
+    std::thread::sleep(Duration::from_millis(2200));
+    let rows = |reply: Reply| reply.rows().to_vec();
+    let first = rows(site.ask("list", json!({})));
+    for operation in ["list", "cleanup"] {
+        let (reply, opened) = site.opening(operation, json!({}));
+        reply.ok();
+        say(&format!(
+            "measured: fake: {} files opened by {operation} of 301 leases that have not changed",
+            opened.len()
+        ));
+        assert!(opened.len() <= 100, "{operation}: {}", opened.len());
+        if operation == "list" {
+            assert_eq!(rows(reply), first);
+        }
+    }
+    let path = format!("{}/record.json", site.record_dir(&made[7]));
+    let record = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, record.replace("\"keep\": false", "\"keep\": true ")).unwrap();
+    let with = rows(site.ask("list", json!({})));
+    std::fs::remove_file(format!("{}/cache/leases", site.state_dir())).unwrap();
+    let without = rows(site.ask("list", json!({})));
+    assert_eq!(with, without);
+    let changed: Vec<_> = with.iter().filter(|row| !first.contains(row)).collect();
+    assert!(changed.len() == 1 && changed[0]["leaseId"] == made[7].id.as_str(), "{changed:?}");
+    fake.control(&["clear"]).ok();
+    site.release(&model).ok();
+}
