@@ -31,9 +31,9 @@ const SWEEPING: std::time::Duration = std::time::Duration::from_secs(60);
 /// Carries out a cleanup.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let store = Store::open(&options.state_dir)?;
-    let settings = crate::operation::context::lenient(&request.config);
     let mut inventory = Inventory::take(&store, squeue::DEADLINE)?;
     inventory.tell_of_a_copy(&store);
+    let settings = crate::operation::settings::lenient(options, &request.config);
     let mut lines = Vec::new();
     if !request.dry_run {
         let before = inventory.leases.len();

@@ -8,7 +8,8 @@ use anyhow::Result;
 use super::answer;
 use super::inventory::Inventory;
 use crate::lease::store::{Loaded, Store};
-use crate::operation::context::{Options, lenient};
+use crate::operation::context::Options;
+use crate::operation::settings::lenient;
 use crate::operation::status::{LeaseState, status};
 use crate::protocol::{Answer, Request};
 use crate::ssh::target;
@@ -24,7 +25,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     inventory.settle(&store)?;
     inventory.tell_of_a_copy(&store);
     // Today's config is not that of the leases: it only fills in how an endpoint would be reached.
-    let settings = lenient(&request.config);
+    let settings = lenient(options, &request.config);
     // Each record goes as its row comes: thousands of both take longer to find memory for than to make.
     let leases = std::mem::take(&mut inventory.leases);
     let ids: Vec<_> = leases.iter().map(|found| found.id.clone()).collect();
