@@ -14,7 +14,7 @@ use crate::text;
 pub enum Kind {
     /// The request is not one that protocol version 1 allows.
     BadRequest,
-    /// A config key or flag has a value that cannot be used.
+    /// A config key, a flag or a config file cannot be used, or the limits of the site's admins do not allow it.
     BadConfig,
     /// The lease id is known under another slug, name or cloud id; nothing was touched.
     IdentityMismatch,

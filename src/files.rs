@@ -8,6 +8,7 @@
 mod kept;
 mod removal;
 mod stamp;
+pub mod trust;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
@@ -287,6 +288,21 @@ impl Dir {
         }
     }
 
+    /// Makes a file that must not exist yet, and the directories that lead to it; whether it was us who made it. A file that could
+    /// not be written whole does not stay.
+    pub fn new_file(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        let dir = Dir::open_root(parent)?;
+        let made = dir.create(name, bytes);
+        if made.is_err() {
+            let _ = dir.unlink(name);
+        }
+        if made? { dir.sync().map(|()| true) } else { Ok(false) }
+    }
+
     /// Appends one line; a log whose loss in a crash costs nothing.
     pub fn append_line(&self, name: &str, line: &str) -> io::Result<()> {
         let flags = OFlag::O_WRONLY
@@ -560,6 +576,20 @@ mod tests {
         assert!(dir.read("missing", 10).unwrap().is_none());
         assert!(dir.read("a", 2).unwrap_err().to_string().contains("longer than 2 bytes"));
         assert_eq!(dir.read_tail("a", 2).unwrap().unwrap(), b"wo");
+    }
+
+    #[test]
+    fn a_new_file_never_takes_the_place_of_another() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a/b/config.toml");
+        assert!(Dir::new_file(&path, b"one").unwrap());
+        assert!(!Dir::new_file(&path, b"two").unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        let link = temp.path().join("a/link");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        assert!(!Dir::new_file(&link, b"two").unwrap());
     }
 
     #[test]

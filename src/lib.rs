@@ -3,7 +3,7 @@
 //! The map, from the top down; a room imports only rooms below it:
 //!
 //! - [`cli`] and [`dispatch`] turn a command line or a protocol request into a call of one operation; [`doctor`] tells whether a site is
-//!   fit for them.
+//!   fit for them, and [`init`] writes a first config file for one.
 //! - [`operation`] does what is asked with leases, and is the only room that joins them with Slurm.
 //! - [`allocation`] knows which job a lease lives in; [`shared_dir`] what program and runner tell each other by files; [`ssh`] how a
 //!   lease is reached.
@@ -23,6 +23,7 @@ pub mod doctor;
 pub mod failure;
 mod files;
 pub mod host;
+mod init;
 pub mod lease;
 pub mod operation;
 mod progress;

@@ -16,6 +16,11 @@ pub fn hint(text: String) {
 pub fn progress(text: &str) {
     let hint = HINT.lock().unwrap_or_else(PoisonError::into_inner).take();
     let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    notice(&format!("{text}{hint}"));
+}
+
+/// The same of what is no progress: the hint waits for the next line.
+pub fn notice(text: &str) {
     // A closed stderr must not end us.
-    let _ = writeln!(std::io::stderr(), "slurm-sandbox: {}", crate::failure::one_line(&format!("{text}{hint}")));
+    let _ = writeln!(std::io::stderr(), "slurm-sandbox: {}", crate::failure::one_line(text));
 }

@@ -137,7 +137,8 @@ pub fn submit(
     record.instance = Some(store.instance().name.clone());
     record.denied = Denials::default();
     guard.save(record)?;
-    let limits = Limits { ttl: Some(settings.ttl), idle: Some(settings.idle_timeout), touched: None };
+    let (ttl, idle, most_idle) = (Some(settings.ttl), Some(settings.idle_timeout), settings.most_idle);
+    let limits = Limits { ttl, idle, most_idle, touched: None };
     guard.lease.keep_limits(&limits);
     let comment = match &settings.comment {
         Some(text) => format!("{} {text}", record.comment_word(&store.instance().name)),

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use super::config_flags::ConfigFlags;
+use super::config_show::ConfigVerb;
+use super::init::Init;
+
 /// Turns a Slurm cluster into a sandbox provider: each lease is a batch job with its own sshd.
 ///
 /// Without a verb, one request of the external-provider protocol is read from stdin as JSON and answered on stdout.
@@ -23,7 +27,7 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub poll_interval: f64,
 
-    /// JSON object with the keys of external.config
+    /// TOML file with [defaults] and [profiles.NAME], or JSON object with the keys of external.config; goes over the user's own file
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -64,6 +68,13 @@ pub enum Verb {
     Logs(Logs),
     /// Log in to a lease, or run a command in it
     Ssh(Ssh),
+    /// Write a first config file from what the cluster has, and see whether it will do
+    Init(Init),
+    /// Look at the configuration
+    Config {
+        #[command(subcommand)]
+        what: ConfigVerb,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +108,9 @@ pub struct Acquire {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
           default_missing_value = "true", action = ArgAction::Set)]
     pub keep: bool,
+
+    #[command(flatten)]
+    pub settings: ConfigFlags,
 }
 
 #[derive(Debug, Args)]

@@ -5,17 +5,15 @@
 //! (docs/facts/client.md, "Declarative lifecycle"). There a failure is an exit code and one line on stderr.
 
 mod arguments;
+mod config_flags;
+mod config_show;
+mod init;
 mod render;
 
 use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
-
-use anyhow::Result;
-use clap::Parser;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde_json::{Map, Value};
 
 use crate::clock::epoch;
 use crate::config::value::expand_home;
@@ -25,12 +23,18 @@ use crate::failure::{self, Failure, Kind};
 use crate::host::caller;
 use crate::lease::store::Store;
 use crate::lease::{LeaseId, client_name, required_lease_id};
+use crate::operation::config_files::ConfigFiles;
 use crate::operation::context::{AskedBy, Options};
 use crate::operation::lookup;
+use crate::operation::settings::effective;
 use crate::operation::{self};
 use crate::protocol::{self, Answer, CheckStatus, Desired, Operation, Request, SentLease};
 use crate::text;
+use anyhow::Result;
 use arguments::{Arguments, StateVerb, Verb};
+use clap::Parser;
+use config_show::ConfigVerb;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// What the process edge writes and exits with.
 #[derive(Debug, Default)]
@@ -166,12 +170,12 @@ fn options(arguments: &Arguments) -> Result<Options, Failure> {
         runner_script: runner_script.map(|text| path("--runner-script", text)).transpose()?,
         poll_interval: Duration::from_secs_f64(arguments.poll_interval),
         asked_by: if arguments.verb.is_none() { AskedBy::Client } else { AskedBy::CommandLine },
+        config_files: ConfigFiles::of_caller(arguments.config.as_deref())?,
     })
 }
 
 fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
     let options = options(arguments)?;
-    let config = config(arguments)?;
     // Bare JSON has its own way to say what a character is; all else is for a terminal, or may come to one.
     let bytes = |stdout: String| Outcome { stdout: stdout.into_bytes(), ..Outcome::default() };
     let text = |stdout: String| bytes(text::block(&stdout));
@@ -180,7 +184,7 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
         false => text(shown()),
     };
     let done = |answer: &Answer| text(format!("{}\n", answer.message.as_deref().unwrap_or("done")));
-    let base = |operation| Request { config: config.clone(), ..Request::new(operation) };
+    let base = Request::new;
     match verb {
         Verb::Doctor(flags) => {
             let checks = doctor::examine(&options, &base(Operation::Doctor), flags.live);
@@ -196,7 +200,8 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
             let slug = flags.identity.slug.clone().unwrap_or_else(|| format!("box-{}", &id.as_str()[12..]));
             let name = flags.identity.name.clone().unwrap_or_else(|| client_name(&id, &slug));
             let desired = Desired { lease_id: id.to_string(), slug, name };
-            let request = Request { desired: Some(desired), keep: flags.keep, ..base(Operation::Acquire) };
+            let config = flags.settings.config()?;
+            let request = Request { desired: Some(desired), keep: flags.keep, config, ..base(Operation::Acquire) };
             let answer = dispatch::run(&options, &request)?;
             let outcome = shown(render::json(&answer.lease), &|| render::acquired(&answer));
             Ok(Outcome { unowned: unowned(&options, &answer), ..outcome })
@@ -253,6 +258,21 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
         Verb::Ssh(flags) => {
             match operation::session::run(&options, base(Operation::Resolve), &flags.lease, &flags.command)? {}
         }
+        Verb::Init(flags) => {
+            let proposed = crate::init::run(&options, &flags.wishes())?;
+            let examine = || doctor::examine(&options, &base(Operation::Doctor), false);
+            let checks = if proposed.written { examine() } else { Vec::new() };
+            let red = checks.iter().any(|check| check.status == CheckStatus::Red);
+            let exit = if red { Kind::DoctorRed.row().exit } else { 0 };
+            let outcome =
+                shown(render::json(&init::written(&proposed, &checks)), &|| init::text(&proposed, &checks, red));
+            Ok(Outcome { exit, ..outcome })
+        }
+        Verb::Config { what: ConfigVerb::Show(flags) } => {
+            let known = effective(&options, &flags.settings.config()?, "showing the configuration")?;
+            let known = config_show::shown(&known);
+            Ok(shown(render::json(&known), &|| config_show::table(&known)))
+        }
     }
 }
 
@@ -273,22 +293,4 @@ fn named(options: &Options, word: Option<&str>, identity: &arguments::IdentityFl
         lease.lease_id = lookup::required(&Store::open(&options.state_dir)?, word)?.dir.id.to_string();
     }
     Ok(lease)
-}
-
-/// Longest config file; the protocol's own bound.
-const CONFIG_BYTES: u64 = protocol::MAX_BYTES as u64;
-
-fn config(arguments: &Arguments) -> Result<Map<String, Value>, Failure> {
-    let Some(path) = &arguments.config else {
-        return Ok(Map::new());
-    };
-    let bad = |what: &str| Failure::new(Kind::BadConfig, format!("the config file {} {what}", path.display()));
-    let remedy = "give one JSON object with the keys of external.config";
-    let mut text = String::new();
-    let file = std::fs::File::open(path)
-        .map_err(|error| bad("cannot be read").remedy("correct --config").cause(error.to_string()))?;
-    file.take(CONFIG_BYTES)
-        .read_to_string(&mut text)
-        .map_err(|error| bad("cannot be read").remedy(remedy).cause(error.to_string()))?;
-    serde_json::from_str(&text).map_err(|error| bad("is not a JSON object").remedy(remedy).cause(error.to_string()))
 }

@@ -90,6 +90,7 @@ pub const KEYS: &[Key] = &[
     key(Group::Job, "ttlSeconds", "number of seconds", "0", "The job ends this long after its start; 0 leaves it to the time limit."),
     key(Group::Job, "takenGraceSeconds", "number of seconds", "300", "The job ends if nobody logs in within this of the answer or, unanswered, of its start, preamble included; 0 means never."),
 
+    key(Group::Program, "profile", "a name of letters, digits and `._-`", "none", "The keys below `[profiles.NAME]` of the [config files](#config-files)."),
     key(Group::Program, "acquireTimeoutSeconds", "number of seconds, from 1", "1800", "All of an acquire, the time in the queue included."),
     key(Group::Program, "resolveWaitSeconds", "number of seconds", "10", "How long a resolve waits for a lease that is not ready."),
     key(Group::Program, "maxLeases", "number, 1 to 1000000", "no limit", "The most leases in one state dir."),

@@ -54,7 +54,8 @@ pub fn read(reader: &mut Reader<'_>) -> Option<LoginHost> {
         Some(host) => Some(LoginHost { host, user, ssh_config, control_path, require_existing_master }),
         None => {
             if lonely && !named {
-                reader.complain_all(
+                reader.complain_of(
+                    &["submitUser", "sshConfig", "controlPath", "requireExistingMaster"],
                     "config keys \"submitUser\", \"sshConfig\", \"controlPath\" and \"requireExistingMaster\" belong to \"submitHost\", which is not set",
                 );
             }
@@ -82,7 +83,7 @@ pub fn hosts(
     match advice {
         None => reader.text(key, allowed, check),
         Some(advice) => {
-            reader.complain_all(format!("config key {key:?} is {}; {advice}", shown(value)));
+            reader.complain_of(&[key], format!("config key {key:?} is {}; {advice}", shown(value)));
             None
         }
     }

@@ -4,6 +4,7 @@
 //! that is wrong is told at once: the key, the value, and what is allowed.
 
 pub mod keys;
+pub mod layers;
 pub mod login_host;
 pub mod proxy;
 pub mod resources;
@@ -18,7 +19,7 @@ use crate::failure::{Failure, Kind};
 use login_host::LoginHost;
 use proxy::Connection;
 use resources::Resources;
-use value::{Reader, is_line, is_word};
+use value::{Complaint, Reader, is_line, is_word};
 
 /// Checks that the tools which the client needs on the node are there, and names the one that is missing. The set is
 /// the client's own (docs/facts/client.md, "Ready check"); it is valid in any POSIX shell and holds no single quotes.
@@ -66,6 +67,8 @@ pub struct Settings {
     pub taken_grace: u64,
     /// Most leases at a time in this state dir.
     pub max_leases: Option<u64>,
+    /// The longest idle time that a touch may ask for, where admins limit it.
+    pub most_idle: Option<u64>,
 }
 
 /// Which host name the client is given.
@@ -79,16 +82,19 @@ pub enum EndpointHost {
 
 /// Reads and checks the whole of a request's config.
 pub fn parse(config: &Map<String, Value>) -> Result<Settings, Failure> {
+    check(config)
+        .map_err(|complaints| mistakes(&complaints.into_iter().map(|complaint| complaint.text).collect::<Vec<_>>()))
+}
+
+/// The same, with what is wrong by key.
+fn check(config: &Map<String, Value>) -> Result<Settings, Vec<Complaint>> {
     let mut reader = Reader::new(config);
     let mut settings = read(&mut reader);
     if settings.submit.is_none() {
         settings.at_home(value::expand_home("~").as_deref());
     }
-    let complaints = reader.finish();
-    if complaints.is_empty() {
-        return Ok(settings);
-    }
-    Err(mistakes(&complaints))
+    let complaints = reader.complaints();
+    if complaints.is_empty() { Ok(settings) } else { Err(complaints) }
 }
 
 /// How a configuration is refused: what is wrong with it, all at once.
@@ -129,6 +135,8 @@ const MOST_SECONDS: u64 = 366 * 24 * 3600;
 const PREAMBLE_BYTES: usize = 64 * 1024;
 
 fn read(reader: &mut Reader<'_>) -> Settings {
+    // What a profile stands for was put in its place before.
+    reader.text("profile", "a profile's name of letters, digits and ._-", layers::is_profile_name);
     let resources = resources::read(reader);
     let submit = login_host::read(reader);
     let connection = proxy::read(reader, submit.as_ref());
@@ -170,6 +178,7 @@ fn read(reader: &mut Reader<'_>) -> Settings {
         ttl: reader.number("ttlSeconds", 0, MOST_SECONDS).unwrap_or(0),
         taken_grace: reader.number("takenGraceSeconds", 0, MOST_SECONDS).unwrap_or(TAKEN_GRACE_SECONDS),
         max_leases: reader.number("maxLeases", 1, 1_000_000),
+        most_idle: None,
     }
 }
 
@@ -239,9 +248,11 @@ fn work_root(reader: &mut Reader<'_>) -> PathBuf {
             || whole == home
             || whole.strip_prefix("/home/").is_some_and(|rest| !rest.contains('/'))
         {
-            reader.complain_all(format!(
-                "config key \"runnerWorkRoot\" is {text:?}; allowed is a directory of its own below a home or scratch directory"
-            ));
+            let allowed = "a directory of its own below a home or scratch directory";
+            reader.complain_of(
+                &["runnerWorkRoot"],
+                format!("config key \"runnerWorkRoot\" is {text:?}; allowed is {allowed}"),
+            );
         }
     }
     path.unwrap_or_else(|| PathBuf::from("~/crabbox-slurm-work"))

@@ -60,10 +60,16 @@ pub fn read(reader: &mut Reader<'_>, submit: Option<&LoginHost>) -> Connection {
     };
     let named = reader.raw("loginHost").is_some();
     if through_login && !named && command.is_none() && submit.is_none() {
-        reader.complain_all("config key \"sshMode\" is \"proxy-through-login\", which needs \"loginHost\"");
+        reader.complain_of(
+            &["sshMode", "loginHost"],
+            "config key \"sshMode\" is \"proxy-through-login\", which needs \"loginHost\"",
+        );
     }
     if stdio && command.is_some() {
-        reader.complain_all("config key \"proxyCommand\" cannot be used with \"sshMode\" \"stdio\", which has its own");
+        reader.complain_of(
+            &["proxyCommand", "sshMode"],
+            "config key \"proxyCommand\" cannot be used with \"sshMode\" \"stdio\", which has its own",
+        );
     }
     if stdio {
         return Connection::Connect(Route::Stdio);
@@ -72,18 +78,26 @@ pub fn read(reader: &mut Reader<'_>, submit: Option<&LoginHost>) -> Connection {
         let unknown: Vec<_> =
             placeholders(&template).into_iter().filter(|name| !PLACEHOLDERS.contains(&name.as_str())).collect();
         if !unknown.is_empty() {
-            reader.complain_all(format!(
-                "config key \"proxyCommand\" has unknown placeholders {{{}}}; allowed are {{{}}}",
-                unknown.join("} {"),
-                PLACEHOLDERS.join("} {")
-            ));
+            let (unknown, allowed) = (unknown.join("} {"), PLACEHOLDERS.join("} {"));
+            reader.complain_of(
+                &["proxyCommand"],
+                format!(
+                    "config key \"proxyCommand\" has unknown placeholders {{{unknown}}}; allowed are {{{allowed}}}"
+                ),
+            );
         }
         if login_host.contains(',') && placeholders(&template).iter().any(|used| used == "loginHost") {
-            reader.complain_all("config key \"proxyCommand\" uses {loginHost}, but \"loginHost\" names several hosts");
+            reader.complain_of(
+                &["proxyCommand", "loginHost"],
+                "config key \"proxyCommand\" uses {loginHost}, but \"loginHost\" names several hosts",
+            );
         }
         for (name, value) in [("loginHost", &login_host), ("loginUser", &login_user)] {
             if placeholders(&template).iter().any(|used| used == name) && value.is_empty() {
-                reader.complain_all(format!("config key \"proxyCommand\" uses {{{name}}}, but \"{name}\" is not set"));
+                reader.complain_of(
+                    &["proxyCommand", name],
+                    format!("config key \"proxyCommand\" uses {{{name}}}, but \"{name}\" is not set"),
+                );
             }
         }
         return Connection::Proxy { template, login_host, login_user };

@@ -165,17 +165,20 @@ pub fn read(reader: &mut Reader<'_>) -> Resources {
     let per = |name: &&str| extra.iter().any(|option| option.split('=').next() == Some(*name));
     let memory: Vec<&str> = ["--mem-per-cpu", "--mem-per-gpu"].into_iter().filter(per).collect();
     match (&mem, &memory[..]) {
-        (Some(_), [one, ..]) => reader.complain_all(format!(
-            "config key \"mem\" and {one} in \"extraSbatchArgs\" both ask for memory; use one of them"
-        )),
-        (None, [one, other]) => {
-            reader.complain_all(format!("config key \"extraSbatchArgs\" has both {one} and {other}; use one of them"))
-        }
+        (Some(_), [one, ..]) => reader.complain_of(
+            &["mem", "extraSbatchArgs"],
+            format!("config key \"mem\" and {one} in \"extraSbatchArgs\" both ask for memory; use one of them"),
+        ),
+        (None, [one, other]) => reader.complain_of(
+            &["extraSbatchArgs"],
+            format!("config key \"extraSbatchArgs\" has both {one} and {other}; use one of them"),
+        ),
         _ => {}
     }
     options.extend(extra.iter().cloned());
     if words.contains_key("gpus") && words.get("gres").is_some_and(|gres| gres.split(',').any(asks_for_gpus)) {
-        reader.complain_all("config keys \"gpus\" and \"gres\" both ask for GPUs; use one of them");
+        let text = "config keys \"gpus\" and \"gres\" both ask for GPUs; use one of them";
+        reader.complain_of(&["gpus", "gres"], text);
     }
     let is_site = |option: &&String| option_name(option).is_some_and(|name| !is_known(name));
     let site_options = extra.iter().filter(is_site).cloned().collect();
@@ -183,7 +186,7 @@ pub fn read(reader: &mut Reader<'_>) -> Resources {
 }
 
 /// Whether an item of gres is the GPU itself, and not what a site counts beside it, such as gpumem.
-fn asks_for_gpus(item: &str) -> bool {
+pub(super) fn asks_for_gpus(item: &str) -> bool {
     let item = item.strip_prefix("gres/").or_else(|| item.strip_prefix("gres:")).unwrap_or(item);
     item.split([':', '=', '/', '(']).next() == Some("gpu")
 }
@@ -235,7 +238,7 @@ fn extra_arguments(reader: &mut Reader<'_>) -> Vec<String> {
     options
 }
 
-fn option_name(option: &str) -> Option<&str> {
+pub(super) fn option_name(option: &str) -> Option<&str> {
     option.strip_prefix("--")?.split('=').next()
 }
 
@@ -293,7 +296,7 @@ fn extra_argument(text: &str) -> Result<String, String> {
     }
 }
 
-fn is_size(text: &str) -> bool {
+pub(super) fn is_size(text: &str) -> bool {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_uppercase();
     !digits.is_empty()

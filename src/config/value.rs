@@ -14,12 +14,19 @@ pub fn given<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     map.get(key).filter(|value| !value.is_null() && *value != "")
 }
 
+/// What is wrong, and with which keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    pub keys: Vec<String>,
+    pub text: String,
+}
+
 /// The keys not yet read, and the complaints so far.
 #[derive(Debug)]
 pub struct Reader<'a> {
     map: &'a Map<String, Value>,
     pub(super) known: Vec<&'static str>,
-    complaints: Vec<String>,
+    complaints: Vec<Complaint>,
 }
 
 impl<'a> Reader<'a> {
@@ -34,12 +41,14 @@ impl<'a> Reader<'a> {
         } else {
             ""
         };
-        self.complaints.push(format!("config key {key:?} is {}; allowed is {allowed}{hint}", shown(value)));
+        let text = format!("config key {key:?} is {}; allowed is {allowed}{hint}", shown(value));
+        self.complain_of(&[key], text);
     }
 
-    /// Notes a complaint about several keys together.
-    pub fn complain_all(&mut self, text: impl Into<String>) {
-        self.complaints.push(text.into());
+    /// Notes a complaint in its own words, about one key or about several together.
+    pub fn complain_of(&mut self, keys: &[&str], text: impl Into<String>) {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        self.complaints.push(Complaint { keys, text: text.into() });
     }
 
     /// The value of a key unless it is absent, null or empty.
@@ -112,18 +121,20 @@ impl<'a> Reader<'a> {
         flag
     }
 
+    /// Ends the reading: what is wrong, in words.
+    pub fn finish(self) -> Vec<String> {
+        self.complaints().into_iter().map(|complaint| complaint.text).collect()
+    }
+
     /// Ends the reading: unknown keys are complaints too.
-    pub fn finish(mut self) -> Vec<String> {
+    pub fn complaints(mut self) -> Vec<Complaint> {
         for (key, value) in self.map {
             if !self.known.contains(&key.as_str()) {
                 let similar = self.known.iter().find(|known| known.eq_ignore_ascii_case(key));
                 let hint = similar
                     .map_or_else(|| "see docs/configuration.md".to_owned(), |similar| format!("is {similar:?} meant?"));
-                self.complaints.push(format!(
-                    "config key {:?} (value {}) is unknown; {hint}",
-                    shorten(key),
-                    shown(value)
-                ));
+                let text = format!("config key {:?} (value {}) is unknown; {hint}", shorten(key), shown(value));
+                self.complaints.push(Complaint { keys: vec![key.clone()], text });
             }
         }
         self.complaints
@@ -135,7 +146,7 @@ fn shorten(key: &str) -> String {
 }
 
 /// A string or number as text. Booleans are not text: `account: yes` is a string in YAML 1.2, `true` a mistake.
-fn scalar(value: &Value) -> Option<String> {
+pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),

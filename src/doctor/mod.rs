@@ -9,6 +9,7 @@
 //! sessions on it; what is the client's stays here: the state dir, keys, the runner's script, ssh.
 
 mod check;
+mod configuration;
 mod finding;
 mod jobs;
 mod live;
@@ -28,16 +29,17 @@ use serde_json::{Map, Value};
 
 pub use self::check::CheckId;
 pub use self::check::table::{Need, Row, Silence, TABLE};
-use self::finding::{Category, Finding};
+use self::configuration::{Configured, configured};
+use self::finding::Finding;
 use self::run::{Clock, LIMIT, run_all};
 use self::site::Site;
-use crate::config;
+use crate::operation::config_files::ConfigFiles;
 use crate::operation::context::Options;
 use crate::protocol::{Answer, Check, Request};
 
 /// Carries out a doctor: a message when nothing is red, an error that names all that is when something is.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
-    let findings = findings(options, request);
+    let (findings, _) = findings(options, request);
     if let Some(failure) = report::failure(&findings) {
         return Err(failure.into());
     }
@@ -48,11 +50,13 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 /// Every check with what it saw, red ones too. `live`: a lease is made and ended as well.
 pub fn examine(options: &Options, request: &Request, live: bool) -> Vec<Check> {
     if !live {
-        return checks(findings(options, request));
+        return checks(findings(options, request).0);
     }
     live::hold_signals();
-    let mut findings = findings(options, request);
-    let more = live::run(options, request, &findings);
+    let (mut findings, config) = findings(options, request);
+    // It is made of what was looked at: all layers are in it.
+    let options = Options { config_files: ConfigFiles::default(), ..options.clone() };
+    let more = live::run(&options, &Request { config, ..request.clone() }, &findings);
     findings.extend(more);
     checks(findings)
 }
@@ -61,50 +65,14 @@ fn checks(findings: Vec<Finding>) -> Vec<Check> {
     findings.into_iter().map(Finding::check).collect()
 }
 
-fn findings(options: &Options, request: &Request) -> Vec<Finding> {
+/// What was found, and the configuration that was looked at.
+fn findings(options: &Options, request: &Request) -> (Vec<Finding>, Map<String, Value>) {
     let clock = Clock::start();
-    let (config, config_finding) = read_config(&request.config);
-    let mut findings = vec![config_finding];
-    if let Ok(settings) = config::parse(&config) {
-        let site = Arc::new(Site::new(options, config, settings));
+    let Configured { config, settings, place, mut findings } = configured(options, request, clock);
+    if let Some(settings) = settings {
+        let site = Arc::new(Site::new(options, config.clone(), settings, place));
         findings.extend(run_all(jobs::all(&site), clock, LIMIT));
     }
     settle::all(&mut findings);
-    findings
-}
-
-/// The config, reduced to what of it can be used, and what is wrong with the rest: one mistake must not hide what
-/// the other checks have to say.
-fn read_config(config: &Map<String, Value>) -> (Map<String, Value>, Finding) {
-    let failure = match config::parse(config) {
-        Ok(_) => {
-            return (config.clone(), Finding::ok(CheckId::Config, format!("{} key(s), all good", config.len())));
-        }
-        Err(failure) => failure,
-    };
-    let mut usable = Map::new();
-    for (key, value) in config {
-        usable.insert(key.clone(), value.clone());
-        if config::parse(&usable).is_err() {
-            usable.remove(key);
-        }
-    }
-    (usable, Finding::of_failure(CheckId::Config, Category::Config, &failure))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::CheckStatus;
-    use serde_json::json;
-
-    #[test]
-    fn one_mistake_leaves_the_other_keys_usable() {
-        let value = json!({"partition": "a b", "loginHost": "login", "sshMode": "proxy-through-login", "cpuz": 1, "account": "lab"});
-        let (usable, finding) = read_config(value.as_object().unwrap());
-        assert_eq!(usable.keys().collect::<Vec<_>>(), ["account", "loginHost", "sshMode"]);
-        assert!(finding.is(CheckStatus::Red));
-        assert!(finding.seen.contains("cpuz") && finding.seen.contains("\"partition\""), "{finding:?}");
-        assert!(config::parse(&usable).is_ok());
-    }
+    (findings, config)
 }

@@ -33,8 +33,7 @@ pub struct Site {
 }
 
 impl Site {
-    pub fn new(options: &Options, config: Map<String, Value>, settings: Settings) -> Site {
-        let place = Place::of(settings.submit.as_ref());
+    pub fn new(options: &Options, config: Map<String, Value>, settings: Settings, place: Place) -> Site {
         let (runner, partitions) = (OnceLock::new(), OnceLock::new());
         Site { options: options.clone(), config, settings, place, runner, partitions }
     }

@@ -18,6 +18,9 @@ pub struct Limits {
     pub ttl: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<u64>,
+    /// The longest idle time that a touch may bring, where the site's admins limit it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_idle: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub touched: Option<Touch>,
 }
@@ -39,6 +42,14 @@ impl Limits {
     /// What was read of the file; without it nothing is known.
     pub(super) fn parse(read: io::Result<Option<Vec<u8>>>) -> Limits {
         read.ok().flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// An idle time as it may be: 0 is for ever, and so above every limit.
+    pub fn allowed_idle(&self, idle: u64) -> u64 {
+        match self.most_idle {
+            Some(most) if idle == 0 || idle > most => most,
+            _ => idle,
+        }
     }
 
     /// The same after a touch.
@@ -74,7 +85,7 @@ mod tests {
     use rstest::rstest;
 
     fn submitted(ttl: u64, idle: u64) -> Limits {
-        Limits { ttl: Some(ttl), idle: Some(idle), touched: None }
+        Limits { ttl: Some(ttl), idle: Some(idle), ..Limits::default() }
     }
 
     #[rstest]
@@ -92,6 +103,15 @@ mod tests {
         #[case] ends: Option<i64>,
     ) {
         assert_eq!((limits.ttl(), limits.idle(), limits.ends(100, Some(1000))), (ttl, idle, ends));
+    }
+
+    #[rstest]
+    #[case(None, 0, 0)]
+    #[case(Some(900), 0, 900)]
+    #[case(Some(900), 3600, 900)]
+    #[case(Some(900), 60, 60)]
+    fn an_idle_time_is_held_to_the_limit(#[case] most_idle: Option<u64>, #[case] asked: u64, #[case] expected: u64) {
+        assert_eq!(Limits { most_idle, ..Limits::default() }.allowed_idle(asked), expected);
     }
 
     #[test]

@@ -199,7 +199,7 @@ mod tests {
             row.reason = "Nodes required, (bad) ".repeat(9);
             row.resources = Resources { account: "lab/x".into(), ..has("4", "16G", "gres:gpu:a100:2") };
         }
-        let limits = Limits { ttl: Some(600), idle: Some(900), touched: None };
+        let limits = Limits { ttl: Some(600), idle: Some(900), ..Limits::default() };
         let status = status(&record, &view, Now { epoch: 0, uptime: 2000 });
         let labels = listed(&record, &limits, &view, &status, None).labels;
         for (name, value) in &labels {

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use crate::allocation::Runner;
 use crate::config::Settings;
 use crate::config::login_host::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::host::{Host, User};
 use crate::lease::{Identity, LeaseId};
+use crate::operation::config_files::ConfigFiles;
 
 /// What the command line says once for all operations.
 #[derive(Debug, Clone)]
@@ -21,6 +20,8 @@ pub struct Options {
     /// The site's floor: no two questions to Slurm of one call come closer together.
     pub poll_interval: Duration,
     pub asked_by: AskedBy,
+    /// What is said beside the request.
+    pub config_files: ConfigFiles,
 }
 
 /// Whose commands its user types, and so whose commands are advised.
@@ -103,12 +104,6 @@ pub fn default_shared_dir(submit: Option<&LoginHost>, store: &Path, user: &User)
     }
 }
 
-/// Settings of a config that an operation can do without: an old lease must be releasable after its config's keys
-/// have changed their meaning.
-pub fn lenient(config: &Map<String, Value>) -> Option<Settings> {
-    crate::config::parse(config).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +118,13 @@ mod tests {
     )]
     fn advice_is_in_the_askers_words(#[case] asked_by: AskedBy, #[case] ending: &str, #[case] going_on: &str) {
         let identity = Identity::parse("cbx_4b38f35d4e31", "smoke", "crabbox-smoke-42b80a31").unwrap();
-        let options = Options { state_dir: "/s".into(), runner_script: None, poll_interval: Duration::ZERO, asked_by };
+        let options = Options {
+            state_dir: "/s".into(),
+            runner_script: None,
+            poll_interval: Duration::ZERO,
+            asked_by,
+            config_files: ConfigFiles::default(),
+        };
         assert_eq!(options.ending(&identity.slug, &identity.lease_id), ending);
         assert_eq!(options.going_on(&identity), going_on);
     }

@@ -8,7 +8,8 @@ use anyhow::Result;
 use super::answer;
 use super::inventory::{Contents, Inventory};
 use crate::lease::store::{Loaded, Store, each};
-use crate::operation::context::{Options, lenient};
+use crate::operation::context::Options;
+use crate::operation::settings::lenient;
 use crate::operation::status::{LeaseState, status};
 use crate::protocol::{Answer, Request};
 use crate::ssh::target;
@@ -24,7 +25,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     inventory.settle(&store)?;
     inventory.tell_of_a_copy(&store);
     // Today's config is not that of the leases: it only fills in how an endpoint would be reached.
-    let settings = lenient(&request.config);
+    let settings = lenient(options, &request.config);
     let rows = each(&inventory.leases, |found| match &found.loaded {
         Loaded::Damaged { identity, why, .. } => answer::damaged(identity, why),
         Loaded::Newer { identity } => answer::newer(identity),

@@ -52,7 +52,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         }
         .check(&found.loaded)?;
     }
-    let settings = crate::operation::context::lenient(&request.config);
+    let settings = crate::operation::settings::lenient(options, &request.config);
     let recovery = Recovery::configured(settings.as_ref());
     let message = match release(&store, &found, &recovery, Instant::now() + BOUND, "release")? {
         Released::Gone => format!("lease {id} is released; its job has ended and its files are removed"),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::answer;
+use super::settings::Local;
 use super::status::{LeaseState, Status, status};
 use super::wait::{Doing, Wait, failure_of_end};
 use crate::allocation::View;
@@ -18,10 +19,17 @@ use crate::operation::lookup::{IdentityCheck, check_expected, find, whole};
 use crate::protocol::{Answer, Lease, Request};
 use crate::shared_dir::SharedDir;
 
+/// How long a login host is waited for before it is asked about the lease itself: a call that resolves waits for 10 s in all.
+const GREETING_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Carries out a resolve. An unknown lease is answered without a lease, which callers read as gone.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     // releaseOnly is the way to an end and must not fail over a config that has grown old.
-    let settings = if request.release_only { None } else { Some(crate::config::parse(&request.config)?) };
+    let began = Instant::now();
+    let local = if request.release_only { None } else { Some(Local::read(options, &request.config)?) };
+    if let Some(local) = &local {
+        local.check()?;
+    }
     let desired = request.desired.clone().unwrap_or_default();
     let word = if desired.lease_id.is_empty() { request.id.as_str() } else { desired.lease_id.as_str() };
     if word.is_empty() {
@@ -37,14 +45,15 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     check_expected(request.expected.as_ref(), &found.loaded)?;
     IdentityCheck { lease_id: &desired.lease_id, slug: &desired.slug, name: &desired.name, ..IdentityCheck::default() }
         .check(&found.loaded)?;
-    let Some(settings) = settings else {
+    let Some(local) = local else {
         return Ok(Answer { lease: Some(identity_only(&found.loaded)), ..Answer::default() });
     };
     let record = whole("resolving", &found.loaded)?;
     if let Some(ended) = &record.ended {
         return Err(failure_of_end("resolving", record, ended, &SharedDir::of(record)).into());
     }
-    let deadline = Instant::now() + Duration::from_secs(settings.resolve_wait);
+    let settings = local.for_lease_of(record.submit.as_ref(), GREETING_PATIENCE)?.settings;
+    let deadline = began + Duration::from_secs(settings.resolve_wait);
     let mut wait = Wait::new(options, &store, &settings, &found.dir, Doing::Resolving, deadline, None);
     let lease = wait.until_ready()?.lease;
     Ok(Answer { lease: Some(lease), ..Answer::default() })

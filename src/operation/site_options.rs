@@ -1,11 +1,11 @@
 //! Options of sbatch that a site's admins allow beside those that everybody may ask for: options of SPANK plugins and of the
 //! site's own. They are listed in a file of root's on the host where Slurm's commands run; a caller alone allows nothing.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::config::Settings;
 use crate::failure::{Failure, Kind};
+use crate::files::trust::{Unsafe, is_roots};
 use crate::host::{Command, Host, NotRun, Output};
 
 /// One name a line, with or without `--`; `#` begins a comment.
@@ -46,29 +46,6 @@ pub fn check(host: &Host, settings: &Settings) -> Result<(), Failure> {
     }
 }
 
-/// Why a list allows nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Unsafe {
-    Missing,
-    OfAnotherKind(String),
-    OfUser(String),
-    Writable,
-    /// The same of its directory.
-    In(Box<Unsafe>),
-}
-
-impl fmt::Display for Unsafe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unsafe::Missing => f.write_str("is not there"),
-            Unsafe::OfAnotherKind(kind) => write!(f, "is a {kind}"),
-            Unsafe::OfUser(uid) => write!(f, "belongs to user id {uid}, not to root"),
-            Unsafe::Writable => f.write_str("others than root can write"),
-            Unsafe::In(why) => write!(f, "is in a directory that {why}"),
-        }
-    }
-}
-
 /// Whether directory and file are root's, and nobody else can change them.
 fn classify(seen: &Output) -> Result<(), Unsafe> {
     let text = seen.stdout_text();
@@ -76,19 +53,6 @@ fn classify(seen: &Output) -> Result<(), Unsafe> {
     let [directory, file] = lines[..] else { return Err(Unsafe::Missing) };
     is_roots(directory, &["directory"]).map_err(|why| Unsafe::In(Box::new(why)))?;
     is_roots(file, &["regular file", "regular empty file"])
-}
-
-/// Reads a line of stat: owner, mode and kind.
-fn is_roots(line: &str, kinds: &[&str]) -> Result<(), Unsafe> {
-    let mut words = line.splitn(3, ' ');
-    let (owner, mode, kind) = (words.next().unwrap_or_default(), words.next(), words.next().unwrap_or_default());
-    let mode = mode.and_then(|mode| u32::from_str_radix(mode, 8).ok());
-    match () {
-        () if !kinds.contains(&kind) => Err(Unsafe::OfAnotherKind(kind.to_owned())),
-        () if owner != "0" => Err(Unsafe::OfUser(owner.to_owned())),
-        () if mode.is_none_or(|mode| mode & 0o022 != 0) => Err(Unsafe::Writable),
-        () => Ok(()),
-    }
 }
 
 /// The names that a list has.

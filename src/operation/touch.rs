@@ -27,7 +27,9 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let record = whole("touching", &found.loaded)?;
     let label = |names: &[&str]| names.iter().find_map(|name| sent.labels.get(*name)).and_then(|text| seconds(text));
     let ttl = label(&["ttl_secs", "ttl"]);
-    let idle = label(&["idle_timeout_secs", "idle_timeout"]).and_then(|idle| u64::try_from(idle).ok());
+    let limits = found.dir.limits();
+    let asked = label(&["idle_timeout_secs", "idle_timeout"]).and_then(|idle| u64::try_from(idle).ok());
+    let idle = asked.map(|asked| limits.allowed_idle(asked));
     let lives = ttl.map(|ttl| lifetime(record.created, ttl, epoch()));
     if let Err(error) = SharedDir::of(record).set_deadline(lives, idle, &request.state) {
         return Err(error
@@ -35,9 +37,12 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             .into());
     }
     let ttl = ttl.and_then(|ttl| u64::try_from(ttl).ok());
-    found.dir.keep_limits(&found.dir.limits().touch(epoch(), ttl, idle));
+    found.dir.keep_limits(&limits.touch(epoch(), ttl, idle));
     found.dir.note(epoch(), "touch", &request.state);
-    Ok(Answer { message: Some(format!("lease {id} is touched")), ..Answer::default() })
+    let lowered = idle.filter(|idle| asked != Some(*idle));
+    let lowered = lowered.map(|idle| format!("; its idle time is {idle} s, the most that the site's admins allow"));
+    let message = format!("lease {id} is touched{}", lowered.unwrap_or_default());
+    Ok(Answer { message: Some(message), ..Answer::default() })
 }
 
 /// The lifetime of a lease that was made at `created` and may live for `ttl` seconds, 0 being for ever. Both times are of

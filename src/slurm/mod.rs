@@ -11,10 +11,12 @@ pub(crate) mod ping;
 pub(crate) mod refusal;
 pub(crate) mod reservation;
 pub mod sacct;
+pub(crate) mod sacctmgr;
 pub mod sbatch;
 pub(crate) mod scancel;
 pub(crate) mod scontrol;
 pub(crate) mod silence;
+pub(crate) mod sinfo;
 pub mod squeue;
 
 /// The clusters of a list with commas, each to be asked by itself: none where the list names none, Slurm's own choice without a list.

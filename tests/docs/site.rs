@@ -85,6 +85,22 @@ fn a_one_off_command_leaves_its_exit_code_and_no_job() {
     assert_eq!(site.ok("squeue --noheader").trim(), "");
 }
 
+/// What users and admins begin with can be read, and says what its comments say.
+#[test]
+fn config_files_of_the_examples_are_read() {
+    use slurm_sandbox::config::layers::{Role, parse};
+    let site = Site::new();
+    let shown = site.ok("slurm-sandbox --config examples/config.toml config show --profile small");
+    for words in ["batch", "4G", "[profiles.small] of examples/config.toml, line ", "profiles: gpu, small"] {
+        assert!(shown.contains(words), "no {words} in {shown}");
+    }
+    let text = super::read("examples/admin.toml");
+    let file = parse("admin.toml", Role::Admin, &text).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    assert_eq!((file.messages.len(), file.limits.shown().len(), file.profiles.len()), (1, 8, 2));
+    parse("config.toml", Role::User, &super::read("examples/config.toml"))
+        .unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+}
+
 /// Checks for which something has to be found first, or that only a login host has which can be used.
 const NOT_ALWAYS: &[&str] = &["clock", "lease records"];
 

@@ -153,7 +153,8 @@ fn failures_have_exit_codes() {
 fn every_verb_has_help() {
     let site = site();
     let top = site.cli(&["--help"]);
-    for verb in ["doctor", "acquire", "resolve", "list", "release", "touch", "cleanup", "logs", "ssh"] {
+    for verb in ["doctor", "acquire", "resolve", "list", "release", "touch", "cleanup", "logs", "ssh", "init", "config"]
+    {
         assert!(top.ok().contains(&format!("  {verb} ")), "{verb} is not in --help");
         let help = site.cli(&[verb, "--help"]);
         assert!(

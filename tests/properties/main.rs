@@ -11,6 +11,7 @@
 )]
 
 mod cases;
+mod config_files;
 mod known;
 mod lease;
 mod lifecycle;

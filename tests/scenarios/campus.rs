@@ -179,6 +179,14 @@ impl Campus {
         output
     }
 
+    /// Lays down the config file of a host's admins, of this mode and owner; an empty text removes it.
+    #[track_caller]
+    pub fn admin_file(&self, host: &str, text: &str, mode: &str, owner: &str) {
+        let mut command = self.tool("admin");
+        command.args([host, mode, owner]);
+        process::run(command, text.into(), LIMIT).ok();
+    }
+
     /// The campus tool.
     pub fn tool(&self, verb: &str) -> Command {
         command(&self.root, verb)

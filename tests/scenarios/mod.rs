@@ -9,6 +9,7 @@
 pub mod campus;
 pub mod client_ssh;
 pub mod clusters;
+pub mod configuration;
 pub mod connection;
 pub mod damage;
 pub mod endings;
@@ -95,6 +96,8 @@ macro_rules! shared {
                 a_controller_that_is_dead;
             live: a_look_at_a_node a_job_that_waits an_interrupted_one a_mistake_in_the_configuration;
             clusters: two_clusters_with_the_same_job_ids;
+            configuration: layers_of_settings files_that_are_refused[FILES unknown_key unknown_table no_toml writable a_directory_that_is_writable limits]
+                a_file_of_the_admins a_first_file a_person_answers;
             truth: a_job_that_imitates_others another_state_dir_of_the_same_lease
                 another_state_dir_with_the_same_shared_dir a_copied_state_dir
                 a_release_in_a_copied_state_dir;

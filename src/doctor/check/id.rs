@@ -3,7 +3,8 @@
 /// A check, in the order in which they are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CheckId {
-    /// Red or a warning: a key or a value cannot be used; the other checks go on with the rest.
+    /// Red or a warning: a key, a value or a config file cannot be used, or the limits of the site's admins do not allow it; the other
+    /// checks go on with the rest. A warning where a limit lowers what is asked for.
     ///
     /// What to do: correct what it names.
     Config,

@@ -200,18 +200,22 @@ impl Login {
         self.greeting().map(|greeting| greeting.user)
     }
 
+    /// What the far end has told of itself, if it was asked anything yet.
+    pub fn greeted(&self) -> Option<Greeting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).greeting.clone()
+    }
+
     /// What the far end told of itself; asked for once.
     ///
     /// # Errors
     /// When the login host cannot be reached.
     pub fn greeting(&self) -> Result<Greeting, LoginError> {
-        let known = || self.state.lock().unwrap_or_else(PoisonError::into_inner).greeting.clone();
-        if let Some(greeting) = known() {
+        if let Some(greeting) = self.greeted() {
             return Ok(greeting);
         }
         let output = self.script("", &[], GREETING_DEADLINE)?;
         let failed = || self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.clone();
-        known().ok_or_else(|| failed().map_or_else(|| LoginError::Lost(output.said()), |(_, error)| error))
+        self.greeted().ok_or_else(|| failed().map_or_else(|| LoginError::Lost(output.said()), |(_, error)| error))
     }
 }
 
@@ -254,7 +258,8 @@ mod tests {
     use super::*;
 
     fn greeting(uid: u32) -> Greeting {
-        Greeting { user: User { uid, name: None, home: None }, hostname: "login1".into(), time: 0 }
+        let user = User { uid, name: None, home: None };
+        Greeting { user, hostname: "login1".into(), time: 0, admin_file: None }
     }
 
     #[test]

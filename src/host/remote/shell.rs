@@ -13,6 +13,7 @@ use openssh::{Child, ChildStderr, ChildStdin, ChildStdout, Session, Stdio};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
+use crate::config::layers::{ADMIN_FILE, MAX_BYTES};
 use crate::files::random_hex;
 use crate::host::User;
 use crate::host::command::{End, OUTPUT_BYTES, Output, PASSED_ON, PASSED_ON_PREFIXES, TOKEN, quoted};
@@ -47,6 +48,18 @@ pub struct Greeting {
     pub hostname: String,
     /// Seconds since the epoch there.
     pub time: i64,
+    /// The config file of its admins, where it has one.
+    pub admin_file: Option<SeenFile>,
+}
+
+/// A file of the login host, and what tells whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenFile {
+    /// What stat says of its directory: owner, mode and kind.
+    pub directory: String,
+    pub file: String,
+    /// Nothing where it cannot be read.
+    pub text: Option<String>,
 }
 
 /// A session. Fields end in this order: the runtime last.
@@ -208,7 +221,7 @@ fn in_allowed_environment() -> String {
 /// What the login shell runs: it takes the allowed variables along and nothing else of what profiles have set.
 fn first_script(mark: &str) -> String {
     format!(
-        "{} bash --noprofile --norc -c {} slurm-sandbox {mark} \"${{BASH_ENV-}}\"\n",
+        "{} bash --noprofile --norc -c {} slurm-sandbox {mark} \"${{BASH_ENV-}}\" {ADMIN_FILE} {MAX_BYTES}\n",
         in_allowed_environment(),
         quoted(FAR_END)
     )
@@ -224,7 +237,17 @@ fn greeting(noise: &[u8], mark: &str) -> Option<Greeting> {
     let name = Some(name.to_owned()).filter(|name| crate::config::value::is_user_name(name));
     let home = Some(home.to_owned()).filter(|home| crate::config::value::is_safe_path(home));
     let user = User { uid: uid.parse().ok()?, name, home };
-    Some(Greeting { user, hostname: hostname.to_owned(), time: time.parse().ok()? })
+    let admin_file = text.lines().find_map(|line| line.strip_prefix(mark)?.strip_prefix(" file ")).and_then(seen_file);
+    Some(Greeting { user, hostname: hostname.to_owned(), time: time.parse().ok()?, admin_file })
+}
+
+/// Reads a file that came on one line: whether it could be read, what stat said of its directory and of itself, its text.
+fn seen_file(line: &str) -> Option<SeenFile> {
+    const LINE_END: char = '\u{1e}';
+    let mut parts = line.splitn(4, LINE_END);
+    let (read, directory, file, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let text = (read == "whole").then(|| text.replace(LINE_END, "\n"));
+    Some(SeenFile { directory: directory.to_owned(), file: file.to_owned(), text })
 }
 
 /// Begins what stands behind the last mark of a frame.
@@ -404,7 +427,37 @@ mod tests {
     fn a_greeting_tells_who_answered() {
         let noise = b"motd\n\nm hello 1001 1795308136 alice\tlogin1\t/home/alice\n";
         let user = User { uid: 1001, name: Some("alice".into()), home: Some("/home/alice".into()) };
-        assert_eq!(greeting(noise, "m"), Some(Greeting { user, hostname: "login1".into(), time: 1795308136 }));
+        let hostname = || "login1".to_owned();
+        let without = Greeting { user, hostname: hostname(), time: 1795308136, admin_file: None };
+        assert_eq!(greeting(noise, "m"), Some(without.clone()));
         assert_eq!(greeting(b"motd\n", "m"), None);
+        for (read, text) in [("whole", Some("a = 1\n\nb\n".to_owned())), ("not", None)] {
+            let line = format!("\nm file {read}\x1e0 755 directory\x1e0 644 regular file\x1ea = 1\x1e\x1eb\x1e\n");
+            let (directory, file) = ("0 755 directory".to_owned(), "0 644 regular file".to_owned());
+            let with = Greeting { admin_file: Some(SeenFile { directory, file, text }), ..without.clone() };
+            assert_eq!(greeting(&[line.as_bytes(), noise].concat(), "m"), Some(with));
+        }
+    }
+
+    /// The far end's own way of telling a file, tried on one of this machine.
+    #[test]
+    fn an_admins_file_comes_with_the_greeting() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("config.toml");
+        let tell = |most: u64| {
+            let words = ["-c", FAR_END, "slurm-sandbox", "m", "", &path.to_string_lossy(), &most.to_string()];
+            let output = Command::new("bash", Duration::from_secs(20)).args(words).run().unwrap();
+            greeting(&output.stdout, "m").unwrap().admin_file
+        };
+        assert_eq!(tell(99), None);
+        let text = "# \u{e9}\n[defaults]\r\n\tpreamble = '''a \\ b %s $(x)'''\n\n";
+        std::fs::write(&path, text).unwrap();
+        let seen = tell(99).unwrap();
+        assert_eq!(seen.text.as_deref(), Some(text));
+        assert!(seen.directory.ends_with("directory") && seen.file.ends_with("regular file"), "{seen:?}");
+        assert_eq!(tell(20).unwrap().text, None);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(tell(99).unwrap().text, None);
     }
 }

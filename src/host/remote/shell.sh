@@ -23,6 +23,17 @@ if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)); then
 else
   user=$(id -un)
 fi
+# What the site's admins have laid down goes along: a caller wants it before it asks anything, and one exchange does for both.
+if [[ -e $3 || -L $3 ]]; then
+  seen=$(LC_ALL=C stat --format='%u %a %F' -- "${3%/*}" "$3" 2>&1)
+  whole=not
+  text=
+  if [[ -f $3 && -r $3 ]]; then
+    # It fails where the file ends before that.
+    LC_ALL=C IFS='' read -r -d '' -n "$(($4 + 1))" text <"$3" || whole=whole
+  fi
+  printf '\n%s file %s\036%s\036%s\n' "$mark" "$whole" "${seen//$'\n'/$'\036'}" "${text//$'\n'/$'\036'}"
+fi
 printf '\n%s hello %s %(%s)T %s\t%s\t%s\n' "$mark" "$UID" -1 "$user" "$HOSTNAME" "$HOME"
 while read -r -t 86400 -u 8 number length size; do
   # bash reads byte by byte, head in one go: what is short is read sooner without starting head.

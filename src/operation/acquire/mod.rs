@@ -26,6 +26,7 @@ use crate::lease::store::{Guard, LeaseDir, Loaded, Locked, Store};
 use crate::lease::{Identity, LeaseId, Nonce};
 use crate::operation::context::{Options, runner, shared_dir, user};
 use crate::operation::lookup::{IdentityCheck, load};
+use crate::operation::settings::effective;
 use crate::progress::hint;
 use crate::protocol::{Answer, Request};
 use crate::ssh::lease::{link_key, make_key};
@@ -38,14 +39,17 @@ const COUNTING_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Carries out an acquire.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
-    let mut settings = crate::config::parse(&request.config)?;
     let desired = request.desired.clone().unwrap_or_default();
     let identity = Identity::parse(&desired.lease_id, &desired.slug, &desired.name)?;
-    let runner = runner(options, &settings)?;
     let caller = (!request.keep).then(Caller::watch);
     let ending = options.ending(&identity.slug, &identity.lease_id);
     hint(format!("its slug is {}; to end it: {ending}", identity.slug));
-    let user = user(&Host::of(settings.submit.as_ref()), &format!("acquiring lease {}", identity.lease_id))?;
+    let what = format!("acquiring lease {}", identity.lease_id);
+    let known = effective(options, &request.config, &what)?;
+    known.tell();
+    let mut settings = known.settings;
+    let runner = runner(options, &settings)?;
+    let user = user(&Host::of(settings.submit.as_ref()), &what)?;
     settings.at_home(user.home.as_deref());
     check_user(&settings, &user)?;
     super::places::check(&Host::of(settings.submit.as_ref()), &settings, &options.state_dir, &user)?;

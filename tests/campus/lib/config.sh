@@ -2,7 +2,7 @@
 # Owns the configuration files of Slurm, munge, ssh and /etc/hosts below ROOT/etc.
 
 write_config() {
-  mkdir -p "$ROOT"/etc/{ssh,ssh-client,munge,slurm,slurm-annex} "$ROOT"/{home,laptop-home,opt,hosts,empty}
+  mkdir -p "$ROOT"/etc/{ssh,ssh-client,munge,slurm,slurm-annex,slurm-sandbox,slurm-sandbox.laptop} "$ROOT"/{home,laptop-home,opt,hosts,empty}
   : >"$ROOT/empty-file"
   mkdir -p "$CACHE/keys"; chmod 700 "$CACHE" "$CACHE/keys"
   cached_key login
@@ -141,6 +141,22 @@ set_key() {
     BEGIN { want = key(ENVIRON["LINE"]) }
     key($0) == want { next } { print }
     END { if (ENVIRON["LINE"] !~ /=$/) print ENVIRON["LINE"] }' "$file" >"$file.new" && mv "$file.new" "$file"
+}
+
+# Standard input becomes the config file that the admins of HOST's machine lay down; without any it is removed.
+campus_admin() {
+  local dir=$ROOT/etc/slurm-sandbox owner
+  case $# in 1|2|3) ;; *) die_usage "admin needs HOST [MODE [USER]]" ;; esac
+  need_up
+  case $1 in laptop) dir=$dir.laptop ;; esac
+  cat >"$dir/.new"
+  if [ -s "$dir/.new" ]; then
+    owner=0
+    [ -z "${3:-}" ] || owner=$(awk -F: -v u="$3" '$1 == u { print $3 }' "$ROOT/etc/passwd")
+    chown "${owner:-0}" "$dir/.new" && chmod "${2:-644}" "$dir/.new" && mv "$dir/.new" "$dir/config.toml"
+  else
+    rm -f "$dir/.new" "$dir/config.toml"
+  fi
 }
 
 campus_reconf() {
