@@ -9,6 +9,7 @@ mod kept;
 mod removal;
 mod stamp;
 pub mod trust;
+mod user_file;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
@@ -27,6 +28,7 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 pub use kept::{BY_NAME, KeptFiles};
 pub use removal::Cleared;
 pub use stamp::{Stamp, YOUNG};
+pub use user_file::UserFile;
 
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
 const DIR_MODE: Mode = Mode::from_bits_truncate(0o700);
@@ -327,6 +329,18 @@ impl Dir {
     /// Moves an entry; the target must not exist, or be an empty directory. Durable once the directories are synced.
     pub fn rename(&self, name: &str, target: &Dir, target_name: &str) -> io::Result<()> {
         Ok(renameat(&self.fd, name, &target.fd, target_name)?)
+    }
+
+    /// Makes a symbolic link in the place of what is there.
+    pub fn replace_symlink(&self, points_to: &Path, name: &str) -> io::Result<()> {
+        let temp = format!(".{name}.{}", random_hex(8)?);
+        self.symlink(points_to, &temp)?;
+        self.rename(&temp, self, name).inspect_err(|_| drop(self.unlink(&temp)))
+    }
+
+    /// Where a symbolic link leads to; `None` when there is no such name, or it is none.
+    pub fn link_target(&self, name: &str) -> Option<PathBuf> {
+        nix::fcntl::readlinkat(&self.fd, name).ok().map(PathBuf::from)
     }
 
     /// Makes a symbolic link.

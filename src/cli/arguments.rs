@@ -8,6 +8,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use super::config_flags::ConfigFlags;
 use super::config_show::ConfigVerb;
 use super::init::Init;
+use super::names::{Connect, Ssh, SshConfig};
+use super::run::{Extend, Run, Wait};
 
 /// Turns a Slurm cluster into a sandbox provider: each lease is a batch job with its own sshd.
 ///
@@ -68,6 +70,14 @@ pub enum Verb {
     Logs(Logs),
     /// Log in to a lease, or run a command in it
     Ssh(Ssh),
+    /// Show or install what makes `ssh NAME.sandbox` reach lease NAME, or acquire a lease of profile NAME
+    SshConfig(SshConfig),
+    /// Acquire a lease, run a command in it, and release it, whatever happens
+    Run(Run),
+    /// Wait for the end of a lease's detached command, or of the lease; exit with the command's code
+    Wait(Wait),
+    /// Let a lease live for some time from now, as far as its job's time limit allows
+    Extend(Extend),
     /// Write a first config file from what the cluster has, and see whether it will do
     Init(Init),
     /// Look at the configuration
@@ -207,25 +217,9 @@ pub enum StateVerb {
 }
 
 #[derive(Debug, Args)]
-pub struct Connect {
-    /// Lease id, slug, name, cloud id or job id
-    pub lease: String,
-}
-
-#[derive(Debug, Args)]
 pub struct Logs {
     /// Lease id, slug, name, cloud id or job id
     pub lease: String,
-}
-
-#[derive(Debug, Args)]
-pub struct Ssh {
-    /// Lease id, slug, name, cloud id or job id
-    pub lease: String,
-
-    /// Command to run inside; without one, an interactive shell
-    #[arg(last = true)]
-    pub command: Vec<String>,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

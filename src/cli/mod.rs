@@ -8,7 +8,9 @@ mod arguments;
 mod config_flags;
 mod config_show;
 mod init;
+mod names;
 mod render;
+mod run;
 
 use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
@@ -253,11 +255,13 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
             operation::forget::run(&options, &flags.lease, &flags.because).map(|done| text(format!("{done}\n")))
         }
         Verb::State { what: StateVerb::Adopt } => operation::adopt::run(&options).map(|done| text(format!("{done}\n"))),
-        Verb::Connect(flags) => operation::connect::run(&options, &flags.lease).map(|()| Outcome::default()),
+        Verb::Connect(flags) => flags.run(&options).map(|()| Outcome::default()),
         Verb::Logs(flags) => operation::logs::run(&options, &flags.lease).map(text),
-        Verb::Ssh(flags) => {
-            match operation::session::run(&options, base(Operation::Resolve), &flags.lease, &flags.command)? {}
-        }
+        Verb::Ssh(flags) => match flags.run(&options)? {},
+        Verb::SshConfig(flags) => flags.run(&options, arguments.config.as_deref()).map(text),
+        Verb::Run(flags) => flags.run(&options),
+        Verb::Wait(flags) => flags.run(&options),
+        Verb::Extend(flags) => flags.run(&options).map(text),
         Verb::Init(flags) => {
             let proposed = crate::init::run(&options, &flags.wishes())?;
             let examine = || doctor::examine(&options, &base(Operation::Doctor), false);

@@ -94,6 +94,7 @@ pub const KEYS: &[Key] = &[
     key(Group::Program, "acquireTimeoutSeconds", "number of seconds, from 1", "1800", "All of an acquire, the time in the queue included."),
     key(Group::Program, "resolveWaitSeconds", "number of seconds", "10", "How long a resolve waits for a lease that is not ready."),
     key(Group::Program, "maxLeases", "number, 1 to 1000000", "no limit", "The most leases in one state dir."),
+    key(Group::Program, "reacquire", "`always` or `attended`", "`attended`", "With `attended`, `ssh PROFILE.sandbox` without a terminal starts nothing for three hours after a lease of the profile was idle, past its time to live, released or of no use."),
     key(Group::Program, "sharedDir", "path", "`<state-dir>/shared`; with `submitHost` `~/.slurm-sandbox` there", "Where program and runner exchange files; not in the state dir's `leases`, `trash` or `cache`, and not the work root."),
 ];
 

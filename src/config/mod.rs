@@ -67,6 +67,8 @@ pub struct Settings {
     pub taken_grace: u64,
     /// Most leases at a time in this state dir.
     pub max_leases: Option<u64>,
+    /// A connection by name starts a lease at any time, not only with a person at a terminal.
+    pub reacquire_always: bool,
     /// The longest idle time that a touch may ask for, where admins limit it.
     pub most_idle: Option<u64>,
 }
@@ -178,6 +180,9 @@ fn read(reader: &mut Reader<'_>) -> Settings {
         ttl: reader.number("ttlSeconds", 0, MOST_SECONDS).unwrap_or(0),
         taken_grace: reader.number("takenGraceSeconds", 0, MOST_SECONDS).unwrap_or(TAKEN_GRACE_SECONDS),
         max_leases: reader.number("maxLeases", 1, 1_000_000),
+        reacquire_always: reader
+            .text("reacquire", "always or attended", |text| matches!(text, "always" | "attended"))
+            .is_some_and(|text| text == "always"),
         most_idle: None,
     }
 }

@@ -28,22 +28,32 @@ pub fn is_interrupted() -> bool {
 /// The caller of this process, as it was when the watch began.
 #[derive(Debug)]
 pub struct Caller {
-    parent: Pid,
+    /// `None`: it is this process itself.
+    parent: Option<Pid>,
 }
 
 impl Caller {
     /// Begins to watch.
     pub fn watch() -> Caller {
-        Caller { parent: getppid() }
+        Caller { parent: Some(getppid()) }
+    }
+
+    /// For what this process itself makes use of, whoever started it: only an interruption counts.
+    pub fn own() -> Caller {
+        Caller { parent: None }
+    }
+
+    fn has_lost_parent(&self) -> bool {
+        self.parent.is_some_and(|parent| getppid() != parent)
     }
 
     /// Why the caller is taken for dead; `None` while it lives.
     pub fn gone(&self) -> Option<&'static str> {
         if is_interrupted() {
             Some("it was interrupted")
-        } else if getppid() != self.parent {
+        } else if self.has_lost_parent() {
             Some("the process that started this call has ended")
-        } else if nobody_reads(Duration::ZERO) {
+        } else if self.parent.is_some() && nobody_reads(Duration::ZERO) {
             Some("nobody reads this call's standard output any more")
         } else {
             None
@@ -55,12 +65,12 @@ impl Caller {
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || is_interrupted() || getppid() != self.parent {
+            if left.is_zero() || is_interrupted() || self.has_lost_parent() {
                 return;
             }
             let began = Instant::now();
             let slice = left.min(LOOK_INTERVAL);
-            if nobody_reads(slice) {
+            if self.parent.is_some() && nobody_reads(slice) {
                 return;
             }
             // What cannot be polled is slept through.
@@ -89,8 +99,8 @@ pub fn stdout_was_closed() -> bool {
     null && flags.is_ok_and(|flags| flags & OFlag::O_ACCMODE == OFlag::O_RDWR)
 }
 
-#[expect(clippy::disallowed_methods, reason = "it is looked at, not written to")]
-fn stdout() -> std::io::Stdout {
+#[expect(clippy::disallowed_methods, reason = "it is looked at or handed on, and no answer is written to it")]
+pub(super) fn stdout() -> std::io::Stdout {
     std::io::stdout()
 }
 
@@ -104,6 +114,6 @@ mod tests {
         let began = Instant::now();
         caller.sleep(Duration::from_millis(30));
         assert!(began.elapsed() >= Duration::from_millis(30) || caller.gone().is_some());
-        assert!(Caller { parent: Pid::from_raw(-1) }.gone().is_some());
+        assert!(Caller { parent: Some(Pid::from_raw(-1)) }.gone().is_some());
     }
 }

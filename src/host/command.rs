@@ -179,6 +179,13 @@ impl Command {
         collect(child, &[], started, self.deadline)
     }
 
+    /// Runs the command on our own standard streams to its end, and hands on to it the signals that this process holds back.
+    pub fn attached(&self) -> io::Result<End> {
+        let mut child = self.build().spawn()?;
+        let _forwarding = super::signals::forward_to(child.id());
+        Ok(end_of(child.wait()?))
+    }
+
     /// The command as a line of a shell elsewhere, whose environment is constructed already; `timeout` keeps the
     /// deadline there.
     pub(super) fn line(&self) -> String {
@@ -309,6 +316,10 @@ impl Output {
     }
 }
 
+fn end_of(status: ExitStatus) -> End {
+    status.signal().map_or(End::Exit(status.code().unwrap_or(-1)), End::Signal)
+}
+
 fn collect(mut child: Child, mut input: &[u8], started: Instant, deadline: Duration) -> io::Result<Output> {
     let (mut into, mut out, mut err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     if let Some(pipe) = &into {
@@ -325,7 +336,7 @@ fn collect(mut child: Child, mut input: &[u8], started: Instant, deadline: Durat
         if let Some((status, at)) = exited {
             let drained = out.is_none() && err.is_none();
             if drained || at.elapsed() >= PIPE_GRACE {
-                break status.signal().map_or(End::Exit(status.code().unwrap_or(-1)), End::Signal);
+                break end_of(status);
             }
         }
         if started.elapsed() >= deadline {

@@ -5,7 +5,10 @@
 
 pub(crate) mod caller;
 pub mod command;
+pub(crate) mod relay;
 pub(crate) mod remote;
+pub(crate) mod signals;
+pub(crate) mod terminal;
 
 use std::cell::Cell;
 use std::fmt;

@@ -211,6 +211,12 @@ impl LeaseDir {
         bytes.context("the public key is missing")
     }
 
+    /// The pinned host keys, as ssh reads them.
+    pub fn known_hosts(&self) -> Option<String> {
+        let bytes = self.dir.read("known_hosts", MAX_FILE_BYTES).ok().flatten()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Whether host keys were pinned.
     pub fn has_known_hosts(&self) -> bool {
         matches!(self.dir.read("known_hosts", MAX_FILE_BYTES), Ok(Some(bytes)) if !bytes.is_empty())

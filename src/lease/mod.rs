@@ -8,6 +8,7 @@ pub mod format;
 pub(crate) mod instance;
 pub mod lifecycle;
 pub mod limits;
+pub(crate) mod names;
 pub(crate) mod proof;
 pub mod record;
 pub(crate) mod store;

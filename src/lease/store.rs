@@ -25,9 +25,11 @@ pub use super::dir::{Guard, LeaseDir, Loaded, Locked};
 use super::dir::{MAX_FILE_BYTES, NO_LOCKS, read_record};
 use super::format;
 use super::instance::Instance;
+use super::names::Names;
 use super::record::Record;
 use super::work_roots;
 use super::{Identity, LeaseId};
+use crate::clock::Now;
 use crate::config::login_host::LoginHost;
 use crate::failure::{Failure, Kind};
 use crate::files::{Dir, Lock, Stamp, random_hex};
@@ -100,6 +102,11 @@ impl Store {
     /// Where answers are kept that all calls share.
     pub fn cache(&self) -> io::Result<Dir> {
         self.root.make_subdir("cache")
+    }
+
+    /// What ssh reads by the names of leases.
+    pub fn names(&self) -> io::Result<Names> {
+        Ok(Names::new(self.root.make_subdir("ssh")?))
     }
 
     /// Names this state dir in the comments of its jobs.
@@ -259,6 +266,10 @@ impl Store {
         let trash = self.trash()?;
         let id = guard.lease.id.as_str();
         let name = format!("old-{id}-{}", random_hex(4).context("reading random bits")?);
+        // Before the lease goes: a call that is killed here must not leave a profile that seems never to have ended.
+        if let (Loaded::Whole(record), Ok(Some(ssh))) = (guard.lease.load(), self.root.subdir("ssh")) {
+            Names::new(ssh).forget(&record, guard.lease.path(), Now::read());
+        }
         let moved = self.leases.rename(id, &trash, &name).and_then(|()| self.leases.sync());
         moved.with_context(|| format!("removing lease {id}"))?;
         // Gone is gone: what another call still writes there goes with the next clearing.

@@ -3,13 +3,17 @@
 //! It finds out where the lease is now, goes through the one connection to the login host, and leaves the copying to the
 //! ssh or srun that it starts between its own standard streams, so that it is as fast as they are. What they say on the
 //! side is kept out of the user's session, and told with the reason only when there is no session.
+//!
+//! By a name it finds or acquires the lease first (see by_name.rs), and puts its key and host keys where ssh reads them under that name.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Map, Value};
 
+use super::by_name::{self, Wish};
 use super::settle;
 use super::wait::failure_of_end;
 use crate::allocation;
@@ -17,16 +21,18 @@ use crate::clock::Now;
 use crate::config::login_host::LoginHost;
 use crate::config::proxy::Route;
 use crate::failure::{Failure, Kind};
-use crate::host::Host;
 use crate::host::command::{Command, Output, quoted};
 use crate::host::remote::command_line::ssh;
 use crate::host::remote::{LoginError, master, piped};
+use crate::host::{Host, relay, signals, terminal};
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
 use crate::lease::store::Store;
 use crate::operation::context::Options;
 use crate::operation::lookup::{find, whole};
+use crate::protocol::Ssh;
 use crate::shared_dir::SharedDir;
 use crate::slurm::job::JobId;
+use crate::ssh::{config_file, target};
 
 /// A session may last as long as its job.
 const FOR_EVER: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -42,7 +48,76 @@ pub fn run(options: &Options, word: &str) -> Result<()> {
         let what = format!("connecting to {shown}: no lease answers to it, it may have been released");
         return Err(Failure::new(Kind::NotFound, what).remedy("acquire a new one").into());
     };
-    let record = whole("connecting to", &found.loaded)?;
+    through(whole("connecting to", &found.loaded)?)
+}
+
+/// The same with the lease that a host name means; `user` is whom ssh logs in as.
+pub fn by_name(options: &Options, host: &str, user: Option<&str>, config: &Map<String, Value>) -> Result<()> {
+    let Some(name) = config_file::name_of(host) else {
+        let what =
+            format!("connecting to {}: this can be no lease and no profile", crate::protocol::shown(&host.into()));
+        let remedy = "name one by letters, digits and ._- alone; `ssh NAME` takes the name of a lease too";
+        return Err(Failure::new(Kind::BadRequest, what).remedy(remedy).into());
+    };
+    // Who leaves while the job waits is told what becomes of it; ssh ends us by a signal then.
+    let held = signals::hold();
+    let ready = by_name::ready(options, &Wish { name, config, attended: terminal::is_attended() })?;
+    drop(held);
+    let record = &ready.record;
+    let Some(ssh) = &ready.lease.ssh else {
+        let what = format!("connecting to {}: its sshd is not up yet", record.shown());
+        return Err(Failure::new(Kind::EndpointUnusable, what).into());
+    };
+    if let Some(user) = user.filter(|user| *user != ssh.user) {
+        return Err(other_user(record, host, user, &ssh.user).into());
+    }
+    let names = Store::open(&options.state_dir)?.names();
+    names.and_then(|names| names.publish(host, record, &ready.known_hosts)).map_err(|error| {
+        let what = format!("connecting to {}: its key could not be put where ssh reads it", record.shown());
+        Failure::new(Kind::Storage, what).cause(error.to_string())
+    })?;
+    match &ssh.proxy_command {
+        None => match relay::to(&ssh.host, ssh.port.parse().unwrap_or(0)) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(reason(record, &error.to_string()).into()),
+        },
+        Some(_) if ssh.proxy_command == target::connect_command(record) => through(record),
+        Some(line) => proxied(record, &expanded(line, ssh)),
+    }
+}
+
+/// A block of ssh's configuration has one user, which ssh fixes before it asks us.
+fn other_user(record: &Record, host: &str, user: &str, own: &str) -> Failure {
+    let what = format!("connecting to {}: it lets in {own} alone, and ssh was to log in as {user}", record.shown());
+    let lines = format!("`Host {host}` and in the next line `    User {own}`");
+    Failure::new(Kind::BadConfig, what).remedy(format!("put {lines} before all else in ~/.ssh/config"))
+}
+
+/// A site's proxy command with what ssh would put into it; the values are those of a lease, which hold nothing that a shell reads.
+fn expanded(line: &str, ssh: &Ssh) -> String {
+    let mut text = String::new();
+    let mut rest = line.chars();
+    while let Some(c) = rest.next() {
+        match (c, if c == '%' { rest.next() } else { None }) {
+            ('%', Some('h' | 'n')) => text.push_str(&ssh.host),
+            ('%', Some('p')) => text.push_str(&ssh.port),
+            ('%', Some('r')) => text.push_str(&quoted(&ssh.user)),
+            ('%', Some('%')) => text.push('%'),
+            (c, other) => text.extend([Some(c), other].into_iter().flatten()),
+        }
+    }
+    text
+}
+
+/// The site's own way, as ssh starts it: by a shell.
+fn proxied(record: &Record, line: &str) -> Result<()> {
+    let output =
+        Command::new("/bin/sh", FOR_EVER).pass("SSH_AUTH_SOCK").args(["-c", &format!("exec {line}")]).relay()?;
+    if output.success() || client_is_gone() { Ok(()) } else { Err(reason(record, &output.said()).into()) }
+}
+
+/// By the route that the lease was made with.
+fn through(record: &Record) -> Result<()> {
     let entrance = entrance(record)?;
     let command = match entrance.route {
         Route::Login { hops } => {
@@ -54,7 +129,7 @@ pub fn run(options: &Options, word: &str) -> Result<()> {
     if output.success() || sshd_has_ended(&output) || client_is_gone() {
         return Ok(());
     }
-    Err(reason(record, &output).into())
+    Err(reason(record, &output.said()).into())
 }
 
 /// What a session through us needs to know of a lease.
@@ -179,7 +254,7 @@ fn client_is_gone() -> bool {
 }
 
 /// Why there is no session, as far as can be found out in a moment.
-fn reason(record: &Record, output: &Output) -> Failure {
+fn reason(record: &Record, said: &str) -> Failure {
     // What was lost may be the login host, not the lease.
     let host = Host::of(record.submit.as_ref());
     let _bound = host.end_by(Instant::now() + 2 * REASON_DEADLINE);
@@ -202,7 +277,7 @@ fn reason(record: &Record, output: &Output) -> Failure {
         format!("connecting to {}: there is no way through to its sshd{state}", record.shown()),
     )
     .remedy("see `slurm-sandbox doctor` and `slurm-sandbox logs`")
-    .cause(output.said())
+    .cause(said)
 }
 
 #[cfg(test)]
@@ -245,6 +320,24 @@ mod tests {
         let failure = entrance(&record).err().expect("a refusal");
         assert_eq!(failure.kind, expected);
         assert!(failure.to_string().contains("cbx_4b38f35d4e31"), "{failure}");
+    }
+
+    #[rstest]
+    #[case("nc %h %p", "nc n1 4022")]
+    #[case("ssh -W [%h]:%p gw", "ssh -W [n1]:4022 gw")]
+    #[case("x %r 100%% %d %", "x 'CORP\\bob' 100% %d %")]
+    fn a_sites_proxy_command(#[case] line: &str, #[case] expected: &str) {
+        let ssh = Ssh {
+            user: r"CORP\bob".into(),
+            host: "n1".into(),
+            key: String::new(),
+            port: "4022".into(),
+            fallback_ports: [],
+            ready_check: String::new(),
+            proxy_command: None,
+            ssh_config_proxy: true,
+        };
+        assert_eq!(expanded(line, &ssh), expected);
     }
 
     /// Each hop is the proxy command of the one after it; what is for the inner ssh to expand is not expanded by the outer.

@@ -44,11 +44,16 @@ pub fn load(store: &Store, id: &LeaseId) -> Result<Option<FoundLease>> {
 /// Finds the lease that a word means: its id before everything else; slug, name, cloud id and job id only when one
 /// lease alone answers to it.
 pub fn find(store: &Store, word: &str) -> Result<Option<FoundLease>> {
+    find_beside(store, word, None)
+}
+
+/// The same as if one lease had nothing but its id.
+pub fn find_beside(store: &Store, word: &str, but: Option<&LeaseId>) -> Result<Option<FoundLease>> {
     if let Some(id) = LeaseId::parse(word) {
         return load(store, &id);
     }
     let mut hits = Vec::new();
-    for id in store.ids()? {
+    for id in store.ids()?.into_iter().filter(|id| Some(id) != but) {
         let Some(loaded) = store.load(&id)? else { continue };
         let identity = loaded.identity();
         let job = loaded.record().and_then(|record| record.job.as_ref());

@@ -58,7 +58,7 @@ fn lifetime(created: i64, ttl: i64, now: i64) -> Lifetime {
 }
 
 /// Whole seconds, or Go's form of a duration such as `1h30m0s` (docs/facts/client.md, "Labels and touch").
-fn seconds(text: &str) -> Option<i64> {
+pub fn seconds(text: &str) -> Option<i64> {
     const MOST_SECONDS: i64 = 10 * 366 * 24 * 3600;
     if let Ok(seconds) = text.parse::<i64>() {
         return (0..=MOST_SECONDS).contains(&seconds).then_some(seconds);

@@ -45,7 +45,7 @@ pub fn of_lease(record: &Record, settings: &Settings) -> Option<Ssh> {
 
 /// Our own proxy command for a lease: this very program, which finds the rest in the state dir. It is read by ssh, which
 /// expands `%`, and by a shell, so that it holds plain words alone.
-fn connect_command(record: &Record) -> Option<String> {
+pub fn connect_command(record: &Record) -> Option<String> {
     let program = std::env::current_exe().ok()?;
     // <state-dir>/leases/<leaseId>/<key>
     let state_dir = record.key.ancestors().nth(3)?;

@@ -9,6 +9,7 @@
 pub mod campus;
 pub mod client_ssh;
 pub mod clusters;
+pub mod commands;
 pub mod configuration;
 pub mod connection;
 pub mod damage;
@@ -24,6 +25,7 @@ pub mod lease;
 pub mod leftovers;
 pub mod lifecycle;
 pub mod live;
+pub mod names;
 pub mod process;
 pub mod proven;
 pub mod routes;
@@ -95,6 +97,12 @@ macro_rules! shared {
             frozen: a_controller_frozen_during_sbatch a_controller_frozen_during_reads a_controller_frozen_during_a_release
                 a_controller_that_is_dead;
             live: a_look_at_a_node a_job_that_waits an_interrupted_one a_mistake_in_the_configuration;
+            names: a_name_for_everything ten_at_once_are_one_lease a_window_that_is_closed_in_the_queue no_job_at_night
+                names_that_are_taken_or_none files_of_ssh_as_users_have_them;
+            commands: a_command_and_its_streams
+                runs_that_are_cut_short[CUTS term interrupt hangup a_terminal_that_is_closed]
+                a_run_that_is_interrupted_in_the_queue a_run_on_a_terminal a_detached_command a_wait_for_a_lease
+                where_sessions_begin what_extends_a_lease;
             clusters: two_clusters_with_the_same_job_ids;
             configuration: layers_of_settings files_that_are_refused[FILES unknown_key unknown_table no_toml writable a_directory_that_is_writable limits]
                 a_file_of_the_admins a_first_file a_person_answers;

@@ -37,11 +37,24 @@ const LOCK_SLICE: Duration = Duration::from_millis(500);
 /// Who counts leases makes one meanwhile, which takes a key.
 const COUNTING_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Carries out an acquire.
+/// For whom a lease is acquired.
+#[derive(Debug)]
+pub struct Terms {
+    /// Who must live for the wait to go on; `None`: nobody.
+    pub caller: Option<Caller>,
+    /// Only a lease that exists is waited for; none is made.
+    pub existing: bool,
+}
+
+/// Carries out an acquire. Without `keep` a lease is only for a caller that lives.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
+    run_for(options, request, Terms { caller: (!request.keep).then(Caller::watch), existing: false })
+}
+
+/// The same on other terms.
+pub fn run_for(options: &Options, request: &Request, terms: Terms) -> Result<Answer> {
     let desired = request.desired.clone().unwrap_or_default();
     let identity = Identity::parse(&desired.lease_id, &desired.slug, &desired.name)?;
-    let caller = (!request.keep).then(Caller::watch);
     let ending = options.ending(&identity.slug, &identity.lease_id);
     hint(format!("its slug is {}; to end it: {ending}", identity.slug));
     let what = format!("acquiring lease {}", identity.lease_id);
@@ -62,7 +75,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         runner,
         user,
         keep: request.keep,
-        caller,
+        terms,
         deadline,
         store: Store::open(&options.state_dir)?,
     };
@@ -102,8 +115,7 @@ struct Acquire<'a> {
     runner: Runner,
     user: User,
     keep: bool,
-    /// Without `keep` a lease is only for a caller that lives.
-    caller: Option<Caller>,
+    terms: Terms,
     deadline: Instant,
     store: Store,
 }
@@ -113,6 +125,10 @@ impl Acquire<'_> {
         loop {
             self.caller_lives()?;
             let Some(dir) = self.store.lease(&self.identity.lease_id)? else {
+                if self.terms.existing {
+                    let what = format!("acquiring lease {}: it was released meanwhile", self.identity.lease_id);
+                    return Err(Failure::new(Kind::NotFound, what).into());
+                }
                 self.create()?;
                 continue;
             };
@@ -123,7 +139,7 @@ impl Acquire<'_> {
                 Ok(false) => continue,
                 Err(error) => return Err(self.roll_back(&dir, &mut held, error)),
             }
-            let caller = self.caller.as_ref();
+            let caller = self.terms.caller.as_ref();
             let mut wait =
                 Wait::new(self.options, &self.store, &self.settings, &dir, Doing::Acquiring, self.deadline, caller);
             return wait.until_ready().map_err(|error| self.roll_back(&dir, &mut held, error));
@@ -132,11 +148,11 @@ impl Acquire<'_> {
 
     /// Whether somebody is there to take the lease.
     fn caller_lives(&self) -> Result<()> {
-        wait::caller_lives(self.caller.as_ref(), &format!("lease {}", self.identity.lease_id))
+        wait::caller_lives(self.terms.caller.as_ref(), &format!("lease {}", self.identity.lease_id))
     }
 
     fn sleep(&self, pause: Duration) -> Result<()> {
-        match &self.caller {
+        match &self.terms.caller {
             Some(caller) => caller.sleep(pause),
             None => std::thread::sleep(pause),
         }
