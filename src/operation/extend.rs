@@ -83,7 +83,10 @@ pub fn run(options: &Options, word: &str, duration: &str) -> Result<String> {
         touch::run(options, &Request { lease: Some(lease), ..Request::new(Operation::Touch) })?;
     }
     let minutes = |until: i64| (until - now).max(0) / 60;
-    let idle = plan.idle.map(|idle| format!("; it may be idle for {} min now", idle / 60)).unwrap_or_default();
+    // A touch brings no more than that.
+    let allowed = plan.idle.map(|idle| limits.allowed_idle(idle));
+    let most = if allowed == plan.idle { "" } else { ", the most that the site's admins allow" };
+    let idle = allowed.map(|idle| format!("; it may be idle for {} min now{most}", idle / 60)).unwrap_or_default();
     if plan.cut {
         let what = format!(
             "extending {}: its job's time limit ends it in {} min, and a running job's limit can be raised by Slurm's operators alone; \

@@ -141,6 +141,9 @@ pub fn a_file_of_the_admins(open: Open) {
     let touched = site.cli(&["touch", &lease.id, "--idle-timeout", "1h"]);
     assert!(touched.ok().contains("600"), "{}", touched.stdout);
     assert_eq!(site.row(&lease).expect("listed")["labels"]["idle_timeout_secs"], "600");
+    let extended = site.cli(&["extend", &lease.id, "15m"]);
+    assert!(extended.ok().contains("idle for 10 min"), "{}", extended.stdout);
+    assert_eq!(site.row(&lease).expect("listed")["labels"]["idle_timeout_secs"], "600");
     // root of the login host runs nothing on a laptop.
     assert_eq!(site.client("ls /tmp/slurm-sandbox-was-here 2>/dev/null").stdout, "");
     // Limits are for what is begun.
