@@ -29,7 +29,7 @@ use crate::files::{Dir, Stamp, YOUNG};
 
 const FILE: &str = "leases";
 const LOCK: &str = "leases-lock";
-const TITLE: &str = "slurm-sandbox files of leases, format ";
+const TITLE: &str = "lease-files/";
 const FORMAT: u32 = 1;
 
 /// Ten thousand leases are 20 MB.
