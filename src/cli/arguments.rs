@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use super::config_flags::ConfigFlags;
 use super::config_show::ConfigVerb;
 use super::init::Init;
+use super::machine;
 use super::names::{Connect, Ssh, SshConfig};
 use super::run::{Extend, Run, Wait};
 
@@ -38,7 +39,16 @@ pub struct Arguments {
     pub json: bool,
 
     #[command(subcommand)]
-    pub verb: Option<Verb>,
+    pub verb: Option<AnyVerb>,
+}
+
+/// A verb, and whom it asks.
+#[derive(Debug, Subcommand)]
+pub enum AnyVerb {
+    #[command(flatten)]
+    Site(Box<Verb>),
+    #[command(flatten)]
+    Program(machine::Verb),
 }
 
 #[derive(Debug, Subcommand)]
@@ -251,7 +261,8 @@ mod tests {
             "--keep=false",
             "--json",
         ];
-        let Some(Verb::Acquire(flags)) = Arguments::try_parse_from(words).unwrap().verb else { panic!("no acquire") };
+        let Some(AnyVerb::Site(verb)) = Arguments::try_parse_from(words).unwrap().verb else { panic!("no verb") };
+        let Verb::Acquire(flags) = *verb else { panic!("no acquire") };
         assert!(!flags.keep);
         assert!(Arguments::try_parse_from(["slurm-sandbox", "--poll-interval", "-1"]).is_err());
         assert!(Arguments::try_parse_from(["slurm-sandbox", "--poll-interval", "nan"]).is_err());

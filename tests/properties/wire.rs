@@ -60,7 +60,7 @@ const FIELDS: &[&str] = &[
 ];
 
 /// An object with the request's own field names and anything in them.
-fn shaped() -> impl Strategy<Value = Value> {
+pub fn shaped() -> impl Strategy<Value = Value> {
     let object = |value: BoxedStrategy<Value>| {
         btree_map(proptest::sample::select(FIELDS), value, 0..8)
             .prop_map(|map| Value::Object(map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
