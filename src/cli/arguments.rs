@@ -11,6 +11,7 @@ use super::init::Init;
 use super::machine;
 use super::names::{Connect, Ssh, SshConfig};
 use super::run::{Extend, Run, Wait};
+use crate::operation::touch;
 
 /// Turns a Slurm cluster into a sandbox provider: each lease is a batch job with its own sshd.
 ///
@@ -102,6 +103,10 @@ pub struct Doctor {
     /// Make one short lease as well, look around on its node, and end it: takes a minute or two, and longer to end where a queue is long
     #[arg(long)]
     pub live: bool,
+
+    /// Answer from a green result of the same configuration and version that is not older: seconds, or 24h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub max_age: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -230,6 +235,11 @@ pub enum StateVerb {
 pub struct Logs {
     /// Lease id, slug, name, cloud id or job id
     pub lease: String,
+}
+
+fn duration(text: &str) -> Result<u64, String> {
+    let seconds = touch::seconds(text).and_then(|seconds| u64::try_from(seconds).ok());
+    seconds.ok_or_else(|| "a duration: seconds, or a form such as 24h or 1h30m".to_owned())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

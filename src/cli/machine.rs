@@ -52,6 +52,7 @@ const FEATURES: &[&str] = &[
     // Leases without a listener: `sshMode` is `stdio`.
     "stdio",
     "doctor-live",
+    "doctor-max-age",
 ];
 
 /// What this program is and can do.

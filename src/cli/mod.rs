@@ -194,7 +194,9 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
     let base = Request::new;
     match verb {
         Verb::Doctor(flags) => {
-            let checks = doctor::examine(&options, &base(Operation::Doctor), flags.live);
+            let request = base(Operation::Doctor);
+            let earlier = flags.max_age.and_then(|age| doctor::earlier(&options, &request, flags.live, age));
+            let checks = earlier.unwrap_or_else(|| doctor::examine(&options, &request, flags.live));
             let red = checks.iter().any(|check| check.status == CheckStatus::Red);
             let exit = if red { Kind::DoctorRed.row().exit } else { 0 };
             Ok(Outcome { exit, ..shown(render::json(&checks), &|| render::checks(&checks)) })
