@@ -53,6 +53,8 @@ const FEATURES: &[&str] = &[
     "stdio",
     "doctor-live",
     "doctor-max-age",
+    // The user's own command for a lease whose job has ended by itself.
+    "on-lost",
 ];
 
 /// What this program is and can do.
