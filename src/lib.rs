@@ -3,7 +3,7 @@
 //! The map, from the top down; a room imports only rooms below it:
 //!
 //! - [`cli`] and [`dispatch`] turn a command line or a protocol request into a call of one operation; [`doctor`] tells whether a site is
-//!   fit for them, and [`init`] writes a first config file for one.
+//!   fit for them, and [`init`] writes a first config file for one; [`schema`] tells what configuration and wire may hold.
 //! - [`operation`] does what is asked with leases, and is the only room that joins them with Slurm.
 //! - [`allocation`] knows which job a lease lives in; [`shared_dir`] what program and runner tell each other by files; [`ssh`] how a
 //!   lease is reached.
@@ -28,6 +28,7 @@ pub mod lease;
 pub mod operation;
 mod progress;
 pub mod protocol;
+pub mod schema;
 pub mod shared_dir;
 pub mod slurm;
 pub mod ssh;

@@ -8,8 +8,10 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use super::config_flags::ConfigFlags;
 use super::config_show::ConfigVerb;
 use super::init::Init;
+use super::machine;
 use super::names::{Connect, Ssh, SshConfig};
 use super::run::{Extend, Run, Wait};
+use crate::operation::touch;
 
 /// Turns a Slurm cluster into a sandbox provider: each lease is a batch job with its own sshd.
 ///
@@ -38,7 +40,16 @@ pub struct Arguments {
     pub json: bool,
 
     #[command(subcommand)]
-    pub verb: Option<Verb>,
+    pub verb: Option<AnyVerb>,
+}
+
+/// A verb, and whom it asks.
+#[derive(Debug, Subcommand)]
+pub enum AnyVerb {
+    #[command(flatten)]
+    Site(Box<Verb>),
+    #[command(flatten)]
+    Program(machine::Verb),
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,6 +103,10 @@ pub struct Doctor {
     /// Make one short lease as well, look around on its node, and end it: takes a minute or two, and longer to end where a queue is long
     #[arg(long)]
     pub live: bool,
+
+    /// Answer from a green result of the same configuration and version that is not older: seconds, or 24h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub max_age: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -222,6 +237,11 @@ pub struct Logs {
     pub lease: String,
 }
 
+fn duration(text: &str) -> Result<u64, String> {
+    let seconds = touch::seconds(text).and_then(|seconds| u64::try_from(seconds).ok());
+    seconds.ok_or_else(|| "a duration: seconds, or a form such as 24h or 1h30m".to_owned())
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     const MOST: f64 = 86_400.0;
     match text.parse::<f64>() {
@@ -251,7 +271,8 @@ mod tests {
             "--keep=false",
             "--json",
         ];
-        let Some(Verb::Acquire(flags)) = Arguments::try_parse_from(words).unwrap().verb else { panic!("no acquire") };
+        let Some(AnyVerb::Site(verb)) = Arguments::try_parse_from(words).unwrap().verb else { panic!("no verb") };
+        let Verb::Acquire(flags) = *verb else { panic!("no acquire") };
         assert!(!flags.keep);
         assert!(Arguments::try_parse_from(["slurm-sandbox", "--poll-interval", "-1"]).is_err());
         assert!(Arguments::try_parse_from(["slurm-sandbox", "--poll-interval", "nan"]).is_err());

@@ -8,6 +8,7 @@ mod arguments;
 mod config_flags;
 mod config_show;
 mod init;
+mod machine;
 mod names;
 mod render;
 mod run;
@@ -33,8 +34,8 @@ use crate::operation::{self};
 use crate::protocol::{self, Answer, CheckStatus, Desired, Operation, Request, SentLease};
 use crate::text;
 use anyhow::Result;
-use arguments::{Arguments, StateVerb, Verb};
-use clap::Parser;
+use arguments::{AnyVerb, Arguments, StateVerb, Verb};
+use clap::{CommandFactory, Parser};
 use config_show::ConfigVerb;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -94,9 +95,13 @@ pub fn run() -> Outcome {
     };
     match &arguments.verb {
         None => serve(&arguments),
-        Some(verb) => match command(&arguments, verb) {
+        Some(AnyVerb::Site(verb)) => match command(&arguments, verb) {
             Ok(outcome) => outcome,
             Err(error) => refused(&failure::of(&error)),
+        },
+        Some(AnyVerb::Program(verb)) => match machine::run(verb, Arguments::command()) {
+            Ok(stdout) => Outcome { stdout, ..Outcome::default() },
+            Err(failure) => refused(&failure),
         },
     }
 }
@@ -189,7 +194,9 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
     let base = Request::new;
     match verb {
         Verb::Doctor(flags) => {
-            let checks = doctor::examine(&options, &base(Operation::Doctor), flags.live);
+            let request = base(Operation::Doctor);
+            let earlier = flags.max_age.and_then(|age| doctor::earlier(&options, &request, flags.live, age));
+            let checks = earlier.unwrap_or_else(|| doctor::examine(&options, &request, flags.live));
             let red = checks.iter().any(|check| check.status == CheckStatus::Red);
             let exit = if red { Kind::DoctorRed.row().exit } else { 0 };
             Ok(Outcome { exit, ..shown(render::json(&checks), &|| render::checks(&checks)) })

@@ -87,6 +87,9 @@ fn duration(seconds: i64) -> String {
 /// doctor's table, red first.
 pub fn checks(checks: &[Check]) -> String {
     let mut text = String::new();
+    if let Some(at) = checks.first().and_then(|check| check.checked_at.as_deref()) {
+        text.push_str(&format!("This is an earlier result, of {at}; without --max-age doctor looks anew.\n"));
+    }
     for (status, word) in
         [(CheckStatus::Red, "red    "), (CheckStatus::Warning, "warning"), (CheckStatus::Ok, "ok     ")]
     {

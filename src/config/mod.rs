@@ -132,9 +132,9 @@ const IDLE_TIMEOUT_SECONDS: u64 = 1800;
 /// Five minutes from the answer to the first login.
 const TAKEN_GRACE_SECONDS: u64 = 300;
 /// A year; more is a mistake of units.
-const MOST_SECONDS: u64 = 366 * 24 * 3600;
+pub const MOST_SECONDS: u64 = 366 * 24 * 3600;
 /// The preamble travels in the job's environment, of which Linux allows 128 KiB a variable.
-const PREAMBLE_BYTES: usize = 64 * 1024;
+pub const PREAMBLE_BYTES: usize = 64 * 1024;
 
 fn read(reader: &mut Reader<'_>) -> Settings {
     // What a profile stands for was put in its place before.
@@ -236,11 +236,12 @@ fn preamble(reader: &mut Reader<'_>) -> String {
 }
 
 /// The client refuses the same roots for its own work root (docs/facts/client.md, "Work root"); the runner removes a directory there.
+pub const SHARED_ROOTS: &[&str] = &[
+    "/", "/home", "/root", "/tmp", "/opt", "/usr", "/var", "/etc", "/dev", "/proc", "/sys", "/run", "/bin", "/lib",
+    "/sbin",
+];
+
 fn work_root(reader: &mut Reader<'_>) -> PathBuf {
-    const SHARED_ROOTS: &[&str] = &[
-        "/", "/home", "/root", "/tmp", "/opt", "/usr", "/var", "/etc", "/dev", "/proc", "/sys", "/run", "/bin", "/lib",
-        "/sbin",
-    ];
     let path = reader.cluster_path("runnerWorkRoot");
     if let Some(path) = &path {
         let text = path.to_string_lossy();

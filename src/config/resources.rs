@@ -121,8 +121,8 @@ const NEVER: &[&str] = &[
     "wrap",
 ];
 
-/// Options that have a config key of their own; the table doubles as the list of plain word keys.
-const WORD_KEYS: &[(&str, &str, &str)] = &[
+/// Keys of plain words: the key, its option, and what may stand in it beside letters and digits.
+pub const WORD_KEYS: &[(&str, &str, &str)] = &[
     ("account", "account", " _.@+/:%&#~-"),
     ("partition", "partition", "_.,@+/:%-"),
     ("qos", "qos", " _.,@+/:%&#~-"),
@@ -247,12 +247,15 @@ fn is_known(name: &str) -> bool {
     EXTRA_OPTIONS.contains(&name) || EXTRA_FLAGS.contains(&name)
 }
 
+/// Options of Slurm that cannot stand in `extraSbatchArgs`: they have a key of their own, or no list can allow them.
+pub fn refused_options() -> impl Iterator<Item = &'static str> {
+    let keys = WORD_KEYS.iter().map(|(_, option, _)| *option);
+    keys.chain(["cpus-per-task", "mem", "time", "nodes", "tmp", "exclusive"]).chain(NEVER.iter().copied())
+}
+
 /// Whether a name can be a site's own option, and neither is nor begins one of Slurm's that have their own rule.
 fn may_be_the_sites(name: &str) -> bool {
-    let keys = WORD_KEYS.iter().map(|(_, option, _)| *option);
-    let keys = keys.chain(["cpus-per-task", "mem", "time", "nodes", "tmp", "exclusive"]);
-    let mut slurms =
-        keys.chain(NEVER.iter().copied()).chain(EXTRA_OPTIONS.iter().copied()).chain(EXTRA_FLAGS.iter().copied());
+    let mut slurms = refused_options().chain(EXTRA_OPTIONS.iter().copied()).chain(EXTRA_FLAGS.iter().copied());
     name.len() > 1
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
         && !name.starts_with('-')

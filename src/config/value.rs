@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::protocol::shown;
 
+/// By this key of a file an editor finds the schema of the others (docs/schema); it sets nothing.
+pub const SCHEMA_KEY: &str = "$schema";
+
 /// The value of a key unless it is absent, null or empty.
 pub fn given<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     map.get(key).filter(|value| !value.is_null() && *value != "")
@@ -129,7 +132,7 @@ impl<'a> Reader<'a> {
     /// Ends the reading: unknown keys are complaints too.
     pub fn complaints(mut self) -> Vec<Complaint> {
         for (key, value) in self.map {
-            if !self.known.contains(&key.as_str()) {
+            if key != SCHEMA_KEY && !self.known.contains(&key.as_str()) {
                 let similar = self.known.iter().find(|known| known.eq_ignore_ascii_case(key));
                 let hint = similar
                     .map_or_else(|| "see docs/configuration.md".to_owned(), |similar| format!("is {similar:?} meant?"));
@@ -237,8 +240,7 @@ mod tests {
 
     #[test]
     fn numbers_and_strings_stand_for_each_other_and_all_complaints_come_at_once() {
-        let value =
-            json!({"cpus": "4", "account": 42, "mem": null, "qos": "", "nodes": "x", "cpuz": 1, "CPUS": 1, "tmp": [1]});
+        let value = json!({"$schema": "x", "cpus": "4", "account": 42, "mem": null, "qos": "", "nodes": "x", "cpuz": 1, "CPUS": 1, "tmp": [1]});
         let mut reader = Reader::new(value.as_object().unwrap());
         assert_eq!(reader.number("cpus", 1, 8), Some(4));
         assert_eq!(reader.text("account", "a name", |t| is_word(t, "")), Some("42".into()));

@@ -68,7 +68,8 @@ impl Finding {
 
     /// As people and the client get it.
     pub fn check(self) -> Check {
-        Check { name: self.id.name().to_owned(), status: self.status, seen: self.seen, remedy: self.remedy }
+        let name = self.id.name().to_owned();
+        Check { name, status: self.status, seen: self.seen, remedy: self.remedy, checked_at: None }
     }
 
     /// A failure of another part of the program as a red finding.

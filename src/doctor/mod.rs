@@ -10,6 +10,7 @@
 
 mod check;
 mod configuration;
+mod earlier;
 mod finding;
 mod jobs;
 mod live;
@@ -35,30 +36,44 @@ use self::run::{Clock, LIMIT, run_all};
 use self::site::Site;
 use crate::operation::config_files::ConfigFiles;
 use crate::operation::context::Options;
-use crate::protocol::{Answer, Check, Request};
+use crate::protocol::{Answer, Check, CheckStatus, Request};
 
 /// Carries out a doctor: a message when nothing is red, an error that names all that is when something is.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
-    let (findings, _) = findings(options, request);
+    let (findings, config) = findings(options, request);
     if let Some(failure) = report::failure(&findings) {
         return Err(failure.into());
     }
     let message = Some(report::message(&findings));
-    Ok(Answer { message, checks: Some(checks(findings)), ..Answer::default() })
+    let checks = checks(findings);
+    earlier::keep(options, earlier::subject(options, &config), false, &checks);
+    Ok(Answer { message, checks: Some(checks), ..Answer::default() })
+}
+
+/// A green result of the same configuration and version that is at most `max_age` seconds old, if there is one.
+pub fn earlier(options: &Options, request: &Request, live: bool, max_age: u64) -> Option<Vec<Check>> {
+    let Configured { config, findings, .. } = configured(options, request, Clock::start());
+    // What is left of a configuration with mistakes is another one.
+    let usable = !findings.iter().any(|finding| finding.is(CheckStatus::Red));
+    usable.then(|| earlier::find(options, &earlier::subject(options, &config), live, max_age)).flatten()
 }
 
 /// Every check with what it saw, red ones too. `live`: a lease is made and ended as well.
 pub fn examine(options: &Options, request: &Request, live: bool) -> Vec<Check> {
-    if !live {
-        return checks(findings(options, request).0);
+    if live {
+        live::hold_signals();
     }
-    live::hold_signals();
     let (mut findings, config) = findings(options, request);
-    // It is made of what was looked at: all layers are in it.
-    let options = Options { config_files: ConfigFiles::default(), ..options.clone() };
-    let more = live::run(&options, &Request { config, ..request.clone() }, &findings);
-    findings.extend(more);
-    checks(findings)
+    let subject = earlier::subject(options, &config);
+    if live {
+        // It is made of what was looked at: all layers are in it.
+        let options = Options { config_files: ConfigFiles::default(), ..options.clone() };
+        let more = live::run(&options, &Request { config, ..request.clone() }, &findings);
+        findings.extend(more);
+    }
+    let checks = checks(findings);
+    earlier::keep(options, subject, live, &checks);
+    checks
 }
 
 fn checks(findings: Vec<Finding>) -> Vec<Check> {

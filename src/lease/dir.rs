@@ -198,6 +198,18 @@ impl LeaseDir {
         self.dir.append_line("events.jsonl", &line).ok();
     }
 
+    /// Whether an event stands in the lease's history.
+    pub fn has_noted(&self, event: &str) -> bool {
+        let is_it =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line["event"] == event);
+        self.history(MAX_FILE_BYTES).is_some_and(|history| history.lines().any(is_it))
+    }
+
+    /// Held by the call that runs the user's hook for this lease; `None` where another one does. Nothing else waits for it.
+    pub fn lock_hook(&self) -> io::Result<Option<Lock>> {
+        self.dir.lock("hook", Duration::ZERO)
+    }
+
     /// The last bytes of the lease's history.
     pub fn history(&self, max: u64) -> Option<String> {
         let bytes = self.dir.read_tail("events.jsonl", max).ok().flatten()?;

@@ -39,7 +39,7 @@ const THREADS: usize = 4;
 const FEWEST_EACH: usize = 100;
 
 /// Format of the tree. 1: the first.
-const TREE_FORMAT: u32 = 1;
+pub(crate) const TREE_FORMAT: u32 = 1;
 
 /// The state dir.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::inventory::{Contents, Entry, Inventory};
+use super::loss::{Hook, Outcome};
 use super::{orphans, settle};
 use crate::clock::epoch;
 use crate::config::Settings;
@@ -52,6 +53,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         }
         lines.extend(sweep(&store, &inventory, settings.as_ref()));
     }
+    let hook = if request.dry_run { None } else { Hook::of(options) };
     let verb = if request.dry_run { "would remove" } else { "removed" };
     for found in &inventory.leases {
         let Some(record) = found.record() else { continue };
@@ -67,6 +69,10 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
             Some(Due::NeverSubmitted) => "nothing was ever submitted for it".to_owned(),
             None => continue,
         };
+        if let Some(Outcome::Open(why)) = hook.as_ref().map(|hook| hook.tell_one(&store, &found.id, &learned)) {
+            lines.push(format!("left {}: {why}", record.shown()));
+            continue;
+        }
         match if request.dry_run { Ok(true) } else { remove(&store, found) } {
             Ok(true) => lines.push(format!("{verb} {}: {reason}", record.shown())),
             Ok(false) => {}

@@ -29,6 +29,13 @@ impl ConfigFiles {
             named: named.map(read_named).transpose()?,
         })
     }
+
+    /// The program that the user wants run for a lease that was lost, with its arguments; none where their file cannot be used, which
+    /// calls that need settings say.
+    pub fn on_lost(&self) -> Option<Vec<String>> {
+        let file = open(self.user.as_deref(), Role::User).ok().flatten()?;
+        Some(file.on_lost).filter(|argv| !argv.is_empty())
+    }
 }
 
 /// The user's own file: `$XDG_CONFIG_HOME/slurm-sandbox/config.toml`, else below `~/.config`.

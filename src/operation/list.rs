@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::answer;
 use super::inventory::{Contents, Inventory};
+use super::loss::Hook;
 use crate::lease::store::{Loaded, Store, each};
 use crate::operation::context::Options;
 use crate::operation::settings::lenient;
@@ -24,6 +25,9 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let mut inventory = Inventory::take(&store, Contents::RecordsAndLimits, DEADLINE)?;
     inventory.settle(&store)?;
     inventory.tell_of_a_copy(&store);
+    if let Some(hook) = Hook::of(options) {
+        hook.tell_all(&store, &inventory.leases);
+    }
     // Today's config is not that of the leases: it only fills in how an endpoint would be reached.
     let settings = lenient(options, &request.config);
     let rows = each(&inventory.leases, |found| match &found.loaded {

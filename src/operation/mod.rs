@@ -15,6 +15,7 @@ pub(crate) mod inventory;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod lookup;
+mod loss;
 mod orphans;
 pub(crate) mod places;
 mod polls;

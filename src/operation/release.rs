@@ -19,6 +19,7 @@ use crate::lease::required_lease_id;
 use crate::lease::store::{Loaded, Locked, Store};
 use crate::operation::context::Options;
 use crate::operation::lookup::{FoundLease, IdentityCheck, check_expected, load};
+use crate::operation::loss;
 use crate::progress::progress;
 use crate::protocol::{Answer, Request};
 use crate::shared_dir::SharedDir;
@@ -33,7 +34,7 @@ pub const BOUND: Duration = Duration::from_secs(20);
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let sent = request.lease.clone().unwrap_or_default();
     let id = required_lease_id(&sent.lease_id)?;
-    let store = Store::open(&options.state_dir)?;
+    let (store, deadline) = (Store::open(&options.state_dir)?, Instant::now() + BOUND);
     let Some(found) = load(&store, &id)? else {
         store.clear(&id)?;
         return Ok(Answer {
@@ -54,7 +55,9 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     }
     let settings = crate::operation::settings::lenient(options, &request.config);
     let recovery = Recovery::configured(settings.as_ref());
-    let message = match release(&store, &found, &recovery, Instant::now() + BOUND, "release")? {
+    // Its history goes with it.
+    loss::seen(options, &store, &found.dir);
+    let message = match release(&store, &found, &recovery, deadline, "release")? {
         Released::Gone => format!("lease {id} is released; its job has ended and its files are removed"),
         Released::Ending => {
             format!("lease {id} is released; its job is ending and stays listed until Slurm has ended it")

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::answer;
 use super::settings::Local;
 use super::status::{LeaseState, Status, status};
 use super::wait::{Doing, Wait, failure_of_end};
+use super::{answer, loss};
 use crate::allocation::View;
 use crate::clock::Now;
 use crate::failure::{Failure, Kind};
@@ -50,13 +50,17 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     };
     let record = whole("resolving", &found.loaded)?;
     if let Some(ended) = &record.ended {
+        loss::seen(options, &store, &found.dir);
         return Err(failure_of_end("resolving", record, ended, &SharedDir::of(record)).into());
     }
     let settings = local.for_lease_of(record.submit.as_ref(), GREETING_PATIENCE)?.settings;
     let deadline = began + Duration::from_secs(settings.resolve_wait);
     let mut wait = Wait::new(options, &store, &settings, &found.dir, Doing::Resolving, deadline, None);
-    let lease = wait.until_ready()?.lease;
-    Ok(Answer { lease: Some(lease), ..Answer::default() })
+    let handed = wait.until_ready();
+    if handed.is_err() {
+        loss::seen(options, &store, &found.dir);
+    }
+    Ok(Answer { lease: Some(handed?.lease), ..Answer::default() })
 }
 
 /// Who the lease is, from our own record alone: never waits, works for queued and ended jobs, and gives no host, or

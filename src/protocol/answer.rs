@@ -2,21 +2,23 @@
 //! answer is at most [`MAX_BYTES`] long.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{MAX_BYTES, VERSION};
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, Row};
 
 /// How to reach a lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ssh {
     pub user: String,
     pub host: String,
     pub key: String,
     /// Decimal, 1 to 65535; the client decodes only a string.
+    #[schemars(extend("pattern" = "^[1-9][0-9]{0,4}$"))]
     pub port: String,
     /// Always empty: without the field the client tries port 22, the node's own sshd, outside the allocation.
     pub fallback_ports: [String; 0],
@@ -29,20 +31,32 @@ pub struct Ssh {
 }
 
 /// A lease in an answer; the first four fields are the complete raw identity.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lease {
+    #[schemars(extend("pattern" = "^cbx_[0-9a-f]{12}$"))]
     pub lease_id: String,
+    #[schemars(length(max = 128), extend("pattern" = "^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$"))]
     pub slug: String,
+    #[schemars(length(min = 1, max = 255))]
     pub name: String,
+    #[schemars(extend("pattern" = "^slurm/"))]
     pub cloud_id: String,
+    /// Slurm's word for the job's state, or one of this program's.
+    #[schemars(length(min = 1))]
     pub status: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub server_type: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("additionalProperties" = label()))]
     pub labels: BTreeMap<Cow<'static, str>, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh: Option<Ssh>,
+}
+
+/// The form of a label's value, which the client would otherwise change (docs/facts/client.md, "Labels and touch").
+fn label() -> serde_json::Value {
+    serde_json::json!({"type": "string", "pattern": "^[A-Za-z0-9_.-]{0,63}$"})
 }
 
 impl Lease {
@@ -62,7 +76,7 @@ impl Lease {
 }
 
 /// What an operation answers when it did not fail.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +94,7 @@ pub struct Answer {
 }
 
 /// One check of doctor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
     pub name: String,
@@ -88,12 +102,15 @@ pub struct Check {
     /// What was seen.
     pub seen: String,
     /// What to do; empty when the check is green.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remedy: String,
+    /// When it was looked at, where this is an earlier result: RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<String>,
 }
 
 /// The colour of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckStatus {
     Ok,
@@ -101,23 +118,37 @@ pub enum CheckStatus {
     Red,
 }
 
-#[derive(Serialize)]
+/// What was asked for is done.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Success<'a> {
+pub(crate) struct Success<'a> {
+    #[schemars(extend("const" = VERSION))]
     protocol_version: u64,
     #[serde(flatten)]
     answer: &'a Answer,
 }
 
-#[derive(Serialize)]
+/// It is not done, and why.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Refusal<'a> {
+pub(crate) struct Refusal<'a> {
+    #[schemars(extend("const" = VERSION))]
     protocol_version: u64,
+    /// For people: what happened, what to do, and last what the tool said.
     error: String,
+    #[schemars(extend("enum" = column(|row| row.code)))]
     code: &'a str,
+    #[schemars(extend("enum" = column(|row| row.category)))]
     category: &'a str,
+    /// Whether the same call may be repeated as it is.
     retry_safe: bool,
+    /// What to do.
     remedy: &'a str,
+}
+
+/// All words that stand in one column of the table of failures.
+fn column(of: fn(Row) -> &'static str) -> BTreeSet<&'static str> {
+    Kind::ALL.iter().map(|kind| of(kind.row())).collect()
 }
 
 /// The answer's bytes, one line. A list that is too long first loses labels, ssh and server types; what still does

@@ -6,6 +6,7 @@ mod request;
 use serde_json::Value;
 
 pub use answer::{Answer, Check, CheckStatus, Lease, Ssh, render};
+pub(crate) use answer::{Refusal, Success};
 pub use request::{Desired, Expected, Operation, Request, SentLease, read};
 
 /// The one version that is spoken.

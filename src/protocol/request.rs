@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
 use super::{MAX_BYTES, VERSION, shown};
 use crate::failure::{Failure, Kind};
 
 /// The seven operations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "lowercase", inline)]
 pub enum Operation {
     Doctor,
     Acquire,
@@ -22,59 +24,90 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// All of them, with their words.
+    pub const ALL: [(&'static str, Operation); 7] = [
+        ("doctor", Operation::Doctor),
+        ("acquire", Operation::Acquire),
+        ("resolve", Operation::Resolve),
+        ("list", Operation::List),
+        ("release", Operation::Release),
+        ("touch", Operation::Touch),
+        ("cleanup", Operation::Cleanup),
+    ];
+
     fn parse(word: &str) -> Option<Operation> {
-        Some(match word {
-            "doctor" => Operation::Doctor,
-            "acquire" => Operation::Acquire,
-            "resolve" => Operation::Resolve,
-            "list" => Operation::List,
-            "release" => Operation::Release,
-            "touch" => Operation::Touch,
-            "cleanup" => Operation::Cleanup,
-            _ => return None,
-        })
+        Operation::ALL.into_iter().find(|(known, _)| *known == word).map(|(_, operation)| operation)
     }
 }
 
 /// The identity that a client wants or has.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
 pub struct Desired {
+    #[schemars(with = "Option<String>")]
     pub lease_id: String,
+    #[schemars(with = "Option<String>")]
     pub slug: String,
+    #[schemars(with = "Option<String>")]
     pub name: String,
 }
 
 /// What the caller believes of a lease; a constraint, never a way to find one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
 pub struct Expected {
+    #[schemars(with = "Option<String>")]
     pub lease_id: String,
+    #[schemars(with = "Option<String>")]
     pub attempt_lease_id: String,
+    #[schemars(with = "Option<String>")]
     pub slug: String,
+    #[schemars(with = "Option<String>")]
     pub cloud_id: String,
 }
 
+/// Labels as they are read: a null one is empty.
+type Labels = Option<BTreeMap<String, Option<String>>>;
+
 /// The lease as the client sends it back.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
 pub struct SentLease {
+    #[schemars(with = "Option<String>")]
     pub lease_id: String,
+    #[schemars(with = "Option<String>")]
     pub slug: String,
+    #[schemars(with = "Option<String>")]
     pub name: String,
+    #[schemars(with = "Option<String>")]
     pub cloud_id: String,
+    #[schemars(with = "Labels")]
     pub labels: BTreeMap<String, String>,
 }
 
 /// A request whose version and verb were checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
 pub struct Request {
     pub operation: Operation,
     pub config: Map<String, Value>,
     pub desired: Option<Desired>,
     pub lease: Option<SentLease>,
     pub expected: Option<Expected>,
+    /// The word by which a resolve finds its lease.
+    #[schemars(with = "Option<String>")]
     pub id: String,
+    /// What the client does with the lease that it touches.
+    #[schemars(with = "Option<String>")]
     pub state: String,
+    /// Whether the job stays when an acquire has waited in vain.
+    #[schemars(with = "Option<bool>")]
     pub keep: bool,
+    /// Whether a resolve only tells the identity.
+    #[schemars(with = "Option<bool>")]
     pub release_only: bool,
+    /// Whether a cleanup only says what it would do.
+    #[schemars(with = "Option<bool>")]
     pub dry_run: bool,
 }
 

@@ -39,7 +39,7 @@ use remote::Remote;
 pub use watch::Watch;
 
 /// Format of the tree. 1: the first.
-const TREE_FORMAT: u32 = 1;
+pub(crate) const TREE_FORMAT: u32 = 1;
 
 /// Longest part of the job's output that goes into a message.
 const TAIL_BYTES: u64 = 2048;

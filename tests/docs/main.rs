@@ -1,5 +1,5 @@
-//! The documentation says what the code says: its tables are made from the code's own, its links lead somewhere, the facts
-//! that comments cite stand in `docs/facts`, and the examples run. `UPDATE_DOCS=1 cargo test --test docs` writes the tables anew.
+//! The documentation says what the code says: its tables and schemas are made from the code's own, its links lead somewhere, the
+//! facts that comments cite stand in `docs/facts`, and the examples run. `UPDATE_DOCS=1 cargo test --test docs` writes the tables anew.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,6 +12,7 @@
 mod messages;
 mod prose;
 mod scale;
+mod schemas;
 mod site;
 
 use std::collections::{BTreeMap, BTreeSet};

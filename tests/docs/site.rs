@@ -10,12 +10,12 @@ use slurm_sandbox::doctor::TABLE;
 use super::root;
 
 /// A scheduler and a home for one test, which end with it.
-struct Site {
+pub struct Site {
     dir: tempfile::TempDir,
 }
 
 impl Site {
-    fn new() -> Site {
+    pub fn new() -> Site {
         let dir = tempfile::Builder::new().prefix("slurm-sandbox-docs.").tempdir_in("/tmp").unwrap();
         for name in ["scheduler", "home"] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -46,7 +46,7 @@ impl Site {
 
     /// What a line that must succeed prints.
     #[track_caller]
-    fn ok(&self, line: &str) -> String {
+    pub fn ok(&self, line: &str) -> String {
         let output = self.run(line);
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{line}: {}\n{stdout}{stderr}", output.status);

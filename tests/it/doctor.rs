@@ -88,3 +88,33 @@ fn a_ping_that_hangs_beside_a_live_controller_is_not_red() {
     assert!(doctor.ok()["message"].as_str().expect("a message").contains("squeue is answered"), "{}", doctor.value);
     site.shell("fake-slurm clear scontrol").ok();
 }
+
+/// A green result serves again for a while, for the same configuration; a red one never.
+#[test]
+fn an_earlier_green_result_may_be_enough() {
+    let site = site();
+    let work = format!("{}/work", site.root);
+    let file = site.write("green.json", &json!({"runnerWorkRoot": work}).to_string());
+    let other = site.write("other.json", &json!({"runnerWorkRoot": work, "cpus": 2}).to_string());
+    let doctor = |words: &[&str]| {
+        let output = site.cli(&[words, &["--json", "doctor", "--max-age", "24h"]].concat());
+        let checks: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        (output.code, checks[0]["checkedAt"].is_string())
+    };
+    assert_eq!(doctor(&["--config", &file]), (0, false), "nothing is known yet");
+    site.shell("fake-slurm set all down").ok();
+    assert_eq!(doctor(&["--config", &file]), (0, true));
+    let text = site.cli(&["--config", &file, "doctor", "--max-age", "24h"]);
+    assert!(text.ok().starts_with("This is an earlier result, of 20"), "{}", text.stdout);
+    assert_eq!(site.cli(&["--config", &file, "doctor"]).code, 17, "without --max-age it looks anew");
+    assert_eq!(doctor(&["--config", &other]), (17, false), "of another configuration nothing is known");
+    assert_eq!(doctor(&["--config", &other]), (17, false), "a red result is not kept");
+    let live = site.cli(&["--config", &file, "doctor", "--live", "--max-age", "24h"]);
+    assert_eq!(live.code, 17, "no lease was made then");
+    assert_eq!(doctor(&["--config", &file]), (0, true), "what was green then is still told");
+    assert_eq!(site.cli(&["--config", &file, "doctor", "--max-age", "0"]).code, 17);
+    site.shell("fake-slurm clear all").ok();
+    assert_eq!(doctor(&["--config", &other]), (0, false));
+    assert_eq!(doctor(&["--config", &other]), (0, true));
+    assert_eq!(site.cli(&["doctor", "--max-age", "soon"]).code, 2);
+}

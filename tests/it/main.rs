@@ -16,6 +16,7 @@ mod dialects;
 mod doctor;
 mod hanging;
 mod locks;
+mod loss;
 mod lost;
 mod many;
 mod opens;

@@ -16,6 +16,7 @@ mod known;
 mod lease;
 mod lifecycle;
 mod oracle;
+mod schema;
 mod shell;
 mod site;
 mod slurm;

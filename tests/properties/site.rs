@@ -59,7 +59,7 @@ const KEYS: &[&str] = &[
 ];
 
 /// Values that are nearly right.
-fn likely() -> impl Strategy<Value = Value> {
+pub fn likely() -> impl Strategy<Value = Value> {
     let word = prop_oneof![
         "[a-z0-9._,:@/=+-]{1,12}",
         "[0-9]{1,8}[KMGTkb:-]{0,2}[0-9]{0,3}",
@@ -72,7 +72,7 @@ fn likely() -> impl Strategy<Value = Value> {
     prop_oneof![4 => word.prop_map(Value::from), 2 => any::<u16>().prop_map(Value::from), 1 => extra, 1 => json_value()]
 }
 
-fn map(most: usize) -> impl Strategy<Value = Map<String, Value>> {
+pub fn map(most: usize) -> impl Strategy<Value = Map<String, Value>> {
     let key = prop_oneof![20 => select(KEYS).prop_map(str::to_owned), 1 => text()];
     btree_map(key, likely(), 0..most).prop_map(|map| map.into_iter().collect())
 }

@@ -60,7 +60,7 @@ const FIELDS: &[&str] = &[
 ];
 
 /// An object with the request's own field names and anything in them.
-fn shaped() -> impl Strategy<Value = Value> {
+pub fn shaped() -> impl Strategy<Value = Value> {
     let object = |value: BoxedStrategy<Value>| {
         btree_map(proptest::sample::select(FIELDS), value, 0..8)
             .prop_map(|map| Value::Object(map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
@@ -220,8 +220,13 @@ fn any_answer_is_one_line() {
     check(256, (option::of(lease()), option::of(text()), checks, 0..3u32), |(lease, message, checks, long)| {
         let long = usize::try_from(long * 400_000).unwrap();
         let message = message.map(|text| text + &"m".repeat(long));
-        let checks =
-            checks.into_iter().map(|(name, seen, remedy)| Check { name, status: CheckStatus::Red, seen, remedy });
+        let checks = checks.into_iter().map(|(name, seen, remedy)| Check {
+            name,
+            status: CheckStatus::Red,
+            seen,
+            remedy,
+            checked_at: None,
+        });
         let answer = Answer { lease, leases: None, message, checks: Some(checks.collect()), unowned: false };
         one_line(&render(&Ok(answer)));
     });

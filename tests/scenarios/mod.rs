@@ -1,8 +1,8 @@
 //! What slurm-sandbox promises, as scenarios that run the real binary on a site. tests/it/main.rs runs them on the fake
 //! scheduler, tests/slurm.rs on a real Slurm, from the login host and from a laptop; a scenario sees only a [`site::Site`].
 //!
-//! - `site`, `fake`, `campus`: where the binary runs; `lease`: identities; `process` runs it; `wire` checks and reads what it answers;
-//!   `session` logs in to leases; `leftovers` proves that nothing of one is left.
+//! - `site`, `fake`, `campus`: where the binary runs; `lease`: identities; `process` runs it; `wire` checks and reads what it answers,
+//!   `schemas` holds it against the program's schemas; `session` logs in to leases; `leftovers` proves that nothing of one is left.
 //! - all others: scenarios, one function each. [`shared`] lists those that run on every site, [`laptop`] has what only a client
 //!   outside meets.
 
@@ -30,6 +30,7 @@ pub mod process;
 pub mod proven;
 pub mod routes;
 pub mod runners;
+pub mod schemas;
 pub mod session;
 pub mod site;
 pub mod startup;

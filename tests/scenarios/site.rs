@@ -351,7 +351,9 @@ impl Site {
     /// One protocol request as it is; the answer has kept the protocol's rules.
     #[track_caller]
     pub fn protocol(&self, request: &Value) -> Reply {
-        Reply::read(&self.run(Call::request(request)))
+        let reply = Reply::read(&self.run(Call::request(request)));
+        super::schemas::exchange(request, &reply.value);
+        reply
     }
 
     /// The command line.

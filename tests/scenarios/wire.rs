@@ -50,6 +50,7 @@ impl Reply {
                 "progress line {line:?}"
             );
         }
+        super::schemas::answer(&value);
         if let Some(lease) = value.get("lease") {
             lease_rules(lease);
         }

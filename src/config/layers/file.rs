@@ -39,6 +39,8 @@ pub struct ConfigFile {
     /// Keys outside of all tables, of a named file alone. They are a request's, and looked at when all layers are known.
     pub bare: Table,
     pub limits: Limits,
+    /// What is run for a lease whose job has ended by itself: a program and its arguments; of the user's own file alone.
+    pub on_lost: Vec<String>,
     /// What is said to who acquires a lease.
     pub messages: Vec<String>,
     /// Keys of a login host's file that are not taken from another machine.
@@ -64,6 +66,9 @@ pub fn parse(name: &str, role: Role, text: &str) -> Result<ConfigFile, Vec<Strin
     }
 }
 
+/// The user's hook: outside of all tables, for it is no setting of a lease.
+const ON_LOST: &str = "onLost";
+
 struct Reading {
     role: Role,
     mistakes: Vec<Mistake>,
@@ -78,6 +83,7 @@ impl Reading {
             profiles: BTreeMap::new(),
             bare: Table::new(),
             limits: Limits::default(),
+            on_lost: Vec::new(),
             messages: Vec::new(),
             left_out: Vec::new(),
         };
@@ -91,6 +97,13 @@ impl Reading {
                     self.mistakes.extend(mistakes);
                 }
                 ("message", Role::Admin) => file.messages = self.messages(&node),
+                (ON_LOST, Role::User) => file.on_lost = self.argv(ON_LOST, &node),
+                (ON_LOST, _) => {
+                    self.complain(
+                        node.line,
+                        format!("{ON_LOST:?} runs a program, so it belongs to your own file alone"),
+                    );
+                }
                 ("limits" | "message", _) => {
                     self.complain(node.line, format!("{key:?} belongs to the admins' file, {}", super::ADMIN_FILE));
                 }
@@ -103,7 +116,7 @@ impl Reading {
                 _ => {
                     let known = match self.role {
                         Role::Admin => "[defaults], [profiles.NAME], [limits] and [[message]]",
-                        _ => "[defaults] and [profiles.NAME]",
+                        _ => "[defaults] and [profiles.NAME]; before them stands onLost",
                     };
                     self.complain(node.line, format!("{key:?} is unknown; the tables of this file are {known}"));
                 }
@@ -146,6 +159,17 @@ impl Reading {
             profiles.insert(name.clone(), table);
         }
         profiles
+    }
+
+    fn argv(&mut self, what: &str, node: &Node) -> Vec<String> {
+        let argv = serde_json::from_value::<Vec<String>>(node.value()).unwrap_or_default();
+        if argv.first().is_none_or(String::is_empty) || argv.iter().any(|word| word.contains('\0')) {
+            self.complain(
+                node.line,
+                format!("{what:?} is no list of a program and its arguments, such as [\"notify\", \"lost\"]"),
+            );
+        }
+        argv
     }
 
     fn messages(&mut self, node: &Node) -> Vec<String> {

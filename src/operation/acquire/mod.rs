@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::recover::Recovery;
-use super::release;
 use super::settle::Released;
 use super::wait::{self, Doing, Handed, Wait};
+use super::{loss, release};
 use crate::allocation::Runner;
 use crate::clock::epoch;
 use crate::config::Settings;
@@ -79,7 +79,13 @@ pub fn run_for(options: &Options, request: &Request, terms: Terms) -> Result<Ans
         deadline,
         store: Store::open(&options.state_dir)?,
     };
-    let handed = acquire.run()?;
+    let handed = acquire.run();
+    if handed.is_err()
+        && let Ok(Some(dir)) = acquire.store.lease(&acquire.identity.lease_id)
+    {
+        loss::seen(options, &acquire.store, &dir);
+    }
+    let handed = handed?;
     Ok(Answer { lease: Some(handed.lease), unowned: handed.first && !request.keep, ..Answer::default() })
 }
 
