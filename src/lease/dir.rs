@@ -15,7 +15,7 @@ use super::record::{Denials, Origin, Phase, Record};
 use super::{Identity, LeaseId};
 use crate::clock::boot_id;
 use crate::failure::{Failure, Kind};
-use crate::files::{Dir, KeptFiles, Lock};
+use crate::files::{Dir, KeptFiles, Lock, Part};
 
 /// More than any record or note that we write.
 pub(super) const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -198,10 +198,9 @@ impl LeaseDir {
         self.dir.append_line("events.jsonl", &line).ok();
     }
 
-    /// The last bytes of the lease's history.
-    pub fn history(&self, max: u64) -> Option<String> {
-        let bytes = self.dir.read_tail("events.jsonl", max).ok().flatten()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+    /// A part of the lease's history from `start` on; without it, its last lines.
+    pub fn history(&self, start: Option<u64>, max: u64) -> Option<Part> {
+        self.dir.read_part("events.jsonl", start, max).ok().flatten()
     }
 
     /// The public half of the lease's key.

@@ -13,6 +13,7 @@ mod messages;
 mod prose;
 mod scale;
 mod site;
+mod transcripts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

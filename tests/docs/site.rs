@@ -10,12 +10,12 @@ use slurm_sandbox::doctor::TABLE;
 use super::root;
 
 /// A scheduler and a home for one test, which end with it.
-struct Site {
-    dir: tempfile::TempDir,
+pub struct Site {
+    pub dir: tempfile::TempDir,
 }
 
 impl Site {
-    fn new() -> Site {
+    pub fn new() -> Site {
         let dir = tempfile::Builder::new().prefix("slurm-sandbox-docs.").tempdir_in("/tmp").unwrap();
         for name in ["scheduler", "home"] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -24,7 +24,7 @@ impl Site {
     }
 
     /// A line of bash as a user of that site types it in a checkout, within a time limit.
-    fn run(&self, line: &str) -> Output {
+    pub fn run(&self, line: &str) -> Output {
         let own = std::env::var("PATH").unwrap_or_default();
         let binary = Path::new(env!("CARGO_BIN_EXE_slurm-sandbox")).parent().unwrap();
         let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
@@ -46,7 +46,7 @@ impl Site {
 
     /// What a line that must succeed prints.
     #[track_caller]
-    fn ok(&self, line: &str) -> String {
+    pub fn ok(&self, line: &str) -> String {
         let output = self.run(line);
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{line}: {}\n{stdout}{stderr}", output.status);
