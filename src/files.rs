@@ -62,6 +62,13 @@ impl FileId {
     }
 }
 
+/// A part of a file, and where it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub start: u64,
+    pub bytes: Vec<u8>,
+}
+
 impl Dir {
     /// Opens the root of a tree, making it (and what leads to it) with mode 0700 when it is missing. The path may
     /// lead through links, its end must be a directory of this user that nobody else can enter; an empty directory
@@ -224,12 +231,18 @@ impl Dir {
 
     /// The last `max` bytes of a regular file; `None` when it is missing.
     pub fn read_tail(&self, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.read_part(name, None, max)?.map(|part| part.bytes))
+    }
+
+    /// At most `max` bytes of a regular file from `start` on; without it, its last ones. `None` when it is missing.
+    pub fn read_part(&self, name: &str, start: Option<u64>, max: u64) -> io::Result<Option<Part>> {
         use std::io::{Seek, SeekFrom};
         self.read_regular(name, |mut file, size| {
-            file.seek(SeekFrom::Start(size.saturating_sub(max)))?;
+            let start = start.unwrap_or(size.saturating_sub(max));
+            file.seek(SeekFrom::Start(start))?;
             let mut bytes = Vec::new();
             file.take(max).read_to_end(&mut bytes)?;
-            Ok(bytes)
+            Ok(Part { start, bytes })
         })
     }
 
@@ -589,7 +602,9 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert!(dir.read("missing", 10).unwrap().is_none());
         assert!(dir.read("a", 2).unwrap_err().to_string().contains("longer than 2 bytes"));
-        assert_eq!(dir.read_tail("a", 2).unwrap().unwrap(), b"wo");
+        assert_eq!(dir.read_part("a", None, 2).unwrap(), Some(Part { start: 1, bytes: b"wo".to_vec() }));
+        assert_eq!(dir.read_part("a", Some(1), 1).unwrap(), Some(Part { start: 1, bytes: b"w".to_vec() }));
+        assert_eq!(dir.read_part("a", Some(9), 1).unwrap(), Some(Part { start: 9, bytes: vec![] }));
     }
 
     #[test]

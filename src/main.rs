@@ -56,6 +56,8 @@ fn answer() -> ExitCode {
     };
     if let Err(error) = &written {
         outcome.undelivered(error);
+    } else if let Some(stream) = outcome.stream.take() {
+        outcome = stream.write(|piece| stdout.write_all(piece).and_then(|()| stdout.flush()));
     }
     if !outcome.stderr.is_empty() {
         let _ = writeln!(std::io::stderr(), "{}", outcome.stderr);

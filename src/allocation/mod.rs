@@ -16,7 +16,7 @@ use crate::slurm::cache::{BackOff, CachedListing, Moment, Question, Shared};
 use crate::slurm::job::{Class, JobId, Listing, QueryFailed, Row};
 use crate::slurm::squeue::{Owner, RowText};
 use crate::slurm::{sacct, scancel, scontrol, silence, squeue};
-pub use submission::{Runner, submit};
+pub use submission::{Runner, submission, submit};
 
 /// What Slurm shows of one lease.
 #[derive(Debug, Clone)]

@@ -119,6 +119,26 @@ fn environment(record: &Record, shared: &SharedDir, settings: &Settings) -> Vec<
     variables
 }
 
+/// What the record's attempt is submitted with: the same for a submission, and for who only wants to see one.
+pub fn submission<'a>(
+    store: &Store,
+    record: &Record,
+    settings: &'a Settings,
+    runner: &'a Runner,
+) -> sbatch::Submission<'a> {
+    let shared = SharedDir::of(record);
+    let word = record.comment_word(&store.instance().name);
+    sbatch::Submission {
+        job_name: record.lease_id().job_name(),
+        comment: settings.comment.as_ref().map_or_else(|| word.clone(), |text| format!("{word} {text}")),
+        directory: shared.attempt_path(),
+        clusters: settings.clusters.as_deref(),
+        resources: &settings.resources.options,
+        environment: environment(record, &shared, settings),
+        script: &runner.script,
+    }
+}
+
 /// Submits the record's attempt: permit first, then the intent, then sbatch, then its answer. The record is saved
 /// whatever comes of it; the outcome is for the caller.
 pub fn submit(
@@ -140,19 +160,7 @@ pub fn submit(
     let (ttl, idle, most_idle) = (Some(settings.ttl), Some(settings.idle_timeout), settings.most_idle);
     let limits = Limits { ttl, idle, most_idle, touched: None };
     guard.lease.keep_limits(&limits);
-    let comment = match &settings.comment {
-        Some(text) => format!("{} {text}", record.comment_word(&store.instance().name)),
-        None => record.comment_word(&store.instance().name),
-    };
-    let submission = sbatch::Submission {
-        job_name: &record.lease_id().job_name(),
-        comment: &comment,
-        directory: &shared.attempt_path(),
-        clusters: settings.clusters.as_deref(),
-        resources: &settings.resources.options,
-        environment: &environment(record, &shared, settings),
-        script: &runner.script,
-    };
+    let submission = submission(store, record, settings, runner);
     let outcome = match super::host(record).run(&submission.command()) {
         Ok(output) => sbatch::outcome(&output),
         Err(NotRun::Missing(said)) => {

@@ -35,7 +35,7 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Answer as bare JSON in place of text
+    /// Answer as bare JSON in place of text; what comes in pieces, as a line of JSON a piece
     #[arg(long, global = true)]
     pub json: bool,
 
@@ -96,6 +96,8 @@ pub enum Verb {
         #[command(subcommand)]
         what: ConfigVerb,
     },
+    /// Show what an acquire would submit, without submitting it
+    Render(super::submission::Render),
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +109,10 @@ pub struct Doctor {
     /// Answer from a green result of the same configuration and version that is not older: seconds, or 24h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub max_age: Option<u64>,
+
+    /// At a terminal, show the checks that are ok too
+    #[arg(long)]
+    pub verbose: bool,
 }
 
 #[derive(Debug, Args)]
@@ -163,6 +169,15 @@ pub struct List {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
           default_missing_value = "true", action = ArgAction::Set)]
     pub refresh: bool,
+
+    /// Show the table anew every so many seconds, 2 to 3600, until Ctrl-C; not at a terminal, once for each change
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "5",
+          value_parser = clap::value_parser!(u64).range(2..=3600))]
+    pub watch: Option<u64>,
+
+    /// Show what the jobs use of what they were given: CPUs, memory, GPUs
+    #[arg(long, conflicts_with = "watch")]
+    pub stats: bool,
 }
 
 #[derive(Debug, Args)]
@@ -235,6 +250,10 @@ pub enum StateVerb {
 pub struct Logs {
     /// Lease id, slug, name, cloud id or job id
     pub lease: String,
+
+    /// Go on with what is added, until the lease is gone or its job has ended
+    #[arg(long)]
+    pub follow: bool,
 }
 
 fn duration(text: &str) -> Result<u64, String> {

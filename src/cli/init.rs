@@ -53,5 +53,5 @@ pub fn text(proposed: &Proposed, checks: &[Check], red: bool) -> String {
         true => "mend what the red lines name, in that file where it is a setting; then `slurm-sandbox doctor`",
         false => "`slurm-sandbox acquire` makes a lease; `slurm-sandbox config show` tells the settings",
     };
-    format!("{} is written\n\n{}\nnext: {next}\n", proposed.path.display(), render::checks(checks))
+    format!("{} is written\n\n{}\nnext: {next}\n", proposed.path.display(), render::check_lines(checks))
 }

@@ -8,17 +8,20 @@ mod arguments;
 mod config_flags;
 mod config_show;
 mod init;
+mod list;
+mod logs;
 mod machine;
 mod names;
 mod render;
 mod run;
+mod stream;
+mod submission;
 
 use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::clock::epoch;
 use crate::config::value::expand_home;
 use crate::dispatch;
 use crate::doctor;
@@ -31,13 +34,17 @@ use crate::operation::context::{AskedBy, Options};
 use crate::operation::lookup;
 use crate::operation::settings::effective;
 use crate::operation::{self};
+use crate::progress;
 use crate::protocol::{self, Answer, CheckStatus, Desired, Operation, Request, SentLease};
+use crate::terminal::Screen;
 use crate::text;
 use anyhow::Result;
 use arguments::{AnyVerb, Arguments, StateVerb, Verb};
 use clap::{CommandFactory, Parser};
 use config_show::ConfigVerb;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::json;
+use stream::Stream;
 
 /// What the process edge writes and exits with.
 #[derive(Debug, Default)]
@@ -47,6 +54,8 @@ pub struct Outcome {
     pub exit: u8,
     /// Why nobody can read the answer, where that is known already.
     pub unread: Option<&'static str>,
+    /// What comes after that, as long as it is read.
+    pub stream: Option<Stream>,
     /// The lease that is nobody's unless the answer is delivered.
     unowned: Option<(Options, LeaseId)>,
 }
@@ -190,7 +199,11 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
         true => bytes(json),
         false => text(shown()),
     };
-    let done = |answer: &Answer| text(format!("{}\n", answer.message.as_deref().unwrap_or("done")));
+    let said = |message: &str| match arguments.json {
+        true => bytes(render::json(&json!({"message": message}))),
+        false => text(format!("{message}\n")),
+    };
+    let done = |answer: &Answer| said(answer.message.as_deref().unwrap_or("done"));
     let base = Request::new;
     match verb {
         Verb::Doctor(flags) => {
@@ -199,19 +212,21 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
             let checks = earlier.unwrap_or_else(|| doctor::examine(&options, &request, flags.live));
             let red = checks.iter().any(|check| check.status == CheckStatus::Red);
             let exit = if red { Kind::DoctorRed.row().exit } else { 0 };
-            Ok(Outcome { exit, ..shown(render::json(&checks), &|| render::checks(&checks)) })
+            // What a check says is clean already.
+            Ok(Outcome {
+                exit,
+                ..bytes(match arguments.json {
+                    true => render::json(&checks),
+                    false => render::checks(&checks, &Screen::stdout(), flags.verbose, flags.live),
+                })
+            })
         }
         Verb::Acquire(flags) => {
-            let id = match flags.identity.lease_id.as_deref() {
-                Some(id) => required_lease_id(id)?,
-                None => LeaseId::random()?,
-            };
-            let slug = flags.identity.slug.clone().unwrap_or_else(|| format!("box-{}", &id.as_str()[12..]));
-            let name = flags.identity.name.clone().unwrap_or_else(|| client_name(&id, &slug));
-            let desired = Desired { lease_id: id.to_string(), slug, name };
-            let config = flags.settings.config()?;
+            let (desired, config) = (desired(&flags.identity)?, flags.settings.config()?);
             let request = Request { desired: Some(desired), keep: flags.keep, config, ..base(Operation::Acquire) };
+            let line = progress::live("preparing the job");
             let answer = dispatch::run(&options, &request)?;
+            drop(line);
             let outcome = shown(render::json(&answer.lease), &|| render::acquired(&answer));
             Ok(Outcome { unowned: unowned(&options, &answer), ..outcome })
         }
@@ -228,17 +243,15 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
                 release_only: flags.release_only,
                 ..base(Operation::Resolve)
             };
+            let line = progress::live("looking at the job");
             let answer = dispatch::run(&options, &request)?;
+            drop(line);
             if answer.lease.is_none() {
                 return Err(Failure::new(Kind::NotFound, answer.message.unwrap_or_default()).into());
             }
             Ok(shown(render::json(&answer.lease), &|| render::acquired(&answer)))
         }
-        Verb::List(_) => {
-            let answer = dispatch::run(&options, &base(Operation::List))?;
-            let leases = answer.leases.unwrap_or_default();
-            Ok(shown(render::json(&leases), &|| render::table(&leases, epoch())))
-        }
+        Verb::List(flags) => list::run(&options, flags, arguments.json),
         Verb::Release(flags) => {
             let lease = named(&options, flags.lease.as_deref(), &flags.identity)?;
             let lease = SentLease { cloud_id: flags.cloud_id.clone().unwrap_or_default(), ..lease };
@@ -258,12 +271,17 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
             let request = Request { dry_run: flags.dry_run, ..base(Operation::Cleanup) };
             Ok(done(&dispatch::run(&options, &request)?))
         }
-        Verb::Forget(flags) => {
-            operation::forget::run(&options, &flags.lease, &flags.because).map(|done| text(format!("{done}\n")))
-        }
-        Verb::State { what: StateVerb::Adopt } => operation::adopt::run(&options).map(|done| text(format!("{done}\n"))),
+        Verb::Forget(flags) => operation::forget::run(&options, &flags.lease, &flags.because).map(|done| said(&done)),
+        Verb::State { what: StateVerb::Adopt } => operation::adopt::run(&options).map(|done| said(&done)),
         Verb::Connect(flags) => flags.run(&options).map(|()| Outcome::default()),
-        Verb::Logs(flags) => operation::logs::run(&options, &flags.lease).map(text),
+        Verb::Logs(flags) => logs::run(&options, flags, arguments.json),
+        Verb::Render(flags) => {
+            let (desired, config) = (desired(&flags.identity)?, flags.settings.config()?);
+            let request = Request { desired: Some(desired), config, ..base(Operation::Acquire) };
+            let rendered = operation::acquire::render(&options, &request)?;
+            // To the byte, whatever is in it.
+            Ok(Outcome { stdout: flags.text(&rendered, arguments.json), ..Outcome::default() })
+        }
         Verb::Ssh(flags) => match flags.run(&options)? {},
         Verb::SshConfig(flags) => flags.run(&options, arguments.config.as_deref()).map(text),
         Verb::Run(flags) => flags.run(&options),
@@ -285,6 +303,17 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
             Ok(shown(render::json(&known), &|| config_show::table(&known)))
         }
     }
+}
+
+/// The lease that is to be acquired; what is not said of it is made up.
+fn desired(identity: &arguments::IdentityFlags) -> Result<Desired> {
+    let id = match identity.lease_id.as_deref() {
+        Some(id) => required_lease_id(id)?,
+        None => LeaseId::random()?,
+    };
+    let slug = identity.slug.clone().unwrap_or_else(|| format!("box-{}", &id.as_str()[12..]));
+    let name = identity.name.clone().unwrap_or_else(|| client_name(&id, &slug));
+    Ok(Desired { lease_id: id.to_string(), slug, name })
 }
 
 /// The lease that a person or the declarative mode names.

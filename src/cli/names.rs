@@ -13,7 +13,7 @@ use crate::lease::{LeaseId, client_name};
 use crate::operation::context::Options;
 use crate::operation::ssh_config::{self, Action};
 use crate::operation::{acquire, by_name, connect, session};
-use crate::progress::progress;
+use crate::progress::{live, progress};
 use crate::protocol::{Desired, Lease, Operation, Request};
 
 #[derive(Debug, Args)]
@@ -121,7 +121,9 @@ fn new_lease(options: &Options, config: Map<String, Value>) -> Result<Lease> {
     let slug = format!("box-{}", &id.as_str()[12..]);
     let desired = Desired { lease_id: id.to_string(), name: client_name(&id, &slug), slug };
     let request = Request { desired: Some(desired), config, ..Request::new(Operation::Acquire) };
+    let line = live("preparing the job");
     let lease = acquire::run(options, &request)?.lease;
+    drop(line);
     let lease = lease.ok_or_else(|| Failure::new(Kind::Internal, format!("acquiring lease {id}: no answer")))?;
     progress(&format!(
         "lease {id} ({}) stays after the session; to end it: {}",

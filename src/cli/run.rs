@@ -39,7 +39,7 @@ impl Run {
             false => Ok(Outcome { exit: run::run(options, wish)?, ..Outcome::default() }),
             true => {
                 let id = run::detach(options, wish)?;
-                progress(&format!("its output: slurm-sandbox logs {id}; its end: slurm-sandbox wait {id}"));
+                progress(&format!("its output: slurm-sandbox logs --follow {id}; its end: slurm-sandbox wait {id}"));
                 Ok(Outcome { stdout: format!("{id}\n").into_bytes(), ..Outcome::default() })
             }
         }

@@ -44,7 +44,7 @@ pub(super) const PASSED_ON: &[&str] = &[
 
 /// What Slurm's own commands may see besides: by this token some sites tell who asks. It is a secret, and goes nowhere else.
 pub(super) const TOKEN: &str = "SLURM_JWT";
-const TOKEN_READERS: &[&str] = &["sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo", "srun"];
+const TOKEN_READERS: &[&str] = &["sbatch", "squeue", "scancel", "scontrol", "sacct", "sstat", "sinfo", "srun"];
 
 /// Prefixes of further variables that pass.
 pub(super) const PASSED_ON_PREFIXES: &[&str] = &["LC_", "LMOD_"];

@@ -15,7 +15,7 @@ use super::record::{Denials, Origin, Phase, Record};
 use super::{Identity, LeaseId};
 use crate::clock::boot_id;
 use crate::failure::{Failure, Kind};
-use crate::files::{Dir, KeptFiles, Lock};
+use crate::files::{Dir, KeptFiles, Lock, Part};
 
 /// More than any record or note that we write.
 pub(super) const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -202,7 +202,7 @@ impl LeaseDir {
     pub fn has_noted(&self, event: &str) -> bool {
         let is_it =
             |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line["event"] == event);
-        self.history(MAX_FILE_BYTES).is_some_and(|history| history.lines().any(is_it))
+        self.history(None, MAX_FILE_BYTES).is_some_and(|part| String::from_utf8_lossy(&part.bytes).lines().any(is_it))
     }
 
     /// Held by the call that runs the user's hook for this lease; `None` where another one does. Nothing else waits for it.
@@ -210,10 +210,9 @@ impl LeaseDir {
         self.dir.lock("hook", Duration::ZERO)
     }
 
-    /// The last bytes of the lease's history.
-    pub fn history(&self, max: u64) -> Option<String> {
-        let bytes = self.dir.read_tail("events.jsonl", max).ok().flatten()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+    /// A part of the lease's history from `start` on; without it, its last lines.
+    pub fn history(&self, start: Option<u64>, max: u64) -> Option<Part> {
+        self.dir.read_part("events.jsonl", start, max).ok().flatten()
     }
 
     /// The public half of the lease's key.

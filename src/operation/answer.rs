@@ -108,6 +108,21 @@ fn labels(record: &Record, limits: &Limits, row: Option<&Row>, status: &Status) 
     safe.filter(|(_, value)| !value.is_empty()).collect()
 }
 
+/// What a job has, in few words, or what was asked for while it has nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Size {
+    pub cpus: Option<String>,
+    pub mem: Option<String>,
+    pub gpus: u64,
+}
+
+/// The size of a lease.
+pub fn size(record: &Record, row: Option<&Row>) -> Size {
+    let asked = Asked::read(&record.server_type);
+    let (cpus, mem, gpus) = asked.sizes(row);
+    Size { cpus: cpus.map(str::to_owned), mem: mem.map(str::to_owned), gpus }
+}
+
 /// What was asked for, as the record has it in words for people: `batch 2c/4G/gpu:1`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Asked<'a> {
@@ -132,15 +147,22 @@ impl<'a> Asked<'a> {
         asked
     }
 
-    /// `batch-4c-16G-1gpu`: what was asked for, and where nothing was, what the job has.
-    fn server_type(&self, row: Option<&Row>) -> String {
-        let (partition, has) = row.map_or((self.partition, None), |row| (row.partition.as_str(), Some(&row.resources)));
+    /// CPUs, memory and GPUs: what was asked for, and where nothing was, what the job has.
+    fn sizes<'b>(&'b self, row: Option<&'b Row>) -> (Option<&'b str>, Option<&'b str>, u64) {
+        let has = row.map(|row| &row.resources);
         let of_job =
             |value: fn(&Resources) -> &String| has.map(value).map(String::as_str).filter(|text| !text.is_empty());
         let cpus = self.cpus.or_else(|| of_job(|has| &has.cpus));
         let mem = self.mem.or_else(|| of_job(|has| &has.mem).filter(|mem| *mem != "0"));
         let given: Vec<&str> = of_job(|has| &has.gres).into_iter().collect();
         let gpus: u64 = if self.gres.is_empty() { &given } else { &self.gres }.iter().map(|gres| gpus(gres)).sum();
+        (cpus, mem, gpus)
+    }
+
+    /// `batch-4c-16G-1gpu`: partition and size.
+    fn server_type(&self, row: Option<&Row>) -> String {
+        let partition = row.map_or(self.partition, |row| row.partition.as_str());
+        let (cpus, mem, gpus) = self.sizes(row);
         let parts = [
             Some(partition.to_owned()),
             cpus.map(|cpus| format!("{cpus}c")),

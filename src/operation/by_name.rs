@@ -25,7 +25,7 @@ use crate::operation::context::Options;
 use crate::operation::lookup::{FoundLease, find_beside, load, whole};
 use crate::operation::reacquire::{self, Verdict};
 use crate::operation::settings;
-use crate::progress::progress;
+use crate::progress::{live, progress};
 use crate::protocol::{Desired, Lease, Operation, Request};
 use crate::ssh::lease::make_key;
 
@@ -73,6 +73,7 @@ fn existing(options: &Options, found: &FoundLease, mut config: Map<String, Value
     let id = &found.dir.id;
     let seconds = settings::effective(options, &config, "connecting")?.settings.acquire_timeout;
     config.insert("resolveWaitSeconds".to_owned(), json!(seconds));
+    let _line = live("looking at the job");
     let answer = resolve::run(options, &Request { id: id.to_string(), config, ..Request::new(Operation::Resolve) })?;
     answer.lease.ok_or_else(|| Failure::new(Kind::NotFound, answer.message.unwrap_or_default()).into())
 }
@@ -172,6 +173,7 @@ fn acquired(
     let slug = slug(profile);
     let desired = Desired { lease_id: id.to_string(), name: client_name(id, &slug), slug };
     let request = Request { desired: Some(desired), keep: true, config, ..Request::new(Operation::Acquire) };
+    let _line = live("preparing the job");
     let answer = acquire::run_for(options, &request, Terms { caller: Some(Caller::watch()), existing })?;
     answer.lease.ok_or_else(|| Failure::new(Kind::Internal, format!("acquiring lease {id}: no answer")).into())
 }

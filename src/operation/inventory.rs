@@ -19,8 +19,9 @@ use crate::lease::store::{Loaded, Locked, Store, each};
 use crate::lease::{LeaseId, acquirer};
 use crate::progress::progress;
 use crate::shared_dir::SharedDir;
+use crate::slurm::cache::{BackOff, Moment, Question, Shared};
 use crate::slurm::job::{JobId, Listing, QueryFailed, Row};
-use crate::slurm::squeue;
+use crate::slurm::squeue::{self, Owner};
 
 /// Most questions about single jobs in one call, and the time after which no more are begun: the load on the controller must
 /// not grow with the leases (docs/design.md, promise 8). What is left over is confirmed by later calls.
@@ -124,6 +125,31 @@ impl Inventory {
     /// Reads all leases and asks Slurm once for each user and cluster that they use, each within the deadline; not at all when
     /// there is no lease.
     pub fn take(store: &Store, contents: Contents, deadline: Duration) -> Result<Inventory> {
+        Inventory::take_by(store, contents, |host, owner, cluster| squeue::list_user(host, owner, cluster, deadline))
+    }
+
+    /// The same, content with an answer that any process of this host has got since `oldest` ago. Of one from before the records were
+    /// read, only what it shows counts: a job that is missing there may be younger.
+    pub fn take_shared(store: &Store, contents: Contents, deadline: Duration, oldest: Duration) -> Result<Inventory> {
+        let Some(shared) = store.cache().ok().and_then(Shared::open) else {
+            return Inventory::take(store, contents, deadline);
+        };
+        Inventory::take_by(store, contents, |host, owner, cluster| {
+            let (now, question) = (Moment::now(), Question { host, owner, cluster, wanted: &|_| true });
+            let known = shared.list_user(question, now.before(oldest), deadline, BackOff::Kept).listing;
+            // Moments are whole milliseconds.
+            match shared.answer_after(question, now.before(Duration::from_millis(1))) {
+                Some((since, _)) => since,
+                None => known.map(|listing| Listing { complete: false, ..listing }),
+            }
+        })
+    }
+
+    fn take_by(
+        store: &Store,
+        contents: Contents,
+        ask: impl Fn(&Host, Owner<'_>, Option<&str>) -> Result<Listing, QueryFailed>,
+    ) -> Result<Inventory> {
         let ids = store.ids()?;
         let files = CachedFiles::open(store, ids.len());
         let read = each(&ids, |id| files.lease(id, |files| Entry::read(id, files, contents)));
@@ -135,7 +161,7 @@ impl Inventory {
             for source in sources(record) {
                 listings.entry(source).or_insert_with_key(|(submit, _, cluster)| {
                     let host = Host::of(submit.as_ref());
-                    let listing = squeue::list_user(&host, allocation::owner(record), cluster.as_deref(), deadline);
+                    let listing = ask(&host, allocation::owner(record), cluster.as_deref());
                     if let Err(QueryFailed(why)) = &listing {
                         progress(&format!(
                             "could not ask Slurm{}{}; leases are shown as they were last known: {why}",

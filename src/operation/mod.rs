@@ -31,4 +31,5 @@ pub(crate) mod site_options;
 pub(crate) mod ssh_config;
 pub mod status;
 pub(crate) mod touch;
+pub(crate) mod usage;
 mod wait;

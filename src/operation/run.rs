@@ -23,7 +23,7 @@ use crate::operation::acquire::Terms;
 use crate::operation::context::Options;
 use crate::operation::lookup::{load, whole};
 use crate::operation::session::in_work_dir;
-use crate::progress::progress;
+use crate::progress::{live, progress};
 use crate::protocol::{Desired, Operation, Request, Ssh};
 use crate::shared_dir::SharedDir;
 use crate::ssh::lease::command as ssh_command;
@@ -125,7 +125,9 @@ fn acquired(options: &Options, id: &LeaseId, config: Map<String, Value>, keep: b
     let slug = format!("run-{}", &id.as_str()[id.as_str().len() - 6..]);
     let desired = Desired { lease_id: id.to_string(), name: client_name(id, &slug), slug };
     let request = Request { desired: Some(desired), keep, config, ..Request::new(Operation::Acquire) };
+    let line = live("preparing the job");
     let answer = acquire::run_for(options, &request, Terms { caller: Some(Caller::own()), existing: false })?;
+    drop(line);
     let gone = || Failure::new(Kind::NotFound, format!("running in lease {id}: it was released meanwhile"));
     let ssh = answer.lease.and_then(|lease| lease.ssh).ok_or_else(gone)?;
     let found = load(&Store::open(&options.state_dir)?, id)?.ok_or_else(gone)?;

@@ -10,7 +10,7 @@ use super::{
     clearing, in_parts, is_leftover, work_entry,
 };
 use crate::clock::epoch;
-use crate::files::{Cleared, Dir};
+use crate::files::{Cleared, Dir, Part};
 use crate::lease::{LeaseId, Nonce};
 use crate::shared_dir::endpoint_file;
 
@@ -73,9 +73,9 @@ impl Local {
         self.run(|attempt| Ok(attempt.dir()?.read("ending.json", endpoint_file::MAX_BYTES)?)).ok()?
     }
 
-    pub fn tail(&self, name: &str, max: u64) -> Option<Vec<u8>> {
+    pub fn part(&self, name: &str, start: Option<u64>, max: u64) -> Option<Part> {
         let name = name.to_owned();
-        self.run(move |attempt| Ok(attempt.dir()?.read_tail(&name, max)?)).ok()?
+        self.run(move |attempt| Ok(attempt.dir()?.read_part(&name, start, max)?)).ok()?
     }
 
     pub fn put(&self, name: &str, text: &str) -> Result<(), Error> {

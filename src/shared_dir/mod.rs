@@ -28,7 +28,7 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use crate::failure::{Failure, Kind, one_line};
-use crate::files::random_hex;
+use crate::files::{Part, random_hex};
 use crate::host::Host;
 use crate::lease::record::Record;
 use crate::lease::{LeaseId, Nonce};
@@ -348,12 +348,16 @@ impl SharedDir {
 
     /// The last bytes of a file of the attempt, as text.
     pub fn tail(&self, name: &str, max: u64) -> Option<String> {
-        let bytes = match &self.0 {
-            Side::Local(local) => local.tail(name, max),
-            Side::Remote(remote) => remote.tail(name, max),
-        };
-        let text = String::from_utf8_lossy(&bytes?).into_owned();
+        let text = String::from_utf8_lossy(&self.part(name, None, max)?.bytes).into_owned();
         (!text.trim().is_empty()).then_some(text)
+    }
+
+    /// At most `max` bytes of a file of the attempt from `start` on; without it, its last ones.
+    pub fn part(&self, name: &str, start: Option<u64>, max: u64) -> Option<Part> {
+        match &self.0 {
+            Side::Local(local) => local.part(name, start, max),
+            Side::Remote(remote) => remote.part(name, start, max),
+        }
     }
 
     /// Sets a marker for the runner: `answered` or `kept`.

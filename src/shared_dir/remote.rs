@@ -10,6 +10,7 @@ use super::{
     in_parts,
 };
 use crate::failure::one_line;
+use crate::files::Part;
 use crate::host::command::{End, quoted};
 use crate::host::remote::LoginError;
 use crate::host::{Host, Login, Output};
@@ -198,8 +199,13 @@ impl Remote {
         self.read("ending", &[])
     }
 
-    pub fn tail(&self, name: &str, max: u64) -> Option<Vec<u8>> {
-        self.read("tail", &[name, &max.to_string()])
+    pub fn part(&self, name: &str, start: Option<u64>, max: u64) -> Option<Part> {
+        let start = start.map_or("last".to_owned(), |start| start.to_string());
+        let mut bytes = self.read("part", &[name, &start, &max.to_string()])?;
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let start = std::str::from_utf8(&bytes[..end]).ok()?.parse().ok()?;
+        bytes.drain(..=end);
+        Some(Part { start, bytes })
     }
 
     fn read(&self, task: &str, more: &[&str]) -> Option<Vec<u8>> {

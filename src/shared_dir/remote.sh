@@ -174,12 +174,15 @@ snapshot() {
   [[ $notice != endpoint ]] || show endpoint.json 65536
 }
 
-tail_of() {
-  local size skip
+# part NAME START|last MAX: where the part begins, on a line, then its bytes.
+part() {
+  local size start=$2
   enter_attempt 2>/dev/null || return
   [[ -f $1 && ! -L $1 ]] || return
-  size=$(stat -c %s -- "./$1") && skip=$((size > $2 ? size - $2 : 0))
-  dd "if=./$1" bs="$2" count=1 skip="$skip" iflag=nofollow,nonblock,fullblock,skip_bytes status=none
+  size=$(stat -c %s -- "./$1") || return
+  [[ $start != last ]] || start=$((size > $3 ? size - $3 : 0))
+  printf '%s\n' "$start"
+  ((start >= size)) || dd "if=./$1" bs="$3" count=1 skip="$start" iflag=nofollow,nonblock,fullblock,skip_bytes status=none
 }
 
 # remove ASIDE SECONDS NONCE...
@@ -304,7 +307,7 @@ main() {
     revoke) revoke "$@" ;;
     snapshot) snapshot "$@" ;;
     ending) enter_attempt 2>/dev/null && [[ -e ending.json ]] && show ending.json 65536 ;;
-    tail) tail_of "$@" ;;
+    part) part "$@" ;;
     put) enter_attempt && put "$1" ;;
     remove) remove "$@" ;;
     sweep) sweep "$@" ;;

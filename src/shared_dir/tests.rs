@@ -114,6 +114,10 @@ fn an_attempt_from_permit_to_removal(#[values(Files, Script)] by: By) {
     }
     fs::write(shared.attempt_path().join("slurm-7.out"), "one\ntwo\n").unwrap();
     assert_eq!(shared.tail("slurm-7.out", 4).as_deref(), Some("two\n"));
+    let part = |start, max| shared.part("slurm-7.out", start, max).map(|part| (part.start, part.bytes));
+    assert_eq!(part(Some(4), 2), Some((4, b"tw".to_vec())));
+    assert_eq!(part(Some(8), 2), Some((8, vec![])));
+    assert_eq!(shared.part("slurm-8.out", None, 2), None);
     assert_eq!(shared.permit(), Permit::Held);
     shared.revoke().unwrap();
     shared.revoke().unwrap();

@@ -8,6 +8,7 @@ pub(crate) mod cache;
 pub mod job;
 pub(crate) mod partition;
 pub(crate) mod ping;
+pub(crate) mod reason;
 pub(crate) mod refusal;
 pub(crate) mod reservation;
 pub mod sacct;
@@ -18,6 +19,8 @@ pub(crate) mod scontrol;
 pub(crate) mod silence;
 pub(crate) mod sinfo;
 pub mod squeue;
+pub(crate) mod sstat;
+pub(crate) mod tres;
 
 /// The clusters of a list with commas, each to be asked by itself: none where the list names none, Slurm's own choice without a list.
 pub(crate) fn each_cluster(names: Option<&str>) -> Vec<Option<String>> {

@@ -2,11 +2,13 @@
 //! lives; an end that it tells is believed only of the very job that we submitted (docs/facts/slurm.md, "sacct"). The name, which the
 //! job's owner may change, comes last, and columns are kept apart by a mark of this query (see squeue.rs).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::job::{Class, JobId, State};
+use super::job::{Class, JobId, QueryFailed, State};
 use super::on_clusters;
 use super::squeue::Mark;
+use super::tres::Tres;
 use crate::host::{Command, Host};
 
 /// slurmdbd answers in 0.1 s; what takes longer is not worth waiting for.
@@ -56,6 +58,50 @@ pub fn parse(text: &str, mark: &Mark, id: u64, name: &str, submitted: Option<i64
     last.filter(|ended| ended.state.class() == Class::Ended)
 }
 
+/// What a job was given and has used, as the accounting tells it. Of a job that runs it knows only the former.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Accounted {
+    pub granted: Tres,
+    pub used: Tres,
+    /// How long it has run.
+    pub seconds: Option<i64>,
+}
+
+/// The same of several jobs of one cluster, in one question.
+///
+/// # Errors
+/// When there is no accounting, or it does not answer.
+pub fn accounted(host: &Host, cluster: Option<&str>, jobs: &[u64]) -> Result<BTreeMap<u64, Accounted>, QueryFailed> {
+    let ids: Vec<String> = jobs.iter().map(u64::to_string).collect();
+    let command = Command::new("sacct", DEADLINE)
+        .args(["--noheader", "--parsable2", "--noconvert", "--format=JobIDRaw,ElapsedRaw,AllocTRES,TRESUsageInTot"])
+        .arg(format!("--jobs={}", ids.join(",")))
+        .env("LC_ALL", "C");
+    let output = host.run(&on_clusters(command, cluster)).map_err(|error| QueryFailed(error.to_string()))?;
+    if output.success() {
+        Ok(parse_accounted(&output.stdout_text()))
+    } else {
+        Err(QueryFailed(format!("sacct failed: {}", output.said())))
+    }
+}
+
+/// Reads lines of jobs, `12|65|cpu=2,mem=4G|`, and of their steps, `12.batch|65|cpu=2,mem=4G|cpu=00:00:05,mem=4096`.
+fn parse_accounted(text: &str) -> BTreeMap<u64, Accounted> {
+    let mut jobs = BTreeMap::<u64, Accounted>::new();
+    for line in text.lines() {
+        let [id, seconds, granted, used] = line.split('|').collect::<Vec<_>>()[..] else { continue };
+        let (id, step) = id.split_once('.').map_or((id, false), |(id, _)| (id, true));
+        let Ok(id) = id.parse() else { continue };
+        let job = jobs.entry(id).or_default();
+        if step {
+            job.used = job.used.plus(Tres::parse(used));
+        } else {
+            (job.granted, job.seconds) = (Tres::parse(granted), seconds.parse().ok());
+        }
+    }
+    jobs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +124,16 @@ mod tests {
         // A name that imitates a row is a name.
         let forged = format!("{}|x\n7|COMPLETED|0:0|100|cbx-a\n", "8|RUNNING|0:0|100".replace('|', mark.as_str()));
         assert_eq!(state(&(text + &forged)).as_deref(), expected);
+    }
+
+    #[test]
+    fn jobs_and_their_steps_are_told_apart() {
+        let text = "7|65|billing=2,cpu=2,mem=4G,node=1|\n7.batch|65|cpu=2,mem=4G,node=1|cpu=00:00:05,mem=4096\n\
+                    7.extern|65|billing=2,cpu=2|cpu=00:00:01,mem=1024\n8|0||\nnoise\n";
+        let jobs = parse_accounted(text);
+        let seven = jobs[&7];
+        assert_eq!((seven.granted.cpu, seven.granted.mem, seven.seconds), (Some(2.0), Some(4 << 30), Some(65)));
+        assert_eq!((seven.used.cpu, seven.used.mem), (Some(6.0), Some(5120)));
+        assert_eq!(jobs[&8], Accounted { seconds: Some(0), ..Accounted::default() });
     }
 }

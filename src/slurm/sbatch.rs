@@ -1,7 +1,7 @@
 //! sbatch: what is asked of it, and what its answer proves.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::job::JobId;
@@ -16,14 +16,14 @@ const DEADLINE: Duration = Duration::from_secs(200);
 /// Everything that a submission needs.
 #[derive(Debug)]
 pub struct Submission<'a> {
-    pub job_name: &'a str,
-    pub comment: &'a str,
+    pub job_name: String,
+    pub comment: String,
     /// Where the job's output goes and where it starts; exists on the nodes.
-    pub directory: &'a Path,
+    pub directory: PathBuf,
     pub clusters: Option<&'a str>,
     pub resources: &'a [String],
     /// The runner's variables.
-    pub environment: &'a [(&'static str, OsString)],
+    pub environment: Vec<(&'static str, OsString)>,
     /// The runner itself, verbatim.
     pub script: &'a [u8],
 }
@@ -40,7 +40,7 @@ impl Submission<'_> {
             .arg(format!("--output={directory}/slurm-%j.out"))
             .arg(format!("--chdir={directory}"));
         command = asked(command, self.clusters, self.resources, self.script);
-        for (name, value) in self.environment {
+        for (name, value) in &self.environment {
             command = command.env(name, value.clone());
         }
         command

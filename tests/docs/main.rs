@@ -14,6 +14,7 @@ mod prose;
 mod scale;
 mod schemas;
 mod site;
+mod transcripts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

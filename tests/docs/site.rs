@@ -11,7 +11,7 @@ use super::root;
 
 /// A scheduler and a home for one test, which end with it.
 pub struct Site {
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 impl Site {
@@ -24,7 +24,7 @@ impl Site {
     }
 
     /// A line of bash as a user of that site types it in a checkout, within a time limit.
-    fn run(&self, line: &str) -> Output {
+    pub fn run(&self, line: &str) -> Output {
         let own = std::env::var("PATH").unwrap_or_default();
         let binary = Path::new(env!("CARGO_BIN_EXE_slurm-sandbox")).parent().unwrap();
         let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();

@@ -220,6 +220,18 @@ fn a_token_reaches_slurms_commands_alone() {
     site.release_cleanly(&lease);
 }
 
+/// A site that measures nothing is told apart from jobs that use nothing.
+#[test]
+fn what_is_not_measured_is_said() {
+    let site = site();
+    let lease = site.lease("unmeasured");
+    site.acquired(&lease, json!({"cpus": 2}));
+    site.shell("fake-slurm set sstat unmeasured").ok();
+    let stats = site.cli(&["list", "--stats"]);
+    assert!(stats.ok().contains("? of 2") && stats.stderr.contains("JobAcctGatherType"), "{stats:?}");
+    site.release_cleanly(&lease);
+}
+
 /// Options of the site's own are allowed by a file of root's, and by nothing that a caller says.
 #[test]
 fn options_of_the_site_are_allowed_by_its_admins() {

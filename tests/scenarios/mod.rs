@@ -26,6 +26,7 @@ pub mod leftovers;
 pub mod lifecycle;
 pub mod live;
 pub mod names;
+pub mod people;
 pub mod process;
 pub mod proven;
 pub mod routes;
@@ -104,6 +105,8 @@ macro_rules! shared {
                 runs_that_are_cut_short[CUTS term interrupt hangup a_terminal_that_is_closed]
                 a_run_that_is_interrupted_in_the_queue a_run_on_a_terminal a_detached_command a_wait_for_a_lease
                 where_sessions_begin what_extends_a_lease;
+            people: a_rendered_submission what_is_used what_is_used_without_accounting logs_that_follow a_line_that_lives
+                tables_that_fit a_watch;
             clusters: two_clusters_with_the_same_job_ids;
             configuration: layers_of_settings files_that_are_refused[FILES unknown_key unknown_table no_toml writable a_directory_that_is_writable limits]
                 a_file_of_the_admins a_first_file a_person_answers;

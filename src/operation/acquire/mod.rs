@@ -2,9 +2,11 @@
 //!
 //! The client kills us with our whole process group whenever it likes and sends no release after it (docs/facts/client.md, "Cancellation"), so every act is on record before it is done, and a call begins by finding out what the last one did.
 
+mod rendered;
 mod roll_back;
 mod submit;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -30,6 +32,7 @@ use crate::operation::settings::effective;
 use crate::progress::hint;
 use crate::protocol::{Answer, Request};
 use crate::ssh::lease::{link_key, make_key};
+pub use rendered::{Rendered, render};
 
 /// Between two looks at the caller while another call holds the lease's lock.
 const LOCK_SLICE: Duration = Duration::from_millis(500);
@@ -53,35 +56,12 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
 
 /// The same on other terms.
 pub fn run_for(options: &Options, request: &Request, terms: Terms) -> Result<Answer> {
-    let desired = request.desired.clone().unwrap_or_default();
-    let identity = Identity::parse(&desired.lease_id, &desired.slug, &desired.name)?;
-    let ending = options.ending(&identity.slug, &identity.lease_id);
-    hint(format!("its slug is {}; to end it: {ending}", identity.slug));
-    let what = format!("acquiring lease {}", identity.lease_id);
-    let known = effective(options, &request.config, &what)?;
-    known.tell();
-    let mut settings = known.settings;
-    let runner = runner(options, &settings)?;
-    let user = user(&Host::of(settings.submit.as_ref()), &what)?;
-    settings.at_home(user.home.as_deref());
-    check_user(&settings, &user)?;
-    super::places::check(&Host::of(settings.submit.as_ref()), &settings, &options.state_dir, &user)?;
-    super::site_options::check(&Host::of(settings.submit.as_ref()), &settings)?;
-    let deadline = Instant::now() + Duration::from_secs(settings.acquire_timeout);
-    let acquire = Acquire {
-        options,
-        settings,
-        identity,
-        runner,
-        user,
-        keep: request.keep,
-        terms,
-        deadline,
-        store: Store::open(&options.state_dir)?,
-    };
+    let acquire = Acquire::new(options, request, terms)?;
+    let Identity { lease_id, slug, .. } = &acquire.identity;
+    hint(format!("its slug is {slug}; to end it: {}", options.ending(slug, lease_id)));
     let handed = acquire.run();
     if handed.is_err()
-        && let Ok(Some(dir)) = acquire.store.lease(&acquire.identity.lease_id)
+        && let Ok(Some(dir)) = acquire.store.lease(lease_id)
     {
         loss::seen(options, &acquire.store, &dir);
     }
@@ -126,7 +106,26 @@ struct Acquire<'a> {
     store: Store,
 }
 
-impl Acquire<'_> {
+impl<'a> Acquire<'a> {
+    /// Looks whether what is asked for can be had; nothing is made yet but the state dir.
+    fn new(options: &'a Options, request: &Request, terms: Terms) -> Result<Acquire<'a>> {
+        let desired = request.desired.clone().unwrap_or_default();
+        let identity = Identity::parse(&desired.lease_id, &desired.slug, &desired.name)?;
+        let what = format!("acquiring lease {}", identity.lease_id);
+        let known = effective(options, &request.config, &what)?;
+        known.tell();
+        let mut settings = known.settings;
+        let runner = runner(options, &settings)?;
+        let user = user(&Host::of(settings.submit.as_ref()), &what)?;
+        settings.at_home(user.home.as_deref());
+        check_user(&settings, &user)?;
+        super::places::check(&Host::of(settings.submit.as_ref()), &settings, &options.state_dir, &user)?;
+        super::site_options::check(&Host::of(settings.submit.as_ref()), &settings)?;
+        let deadline = Instant::now() + Duration::from_secs(settings.acquire_timeout);
+        let store = Store::open(&options.state_dir)?;
+        Ok(Acquire { options, settings, identity, runner, user, keep: request.keep, terms, deadline, store })
+    }
+
     fn run(&self) -> Result<Handed> {
         loop {
             self.caller_lives()?;
@@ -168,45 +167,50 @@ impl Acquire<'_> {
     /// Makes the record of a lease that nobody has made yet.
     fn create(&self) -> Result<()> {
         let _counted = self.counted()?;
-        let submit = &self.settings.submit;
         // Where that fails, making the lease does so too, and says why.
-        self.store.remember_work_root(submit.as_ref(), &self.settings.work_root).ok();
-        let route = match &self.settings.connection {
-            Connection::Connect(route) => Some(route.clone()),
-            Connection::Direct | Connection::Proxy { .. } => None,
-        };
+        self.store.remember_work_root(self.settings.submit.as_ref(), &self.settings.work_root).ok();
         self.store.create(&self.identity, |dir: &Dir, place| {
             let name = match &self.settings.ssh_private_key {
                 Some(key) => link_key(dir, key)?,
                 None => make_key(dir, self.identity.lease_id.as_str())?,
             };
-            Ok(Record {
-                identity: self.identity.clone(),
-                phase: Phase::Prepared,
-                keep: self.keep,
-                created: epoch(),
-                uid: self.user.uid,
-                user: submit.as_ref().and(self.user.name.clone()),
-                submit: submit.clone(),
-                route: route.clone(),
-                attempt: Attempt { nonce: Nonce::random()?, sent: None, sent_at: None },
-                given_up: vec![],
-                instance: Some(self.store.instance().name.clone()),
-                clusters: self.settings.clusters.clone(),
-                job: None,
-                submitted: None,
-                cloud_id: None,
-                server_type: self.settings.resources.summary.clone(),
-                shared_dir: shared_dir(&self.settings, self.store.path(), &self.user),
-                contract: self.runner.keeps_contract(),
-                key: place.join(name),
-                endpoint: None,
-                denied: Denials::default(),
-                ended: None,
-                releasing: None,
-            })
+            Ok(self.record(place.join(name))?)
         })?;
         Ok(())
+    }
+
+    /// The record of a lease that nobody has made yet, with a private key at this path.
+    fn record(&self, key: PathBuf) -> std::io::Result<Record> {
+        let submit = &self.settings.submit;
+        let route = match &self.settings.connection {
+            Connection::Connect(route) => Some(route.clone()),
+            Connection::Direct | Connection::Proxy { .. } => None,
+        };
+        Ok(Record {
+            identity: self.identity.clone(),
+            phase: Phase::Prepared,
+            keep: self.keep,
+            created: epoch(),
+            uid: self.user.uid,
+            user: submit.as_ref().and(self.user.name.clone()),
+            submit: submit.clone(),
+            route,
+            attempt: Attempt { nonce: Nonce::random()?, sent: None, sent_at: None },
+            given_up: vec![],
+            instance: Some(self.store.instance().name.clone()),
+            clusters: self.settings.clusters.clone(),
+            job: None,
+            submitted: None,
+            cloud_id: None,
+            server_type: self.settings.resources.summary.clone(),
+            shared_dir: shared_dir(&self.settings, self.store.path(), &self.user),
+            contract: self.runner.keeps_contract(),
+            key,
+            endpoint: None,
+            denied: Denials::default(),
+            ended: None,
+            releasing: None,
+        })
     }
 
     /// Refuses where as many leases exist as may. Of two that would be the last one wins: who counts holds a lock of the

@@ -2,20 +2,19 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
-use time::macros::format_description;
-
 use super::{Doing, Wait};
 use crate::allocation::{self, View};
 use crate::clock::Now;
 use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
 use crate::lease::record::{Ended, Record};
-use crate::operation::status::status;
-use crate::progress::progress;
+use crate::operation::status::{Status, status};
+use crate::progress;
 use crate::shared_dir::SharedDir;
 use crate::slurm::job::{Class, PendingReason, pending_reason};
+use crate::slurm::reason::in_words;
 use crate::slurm::{reservation, scontrol};
+use crate::terminal::{span, utc};
 
 impl Wait<'_> {
     /// Says how the job stands when that has changed.
@@ -29,14 +28,19 @@ impl Wait<'_> {
         if let Some(start) = estimate.and_then(utc) {
             text.push_str(&format!(", estimated start {start}"));
         }
-        if status.slurm_state == "RUNNING" && record.endpoint.is_none() {
+        let starts = status.slurm_state == "RUNNING" && record.endpoint.is_none();
+        if starts {
             text.push_str(", its sshd is not up yet");
         }
-        if text != self.said {
-            let advice = self.advice(record, view).map(|advice| format!("; {advice}")).unwrap_or_default();
-            progress(&format!("{text}{advice}"));
-            self.said = text;
+        let short = living(&status, starts, estimate, epoch());
+        if text == self.said {
+            progress::update(&short);
+            return;
         }
+        let advice = self.advice(record, view);
+        let advised = advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
+        progress::standing(&format!("{text}{advised}"), &short, advice.is_some());
+        self.said = text;
     }
 
     /// What the caller can do about a job that waits for more than its turn.
@@ -126,6 +130,22 @@ impl Wait<'_> {
     }
 }
 
+/// How a job stands, for the line that lives: what changes comes first, since a narrow terminal cuts the end off.
+fn living(status: &Status, starts: bool, estimate: Option<i64>, now: i64) -> String {
+    let when = match estimate {
+        Some(start) if start > now => format!(", starts in {}", span(start - now)),
+        Some(_) => ", starts any moment".to_owned(),
+        None => String::new(),
+    };
+    let why = match in_words(&status.reason) {
+        _ if starts => ", its sshd is not up yet".to_owned(),
+        Some(words) => format!(", {words}"),
+        None if status.reason.is_empty() => String::new(),
+        None => format!(", {}", status.reason),
+    };
+    format!("{}{when}{why}", status.slurm_state)
+}
+
 /// An end in words, with the tail of the job's output last.
 pub fn failure_of_end(doing: &str, record: &Record, ended: &Ended, shared: &SharedDir) -> Failure {
     let mut text = format!("{doing} {}: its job ended: {}", record.shown(), ended.state);
@@ -148,22 +168,26 @@ pub fn failure_of_end(doing: &str, record: &Record, ended: &Ended, shared: &Shar
     }
 }
 
-/// A time for people, always with its zone.
-fn utc(seconds: i64) -> Option<String> {
-    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
-    OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(format).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operation::status::LeaseState;
     use rstest::rstest;
 
     #[rstest]
-    #[case(0, Some("1970-01-01 00:00:00Z"))]
-    #[case(1795308136, Some("2026-11-22 00:42:16Z"))]
-    #[case(i64::MAX, None)]
-    fn times(#[case] seconds: i64, #[case] expected: Option<&str>) {
-        assert_eq!(utc(seconds).as_deref(), expected);
+    #[case::waits("PENDING", "Priority", false, Some(1300), "PENDING, starts in 5m, other jobs go first")]
+    #[case::by_slurms_own_word("PENDING", "SomethingNew", false, None, "PENDING, SomethingNew")]
+    #[case::overdue("PENDING", "", false, Some(900), "PENDING, starts any moment")]
+    #[case::runs("RUNNING", "", true, None, "RUNNING, its sshd is not up yet")]
+    fn the_living_line(
+        #[case] slurm_state: &str,
+        #[case] reason: &str,
+        #[case] starts: bool,
+        #[case] estimate: Option<i64>,
+        #[case] expected: &str,
+    ) {
+        let (slurm_state, reason) = (slurm_state.to_owned(), reason.to_owned());
+        let status = Status { slurm_state, state: LeaseState::Provisioning, reason };
+        assert_eq!(living(&status, starts, estimate, 1000), expected);
     }
 }

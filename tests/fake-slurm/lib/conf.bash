@@ -8,7 +8,7 @@ declare -A SITE=(
   [NodeName]=localhost [CPUs]=64 [RealMemory]=65536 [GPUs]=2 [DefMemPerCPU]=16 [TmpDisk]=0
   [Features]='' [Licenses]='' [Reservations]='' [Accounts]=lab [DefaultAccount]=lab [QOS]=normal [DefaultQOS]=normal
   [Accounting]=on [AccountingLag]=0 [EnforcePartLimits]=NO [ProctrackType]=cgroup [JobRequeue]=1
-  [PrivateData]=none [Operator]=no [Users]=''
+  [PrivateData]=none [Operator]=no [Users]='' [UsedPercent]=50
 )
 # One row per partition: name default(YES|NO) state default-minutes max-minutes tier preempt-mode grace-seconds
 PARTITIONS=()
@@ -53,7 +53,7 @@ check_setting() {
   local name=$1 value=$2
   [[ ${SITE[$name]+x} ]] || die "unknown setting: $name"
   case $name in
-    MinJobAge | KillWait | RequeueDelay | SlurmdTimeout | FirstJobId | MaxJobId | MaxSubmitJobs | CPUs | RealMemory | GPUs | TmpDisk | DefMemPerCPU)
+    MinJobAge | KillWait | RequeueDelay | SlurmdTimeout | FirstJobId | MaxJobId | MaxSubmitJobs | CPUs | RealMemory | GPUs | TmpDisk | DefMemPerCPU | UsedPercent)
       [[ $value == +([0-9]) ]] || die "$name needs a whole number, not: $value" ;;
     StartDelay | SecondsPerMinute | SignalEarly | EpilogTime | AccountingLag | MessageTimeout)
       [[ $value == +([0-9])?(.+([0-9])) ]] || die "$name needs a number, not: $value" ;;

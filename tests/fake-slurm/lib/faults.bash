@@ -9,7 +9,7 @@ declare -A FAULT_FILE=()
 declare -A FAULTS_OF=(
   [any]='hang delay exit error-exit0 empty truncate garble banner banner-after banner-between banner-stderr kill-parent
     down unplugged timeout zero-bytes munge-here munge-there frozen frozen-then-killed db-down'
-  [sbatch]='reject munge-late' [scancel]='noeffect' [squeue]='omit unknown-state wrong-user' [sacct]='' [scontrol]='' [sinfo]='' [srun]=''
+  [sbatch]='reject munge-late' [scancel]='noeffect' [squeue]='omit unknown-state wrong-user' [sacct]='' [sstat]='unmeasured' [scontrol]='' [sinfo]='' [srun]=''
   [all]='' [node]='prolog-fail launch-fail disk-full' [sched]='pause pending')
 
 load_faults() {

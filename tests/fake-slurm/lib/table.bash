@@ -102,6 +102,20 @@ pad() {
   fi
 }
 
+# What the job J was given, as a list of trackable resources, in bytes where nothing is converted.
+granted() {
+  local mb=$((J[_mem] * (${#J[_memper]} == 3 ? J[_cpus] : J[_nnodes])))
+  GRANTED=billing=${J[_cpus]},cpu=${J[_cpus]}
+  ((J[_gpus])) && GRANTED+=,gres/gpu=${J[_gpus]}
+  GRANTED+=,mem=${mb}M,node=${J[_nnodes]}
+}
+
+# used SECONDS: what its batch step has used in that time, by the setting UsedPercent.
+used() {
+  long_span $((J[_cpus] * $1 * SITE[UsedPercent] / 100))
+  USED=cpu=$SPAN,energy=0,fs/disk=65536,mem=16777216,pages=0,vmem=33554432
+}
+
 # How long the job J has run, without the time it was suspended.
 elapsed_seconds() {
   local end=$EPOCHSECONDS
