@@ -31,7 +31,7 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub poll_interval: f64,
 
-    /// TOML file with [defaults] and [profiles.NAME], or JSON object with the keys of external.config; goes over the user's own file
+    /// TOML file of defaults and profiles, or JSON object with the keys of external.config; goes over the user's own file
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
