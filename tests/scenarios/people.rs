@@ -102,9 +102,8 @@ pub fn what_is_used(open: Open) {
     let site = open(Setup::default());
     let lease = site.lease("used");
     let handed = site.acquired(&lease, json!({"cpus": 2, "mem": "100M"}));
-    // Busy on one of its two CPUs. Slurm's plugin for Linux counts what runs, and not what has ended.
-    let busy = "setsid timeout 40 bash -c 'while :; do :; done' </dev/null >/dev/null 2>&1 &";
-    Login::of(&handed).ssh(&site, busy).ok();
+    // Busy on one of its two CPUs, in a session: Slurm's plugin for Linux counts nothing that is detached.
+    let mut busy = site.background(&Login::of(&handed).line("timeout 60 bash -c 'while :; do :; done'"));
     let used = until("what it uses is told", limit(20), || {
         let stats = site.cli(&["list", "--stats", "--json"]);
         let rows: Value = serde_json::from_str(stats.ok()).expect("JSON");
@@ -112,6 +111,7 @@ pub fn what_is_used(open: Open) {
         assert_eq!(row["slug"], lease.slug.as_str());
         row["usage"]["cpuPercent"].as_f64().filter(|share| *share > 0.0).map(|_| row["usage"].clone())
     });
+    busy.kill();
     assert_eq!(used["cpus"], 2, "{used}");
     assert!(used["cpuPercent"].as_f64().is_some_and(|share| share <= 100.0), "{used}");
     assert_eq!(used["memoryGrantedBytes"], 100 << 20, "{used}");

@@ -12,11 +12,13 @@ const STATUSES: [(CheckStatus, &str, Paint); 3] = [
 
 /// All checks, red first. `verbose`: at a terminal those that are ok too.
 pub fn checks(checks: &[Check], screen: &Screen, verbose: bool, live: bool) -> String {
-    let earlier = checks.first().and_then(|check| check.checked_at.as_deref());
-    let earlier =
-        earlier.map(|at| format!("This is an earlier result, of {at}; without --max-age doctor looks anew.\n"));
-    let text = if screen.is_terminal { for_people(checks, screen, verbose, live) } else { check_lines(checks) };
-    earlier.unwrap_or_default() + &text
+    if screen.is_terminal { for_people(checks, screen, verbose, live) } else { check_lines(checks) }
+}
+
+/// Where the checks are an earlier result, that they are one.
+fn of_an_earlier(checks: &[Check]) -> Option<String> {
+    let at = checks.first().and_then(|check| check.checked_at.as_deref())?;
+    Some(format!("This is an earlier result, of {at}; without --max-age doctor looks anew."))
 }
 
 fn of(checks: &[Check], status: CheckStatus) -> impl Iterator<Item = &Check> {
@@ -25,7 +27,7 @@ fn of(checks: &[Check], status: CheckStatus) -> impl Iterator<Item = &Check> {
 
 /// The same for a file: a line a check, and one for its remedy.
 pub fn check_lines(checks: &[Check]) -> String {
-    let mut text = String::new();
+    let mut text = of_an_earlier(checks).map(|line| format!("{line}\n")).unwrap_or_default();
     for (status, word, _) in STATUSES {
         for check in of(checks, status) {
             text.push_str(&format!("{word}  {:<18} {}\n", check.name, check.seen));
@@ -38,7 +40,8 @@ pub fn check_lines(checks: &[Check]) -> String {
 }
 
 fn for_people(checks: &[Check], screen: &Screen, verbose: bool, live: bool) -> String {
-    let mut text = String::new();
+    let earlier = of_an_earlier(checks);
+    let mut text = earlier.map(|line| screen.wrap("", Paint::Dim, &line)).unwrap_or_default();
     for (status, word, paint) in STATUSES {
         let count = of(checks, status).count();
         if status == CheckStatus::Ok && !verbose {
@@ -118,6 +121,17 @@ mod tests {
         let text = checks(&all(), &file, false, false);
         assert!(text.starts_with("red      state dir          state dir was looked at"), "{text}");
         assert_eq!(text.lines().count(), 6);
+    }
+
+    #[rstest]
+    #[case::at_a_terminal(true)]
+    #[case::in_a_file(false)]
+    fn an_earlier_result_is_told_as_one(#[case] is_terminal: bool) {
+        let of_then = |check| Check { checked_at: Some("2026-11-27T10:00:00Z".into()), ..check };
+        let earlier: Vec<_> = all().into_iter().map(of_then).collect();
+        let text = checks(&earlier, &Screen { is_terminal, ..screen(40, false) }, false, false);
+        assert!(text.starts_with("This is an earlier result, of"), "{text}");
+        assert!(!is_terminal || text.lines().all(|line| line.len() <= 40), "{text}");
     }
 
     #[test]
