@@ -82,7 +82,8 @@ need_host() {
 
 # start_time PID: sets REPLY to the start time in clock ticks since boot; fails for a dead process or a zombie.
 start_time() {
-  local stat
+  # A read that fails because the process has just gone leaves a variable unset, and that would end us.
+  local stat=
   { read -r -d '' stat || [ -n "$stat" ]; } 2>/dev/null <"/proc/$1/stat" || return 1
   # The name of the process may hold blanks and brackets: count fields from its end.
   # shellcheck disable=SC2086
