@@ -10,7 +10,7 @@
 //! - [`lease`] holds records and the state dir, and proves what an observation means; [`slurm`] asks Slurm's commands and reads what they
 //!   print. Neither knows the other, but for the types of a job.
 //! - [`host`] runs commands, here or on a login host; [`config`] is what a site may say; [`protocol`] is the wire.
-//! - [`clock`], [`progress`], [`terminal`], [`failure`], [`files`] and [`text`] are used by all.
+//! - [`clock`], [`progress`], [`screen`], [`failure`], [`files`] and [`text`] are used by all.
 //!
 //! A module is public only where the program, its tests or its fuzz targets need it; nothing here is an interface for other programs.
 
@@ -29,8 +29,8 @@ pub mod operation;
 mod progress;
 pub mod protocol;
 pub mod schema;
+mod screen;
 pub mod shared_dir;
 pub mod slurm;
 pub mod ssh;
-mod terminal;
 mod text;

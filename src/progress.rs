@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::terminal::{Screen, span};
+use crate::screen::{Screen, span};
 
 /// Between two pictures of the living line: its seconds are seen to pass, and a slow connection is not filled with them.
 const FRAME: Duration = Duration::from_millis(250);

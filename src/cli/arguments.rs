@@ -257,8 +257,7 @@ pub struct Logs {
 }
 
 fn duration(text: &str) -> Result<u64, String> {
-    let seconds = touch::seconds(text).and_then(|seconds| u64::try_from(seconds).ok());
-    seconds.ok_or_else(|| "a duration: seconds, or a form such as 24h or 1h30m".to_owned())
+    touch::duration(text).ok_or_else(|| "a duration: seconds, or a form such as 24h or 1h30m".to_owned())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::render;
 use crate::init::{Proposed, Wishes};
-use crate::protocol::Check;
+use crate::protocol::{Check, CheckStatus};
 
 #[derive(Debug, Args)]
 pub struct Init {
@@ -45,11 +45,11 @@ pub fn written<'a>(proposed: &'a Proposed, checks: &'a [Check]) -> Written<'a> {
 }
 
 /// What people get: the file where it is only shown, else where it lies, what doctor says, and what to do next.
-pub fn text(proposed: &Proposed, checks: &[Check], red: bool) -> String {
+pub fn text(proposed: &Proposed, checks: &[Check]) -> String {
     if !proposed.written {
         return proposed.text.clone();
     }
-    let next = match red {
+    let next = match checks.iter().any(|check| check.status == CheckStatus::Red) {
         true => "mend what the red lines name, in that file where it is a setting; then `slurm-sandbox doctor`",
         false => "`slurm-sandbox acquire` makes a lease; `slurm-sandbox config show` tells the settings",
     };

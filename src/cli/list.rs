@@ -18,7 +18,7 @@ use crate::operation::list::{ListRow, rows};
 use crate::operation::usage::{self, Usage};
 use crate::progress::{Held, hold};
 use crate::protocol::Lease;
-use crate::terminal::{Paint, Screen, utc};
+use crate::screen::{Paint, Screen, utc};
 
 /// Carries out a list for people.
 pub fn run(options: &Options, flags: &arguments::List, json: bool) -> Result<Outcome> {
@@ -166,7 +166,7 @@ fn picture(listed: &[ListRow], said: &[String], every: Duration, screen: &Screen
 mod tests {
     use super::*;
     use crate::operation::answer::Size;
-    use crate::terminal::tests::screen;
+    use crate::screen::tests::screen;
 
     fn row(slug: &str) -> ListRow {
         let lease = Lease {

@@ -7,7 +7,7 @@ use super::{Outcome, arguments, render};
 use crate::clock::epoch;
 use crate::operation::context::Options;
 use crate::operation::logs::{self, Addition, Follow};
-use crate::terminal::Screen;
+use crate::screen::Screen;
 
 /// Carries out a logs.
 pub fn run(options: &Options, flags: &arguments::Logs, json: bool) -> Result<Outcome> {

@@ -28,15 +28,15 @@ use crate::doctor;
 use crate::failure::{self, Failure, Kind};
 use crate::host::caller;
 use crate::lease::store::Store;
-use crate::lease::{LeaseId, client_name, required_lease_id};
+use crate::lease::{LeaseId, required_lease_id};
+use crate::operation;
 use crate::operation::config_files::ConfigFiles;
 use crate::operation::context::{AskedBy, Options};
 use crate::operation::lookup;
 use crate::operation::settings::effective;
-use crate::operation::{self};
 use crate::progress;
-use crate::protocol::{self, Answer, CheckStatus, Desired, Operation, Request, SentLease};
-use crate::terminal::Screen;
+use crate::protocol::{self, Answer, Check, CheckStatus, Desired, Operation, Request, SentLease};
+use crate::screen::Screen;
 use crate::text;
 use anyhow::Result;
 use arguments::{AnyVerb, Arguments, StateVerb, Verb};
@@ -204,17 +204,14 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
         false => text(format!("{message}\n")),
     };
     let done = |answer: &Answer| said(answer.message.as_deref().unwrap_or("done"));
-    let base = Request::new;
     match verb {
         Verb::Doctor(flags) => {
-            let request = base(Operation::Doctor);
+            let request = Request::new(Operation::Doctor);
             let earlier = flags.max_age.and_then(|age| doctor::earlier(&options, &request, flags.live, age));
             let checks = earlier.unwrap_or_else(|| doctor::examine(&options, &request, flags.live));
-            let red = checks.iter().any(|check| check.status == CheckStatus::Red);
-            let exit = if red { Kind::DoctorRed.row().exit } else { 0 };
             // What a check says is clean already.
             Ok(Outcome {
-                exit,
+                exit: exit_of(&checks),
                 ..bytes(match arguments.json {
                     true => render::json(&checks),
                     false => render::checks(&checks, &Screen::stdout(), flags.verbose, flags.live),
@@ -223,7 +220,8 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
         }
         Verb::Acquire(flags) => {
             let (desired, config) = (desired(&flags.identity)?, flags.settings.config()?);
-            let request = Request { desired: Some(desired), keep: flags.keep, config, ..base(Operation::Acquire) };
+            let request =
+                Request { desired: Some(desired), keep: flags.keep, config, ..Request::new(Operation::Acquire) };
             let line = progress::live("preparing the job");
             let answer = dispatch::run(&options, &request)?;
             drop(line);
@@ -241,7 +239,7 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
                 desired: Some(desired),
                 id: id.clone(),
                 release_only: flags.release_only,
-                ..base(Operation::Resolve)
+                ..Request::new(Operation::Resolve)
             };
             let line = progress::live("looking at the job");
             let answer = dispatch::run(&options, &request)?;
@@ -255,7 +253,7 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
         Verb::Release(flags) => {
             let lease = named(&options, flags.lease.as_deref(), &flags.identity)?;
             let lease = SentLease { cloud_id: flags.cloud_id.clone().unwrap_or_default(), ..lease };
-            Ok(done(&dispatch::run(&options, &Request { lease: Some(lease), ..base(Operation::Release) })?))
+            Ok(done(&dispatch::run(&options, &Request { lease: Some(lease), ..Request::new(Operation::Release) })?))
         }
         Verb::Touch(flags) => {
             let mut lease = named(&options, flags.lease.as_deref(), &flags.identity)?;
@@ -265,10 +263,13 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
                 }
             }
             let state = flags.state.clone().unwrap_or_default();
-            Ok(done(&dispatch::run(&options, &Request { lease: Some(lease), state, ..base(Operation::Touch) })?))
+            Ok(done(&dispatch::run(
+                &options,
+                &Request { lease: Some(lease), state, ..Request::new(Operation::Touch) },
+            )?))
         }
         Verb::Cleanup(flags) => {
-            let request = Request { dry_run: flags.dry_run, ..base(Operation::Cleanup) };
+            let request = Request { dry_run: flags.dry_run, ..Request::new(Operation::Cleanup) };
             Ok(done(&dispatch::run(&options, &request)?))
         }
         Verb::Forget(flags) => operation::forget::run(&options, &flags.lease, &flags.because).map(|done| said(&done)),
@@ -277,7 +278,7 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
         Verb::Logs(flags) => logs::run(&options, flags, arguments.json),
         Verb::Render(flags) => {
             let (desired, config) = (desired(&flags.identity)?, flags.settings.config()?);
-            let request = Request { desired: Some(desired), config, ..base(Operation::Acquire) };
+            let request = Request { desired: Some(desired), config, ..Request::new(Operation::Acquire) };
             let rendered = operation::acquire::render(&options, &request)?;
             // To the byte, whatever is in it.
             Ok(Outcome { stdout: flags.text(&rendered, arguments.json), ..Outcome::default() })
@@ -289,13 +290,10 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
         Verb::Extend(flags) => flags.run(&options).map(text),
         Verb::Init(flags) => {
             let proposed = crate::init::run(&options, &flags.wishes())?;
-            let examine = || doctor::examine(&options, &base(Operation::Doctor), false);
+            let examine = || doctor::examine(&options, &Request::new(Operation::Doctor), false);
             let checks = if proposed.written { examine() } else { Vec::new() };
-            let red = checks.iter().any(|check| check.status == CheckStatus::Red);
-            let exit = if red { Kind::DoctorRed.row().exit } else { 0 };
-            let outcome =
-                shown(render::json(&init::written(&proposed, &checks)), &|| init::text(&proposed, &checks, red));
-            Ok(Outcome { exit, ..outcome })
+            let outcome = shown(render::json(&init::written(&proposed, &checks)), &|| init::text(&proposed, &checks));
+            Ok(Outcome { exit: exit_of(&checks), ..outcome })
         }
         Verb::Config { what: ConfigVerb::Show(flags) } => {
             let known = effective(&options, &flags.settings.config()?, "showing the configuration")?;
@@ -305,15 +303,25 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
     }
 }
 
+/// The exit code that tells what doctor has found.
+fn exit_of(checks: &[Check]) -> u8 {
+    let red = checks.iter().any(|check| check.status == CheckStatus::Red);
+    if red { Kind::DoctorRed.row().exit } else { 0 }
+}
+
 /// The lease that is to be acquired; what is not said of it is made up.
 fn desired(identity: &arguments::IdentityFlags) -> Result<Desired> {
     let id = match identity.lease_id.as_deref() {
         Some(id) => required_lease_id(id)?,
         None => LeaseId::random()?,
     };
-    let slug = identity.slug.clone().unwrap_or_else(|| format!("box-{}", &id.as_str()[12..]));
-    let name = identity.name.clone().unwrap_or_else(|| client_name(&id, &slug));
-    Ok(Desired { lease_id: id.to_string(), slug, name })
+    let made_up = operation::acquire::desired(&id, identity.slug.clone().unwrap_or_else(|| box_slug(&id)));
+    Ok(Desired { name: identity.name.clone().unwrap_or(made_up.name), ..made_up })
+}
+
+/// The short name of a lease that nobody has named.
+fn box_slug(id: &LeaseId) -> String {
+    format!("box-{}", &id.as_str()[12..])
 }
 
 /// The lease that a person or the declarative mode names.

@@ -7,14 +7,15 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Map, Value};
 
+use super::box_slug;
 use super::config_flags::ConfigFlags;
 use crate::failure::{Failure, Kind};
-use crate::lease::{LeaseId, client_name};
+use crate::lease::LeaseId;
 use crate::operation::context::Options;
 use crate::operation::ssh_config::{self, Action};
 use crate::operation::{acquire, by_name, connect, session};
 use crate::progress::{live, progress};
-use crate::protocol::{Desired, Lease, Operation, Request};
+use crate::protocol::{Lease, Operation, Request};
 
 #[derive(Debug, Args)]
 pub struct SshConfig {
@@ -118,9 +119,8 @@ impl Ssh {
 /// A lease of its own, which stays when the session ends, until it is idle.
 fn new_lease(options: &Options, config: Map<String, Value>) -> Result<Lease> {
     let id = LeaseId::random()?;
-    let slug = format!("box-{}", &id.as_str()[12..]);
-    let desired = Desired { lease_id: id.to_string(), name: client_name(&id, &slug), slug };
-    let request = Request { desired: Some(desired), config, ..Request::new(Operation::Acquire) };
+    let request =
+        Request { desired: Some(acquire::desired(&id, box_slug(&id))), config, ..Request::new(Operation::Acquire) };
     let line = live("preparing the job");
     let lease = acquire::run(options, &request)?.lease;
     drop(line);

@@ -18,13 +18,13 @@ use crate::doctor::remote::RemoteFacts;
 use crate::failure::{self, Failure, Kind};
 use crate::host::caller;
 use crate::host::command::quoted;
+use crate::lease::LeaseId;
 use crate::lease::store::Store;
-use crate::lease::{LeaseId, client_name};
 use crate::operation::context::Options;
 use crate::operation::lookup::load;
 use crate::operation::{acquire, release};
 use crate::progress::progress;
-use crate::protocol::{CheckStatus, Desired, Lease, Operation, Request, SentLease, Ssh};
+use crate::protocol::{CheckStatus, Lease, Operation, Request, SentLease, Ssh};
 use crate::shared_dir::SharedDir;
 use crate::ssh::lease::command;
 
@@ -100,8 +100,7 @@ impl Trial<'_> {
         self.release_on_signals();
         let began = Instant::now();
         let slug = format!("doctor-{}", &self.id.as_str()[self.id.as_str().len() - 6..]);
-        let desired = Desired { lease_id: self.id.to_string(), name: client_name(&self.id, &slug), slug };
-        let request = Request { desired: Some(desired), ..self.request(Operation::Acquire) };
+        let request = Request { desired: Some(acquire::desired(&self.id, slug)), ..self.request(Operation::Acquire) };
         let acquired = acquire::run(self.options, &request);
         stay_if_interrupted();
         let lease = match acquired {

@@ -16,17 +16,17 @@ use crate::clock::Now;
 use crate::config::Settings;
 use crate::failure::{self, Failure, Kind};
 use crate::host::Caller;
+use crate::lease::LeaseId;
 use crate::lease::names::{LastEnd, lease_of_profile};
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Loaded, Store};
-use crate::lease::{LeaseId, client_name};
 use crate::operation::acquire::Terms;
 use crate::operation::context::Options;
 use crate::operation::lookup::{FoundLease, find_beside, load, whole};
 use crate::operation::reacquire::{self, Verdict};
 use crate::operation::settings;
 use crate::progress::{live, progress};
-use crate::protocol::{Desired, Lease, Operation, Request};
+use crate::protocol::{Lease, Operation, Request};
 use crate::ssh::lease::make_key;
 
 /// Another window makes the key meanwhile; rsa takes seconds.
@@ -170,8 +170,7 @@ fn acquired(
     if settings.ssh_private_key.is_none() {
         config.insert("sshPrivateKey".to_owned(), json!(key(store, id)?));
     }
-    let slug = slug(profile);
-    let desired = Desired { lease_id: id.to_string(), name: client_name(id, &slug), slug };
+    let desired = acquire::desired(id, slug(profile));
     let request = Request { desired: Some(desired), keep: true, config, ..Request::new(Operation::Acquire) };
     let _line = live("preparing the job");
     let answer = acquire::run_for(options, &request, Terms { caller: Some(Caller::watch()), existing })?;

@@ -1,6 +1,7 @@
 //! cleanup: removes leases whose jobs are gone, finishes releases, and ends orphans: jobs that carry our comment but
 //! belong to no lease any more. It ends only what is provably ours and was never handed out.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
@@ -18,6 +19,7 @@ use crate::lease::LeaseId;
 use crate::lease::record::{Ended, Phase, Record};
 use crate::lease::store::{Loaded, Locked, Store};
 use crate::operation::context::Options;
+use crate::operation::settings::Local;
 use crate::progress::progress;
 use crate::protocol::{Answer, Request};
 use crate::shared_dir::{self, Swept};
@@ -32,14 +34,15 @@ const SWEEPING: std::time::Duration = std::time::Duration::from_secs(60);
 /// Carries out a cleanup.
 pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let store = Store::open(&options.state_dir)?;
-    let lenient = || crate::operation::settings::lenient(options, &request.config);
+    let local = Local::read(options, &request.config).ok();
+    let known = || local.as_ref().and_then(Local::known);
     if !request.dry_run {
-        look_ahead(&store, lenient().as_ref());
+        look_ahead(&store, known().as_ref());
     }
     let mut inventory = Inventory::take(&store, Contents::Records, squeue::DEADLINE)?;
     inventory.tell_of_a_copy(&store);
     // A login host that was asked for its jobs has brought its admins' file.
-    let settings = lenient();
+    let settings = known();
     let mut lines = Vec::new();
     if !request.dry_run {
         let before = inventory.leases.len();
@@ -53,7 +56,7 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
         }
         lines.extend(sweep(&store, &inventory, settings.as_ref()));
     }
-    let hook = if request.dry_run { None } else { Hook::of(options) };
+    let hook = LazyCell::new(|| if request.dry_run { None } else { Hook::of(options) });
     let verb = if request.dry_run { "would remove" } else { "removed" };
     for found in &inventory.leases {
         let Some(record) = found.record() else { continue };

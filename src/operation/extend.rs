@@ -48,9 +48,7 @@ fn plan(ends: Ends, now: i64, seconds: u64) -> Plan {
 
 /// Extends a lease; what it lives until now.
 pub fn run(options: &Options, word: &str, duration: &str) -> Result<String> {
-    let seconds =
-        touch::seconds(duration).and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
-    let Some(seconds) = seconds else {
+    let Some(seconds) = touch::duration(duration).filter(|seconds| *seconds > 0) else {
         let shown = crate::protocol::shown(&duration.into());
         return Err(Failure::new(Kind::BadRequest, format!("{shown} is no duration"))
             .remedy("give seconds, or such as 30m or 1h30m")

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::answer;
 use super::inventory::{Contents, Inventory};
-use super::loss::Hook;
+use super::loss;
 use super::usage::Asked;
 use crate::allocation::View;
 use crate::lease::record::Record;
@@ -84,9 +84,7 @@ fn shaped<T: Send>(
     };
     inventory.settle(&store)?;
     inventory.tell_of_a_copy(&store);
-    if let Some(hook) = Hook::of(options) {
-        hook.tell_all(&store, &inventory.leases);
-    }
+    loss::seen_among(options, &store, &inventory.leases);
     // Today's config is not that of the leases: it only fills in how an endpoint would be reached.
     let settings = lenient(options, config);
     let rows = each(&inventory.leases, |found| match &found.loaded {

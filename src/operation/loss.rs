@@ -114,13 +114,6 @@ impl Hook {
 }
 
 impl Hook {
-    /// The same for all of them.
-    pub fn tell_all(&self, store: &Store, leases: &[Entry]) {
-        for (id, record) in leases.iter().filter_map(|entry| Some((&entry.id, entry.record()?))) {
-            self.tell_one(store, id, record);
-        }
-    }
-
     /// The same for one whose directory is not open.
     pub fn tell_one(&self, store: &Store, id: &LeaseId, record: &Record) -> Outcome {
         match store.lease(id) {
@@ -129,6 +122,16 @@ impl Hook {
             Ok(None) => Outcome::Settled,
             Err(error) => Outcome::Open(failure::of(&error).to_string()),
         }
+    }
+}
+
+/// Runs the hook for all that are lost among these leases; the user's file is not opened where none is.
+pub fn seen_among(options: &Options, store: &Store, leases: &[Entry]) {
+    let known = leases.iter().filter_map(|entry| Some((&entry.id, entry.record()?)));
+    let mut lost = known.filter(|(_, record)| loss(record).is_some()).peekable();
+    let Some(hook) = lost.peek().and_then(|_| Hook::of(options)) else { return };
+    for (id, record) in lost {
+        hook.tell_one(store, id, record);
     }
 }
 

@@ -16,15 +16,15 @@ use crate::failure::{self, Failure, Kind};
 use crate::host::command::{End, quoted};
 use crate::host::signals::{self, Held};
 use crate::host::{Caller, terminal};
+use crate::lease::LeaseId;
 use crate::lease::record::Record;
 use crate::lease::store::Store;
-use crate::lease::{LeaseId, client_name};
 use crate::operation::acquire::Terms;
 use crate::operation::context::Options;
 use crate::operation::lookup::{load, whole};
 use crate::operation::session::in_work_dir;
 use crate::progress::{live, progress};
-use crate::protocol::{Desired, Operation, Request, Ssh};
+use crate::protocol::{Operation, Request, Ssh};
 use crate::shared_dir::SharedDir;
 use crate::ssh::lease::command as ssh_command;
 
@@ -123,8 +123,8 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 
 fn acquired(options: &Options, id: &LeaseId, config: Map<String, Value>, keep: bool) -> Result<(Ssh, Record)> {
     let slug = format!("run-{}", &id.as_str()[id.as_str().len() - 6..]);
-    let desired = Desired { lease_id: id.to_string(), name: client_name(id, &slug), slug };
-    let request = Request { desired: Some(desired), keep, config, ..Request::new(Operation::Acquire) };
+    let request =
+        Request { desired: Some(acquire::desired(id, slug)), keep, config, ..Request::new(Operation::Acquire) };
     let line = live("preparing the job");
     let answer = acquire::run_for(options, &request, Terms { caller: Some(Caller::own()), existing: false })?;
     drop(line);

@@ -148,6 +148,15 @@ impl Local {
         self.with(greeting.as_ref())
     }
 
+    /// What can be known by now. No login host is asked for its file; where it was asked for something else, it has brought it.
+    pub fn known(&self) -> Option<Settings> {
+        let greeting = match Host::of(self.submit.as_ref()) {
+            Host::Here => None,
+            Host::Login(login) => login.greeted(),
+        };
+        self.with(greeting.as_ref()).ok().map(|effective| effective.settings)
+    }
+
     /// All settings but for limits, with what the login host's greeting has brought where there is one.
     ///
     /// # Errors
@@ -180,14 +189,8 @@ pub fn effective(options: &Options, request: &Map<String, Value>, what: &str) ->
 }
 
 /// Settings that an operation can do without: an old lease must be releasable after its config's keys have changed their meaning.
-/// No login host is asked for its file; where it was asked for something else, it has brought it.
 pub fn lenient(options: &Options, request: &Map<String, Value>) -> Option<Settings> {
-    let local = Local::read(options, request).ok()?;
-    let greeting = match Host::of(local.submit.as_ref()) {
-        Host::Here => None,
-        Host::Login(login) => login.greeted(),
-    };
-    local.with(greeting.as_ref()).ok().map(|effective| effective.settings)
+    Local::read(options, request).ok()?.known()
 }
 
 /// The names of the profiles that a caller can use.

@@ -57,8 +57,13 @@ fn lifetime(created: i64, ttl: i64, now: i64) -> Lifetime {
     }
 }
 
+/// The same as [`seconds`], for what counts without a sign.
+pub fn duration(text: &str) -> Option<u64> {
+    seconds(text)?.try_into().ok()
+}
+
 /// Whole seconds, or Go's form of a duration such as `1h30m0s` (docs/facts/client.md, "Labels and touch").
-pub fn seconds(text: &str) -> Option<i64> {
+fn seconds(text: &str) -> Option<i64> {
     const MOST_SECONDS: i64 = 10 * 366 * 24 * 3600;
     if let Ok(seconds) = text.parse::<i64>() {
         return (0..=MOST_SECONDS).contains(&seconds).then_some(seconds);

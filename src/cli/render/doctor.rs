@@ -1,7 +1,7 @@
 //! doctor's checks: a table for files, and for a terminal what is to be done.
 
 use crate::protocol::{Check, CheckStatus};
-use crate::terminal::{Paint, Screen};
+use crate::screen::{Paint, Screen};
 
 /// The statuses as they are shown, the worst first, each with its word.
 const STATUSES: [(CheckStatus, &str, Paint); 3] = [
@@ -75,7 +75,7 @@ fn next_step(checks: &[Check], live: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terminal::tests::screen;
+    use crate::screen::tests::screen;
     use rstest::rstest;
 
     fn check(name: &str, status: CheckStatus, remedy: &str) -> Check {

@@ -7,8 +7,8 @@ use crate::operation::list::ListRow;
 use crate::operation::status::LeaseState;
 use crate::operation::usage::Usage;
 use crate::protocol::Lease;
+use crate::screen::{Cell, Column, Paint, Screen, span, table};
 use crate::slurm::reason::explained;
-use crate::terminal::{Cell, Column, Paint, Screen, span, table};
 
 /// From left to right. A screen of 40 columns has room for the first four ranks.
 const COLUMNS: [Column; 8] = [
@@ -166,7 +166,7 @@ fn amount(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terminal::tests::screen;
+    use crate::screen::tests::screen;
     use rstest::rstest;
 
     const NOW: i64 = 100_000;

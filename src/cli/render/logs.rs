@@ -1,7 +1,7 @@
 //! The logs of a lease for people: an event a line with its time in words, then Slurm's, the runner's and the job's own words.
 
 use crate::operation::logs::{Addition, Event, Logs, Text};
-use crate::terminal::{Paint, Screen, span, utc};
+use crate::screen::{Paint, Screen, span, utc};
 use crate::text;
 
 /// What there is of a lease.
@@ -75,7 +75,7 @@ fn ago(seconds: i64) -> String {
 mod tests {
     use super::*;
     use crate::operation::logs::{RunnerEnd, SlurmEnd};
-    use crate::terminal::tests::screen;
+    use crate::screen::tests::screen;
 
     fn whole() -> Logs {
         let event = |at, event: &str, detail: &str| Event { at, event: event.to_owned(), detail: detail.to_owned() };

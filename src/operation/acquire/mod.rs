@@ -25,12 +25,12 @@ use crate::host::{Caller, Host, User};
 use crate::lease::acquirer;
 use crate::lease::record::{Attempt, Denials, Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Locked, Store};
-use crate::lease::{Identity, LeaseId, Nonce};
+use crate::lease::{Identity, LeaseId, Nonce, client_name};
 use crate::operation::context::{Options, runner, shared_dir, user};
 use crate::operation::lookup::{IdentityCheck, load};
 use crate::operation::settings::effective;
 use crate::progress::hint;
-use crate::protocol::{Answer, Request};
+use crate::protocol::{Answer, Desired, Request};
 use crate::ssh::lease::{link_key, make_key};
 pub use rendered::{Rendered, render};
 
@@ -47,6 +47,11 @@ pub struct Terms {
     pub caller: Option<Caller>,
     /// Only a lease that exists is waited for; none is made.
     pub existing: bool,
+}
+
+/// What a lease is called that we name ourselves.
+pub fn desired(id: &LeaseId, slug: String) -> Desired {
+    Desired { lease_id: id.to_string(), name: client_name(id, &slug), slug }
 }
 
 /// Carries out an acquire. Without `keep` a lease is only for a caller that lives.

@@ -10,11 +10,11 @@ use crate::failure::{Failure, Kind};
 use crate::lease::record::{Ended, Record};
 use crate::operation::status::{Status, status};
 use crate::progress;
+use crate::screen::{span, utc};
 use crate::shared_dir::SharedDir;
 use crate::slurm::job::{Class, PendingReason, pending_reason};
 use crate::slurm::reason::in_words;
 use crate::slurm::{reservation, scontrol};
-use crate::terminal::{span, utc};
 
 impl Wait<'_> {
     /// Says how the job stands when that has changed.
