@@ -43,6 +43,10 @@ fn command(unknown: Unknown, user: Option<&str>, host: &str, port: u16, deadline
     ])
 }
 
+/// Key exchanges that cost milliseconds. `sntrup761x25519-sha512`, which comes first from OpenSSH 9.0 to 9.9, costs ssh 65 ms of CPU
+/// (docs/facts/openssh.md, "What a login costs").
+const CHEAP_EXCHANGES: &[&str] = &["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"];
+
 impl Effective {
     /// Of an answer; an ssh that refuses its configuration tells nothing.
     pub fn of(output: &Output) -> Effective {
@@ -73,6 +77,18 @@ impl Effective {
     pub fn alias(&self) -> Option<String> {
         self.get("hostkeyalias").filter(|name| is_word(name, "._:-@+")).map(str::to_ascii_lowercase)
     }
+
+    /// The very key exchanges that the configuration allows, cheap ones first; `None` where they are already or none is cheap.
+    pub fn cheap_exchanges(&self) -> Option<String> {
+        let is_cheap = |name: &&str| CHEAP_EXCHANGES.contains(name);
+        let allowed: Vec<&str> = self.get("kexalgorithms")?.split(',').collect();
+        let (mut cheap, costly): (Vec<_>, Vec<_>) = allowed.iter().copied().partition(is_cheap);
+        if cheap.is_empty() || allowed.first().is_some_and(is_cheap) {
+            return None;
+        }
+        cheap.extend(costly);
+        Some(cheap.join(","))
+    }
 }
 
 #[cfg(test)]
@@ -91,5 +107,20 @@ mod tests {
         assert_eq!(effective.hostname(), hostname);
         assert_eq!(effective.alias().as_deref(), alias);
         assert_eq!(effective.is_proxied(), proxied);
+    }
+
+    #[rstest]
+    #[case(
+        "sntrup761x25519-sha512,curve25519-sha256,ecdh-sha2-nistp256",
+        Some("curve25519-sha256,sntrup761x25519-sha512,ecdh-sha2-nistp256")
+    )]
+    #[case("curve25519-sha256,ecdh-sha2-nistp256", None)]
+    #[case("mlkem768x25519-sha256,sntrup761x25519-sha512,curve25519-sha256", None)]
+    #[case("ecdh-sha2-nistp256,diffie-hellman-group16-sha512", None)]
+    #[case("sntrup761x25519-sha512", None)]
+    fn only_the_order_of_key_exchanges_changes(#[case] allowed: &str, #[case] expected: Option<&str>) {
+        let effective = Effective::parse(&format!("kexalgorithms {allowed}\n"));
+        assert_eq!(effective.cheap_exchanges().as_deref(), expected);
+        assert_eq!(Effective::default().cheap_exchanges(), None);
     }
 }

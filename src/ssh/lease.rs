@@ -198,10 +198,12 @@ fn patient(ssh: &Ssh, deadline: Duration, strict: &str, times: u32) -> Command {
 }
 
 /// Logs in and runs the ready check. Without a pinned host key (a runner that publishes none) the first login pins
-/// what it meets. All its times are as many times as long as `times` says.
-pub fn probe(ssh: &Ssh, pinned: bool, times: u32) -> Probe {
+/// what it meets. All its times are as many times as long as `times` says. The session carries the ready check alone, so
+/// that of the user's key `exchanges` the cheap ones may come first.
+pub fn probe(ssh: &Ssh, pinned: bool, times: u32, exchanges: Option<&str>) -> Probe {
     let strict = if pinned { "yes" } else { "accept-new" };
-    let command = patient(ssh, PROBE_DEADLINE * times, strict, times).arg("-T").arg(&ssh.ready_check);
+    let exchanges = exchanges.map(|names| format!("-oKexAlgorithms={names}"));
+    let command = patient(ssh, PROBE_DEADLINE * times, strict, times).args(exchanges).arg("-T").arg(&ssh.ready_check);
     match command.run() {
         Err(error) => Probe::Unreachable(Obstacle::Configuration, format!("ssh could not be started: {error}")),
         Ok(output) => match output.end {

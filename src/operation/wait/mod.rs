@@ -119,6 +119,8 @@ pub struct Wait<'a> {
     refused: Option<Refused>,
     /// The login that may stand for another one.
     proof: Option<Proof>,
+    /// The key exchanges of the user's configuration in the order for a proof, where they were asked for.
+    exchanges: Option<String>,
     /// What stays open between two looks at the record and at the shared dir.
     record_files: KeptFiles,
     watch: Watch,
@@ -163,6 +165,7 @@ impl<'a> Wait<'a> {
             trouble: None,
             refused: None,
             proof: proof::usable(doing, settings, dir),
+            exchanges: None,
             record_files: KeptFiles::default(),
             watch: Watch::default(),
             seen: Notice::Nothing,

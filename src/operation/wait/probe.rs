@@ -89,7 +89,7 @@ fn last_lines(log: &str) -> Option<String> {
 
 impl Wait<'_> {
     /// Fixes host, port and host keys, once.
-    pub(super) fn pin(&self, record: &Record, node: &str, found: Result<Vec<u8>, String>) -> Result<Record> {
+    pub(super) fn pin(&mut self, record: &Record, node: &str, found: Result<Vec<u8>, String>) -> Result<Record> {
         let refuse = |why: String| {
             Failure::new(
                 Kind::EndpointUnusable,
@@ -110,6 +110,7 @@ impl Wait<'_> {
         let host = host.map_err(refuse)?;
         let user = self.settings.ssh_user.as_deref().or(record.user.as_deref());
         let client = effective(user, &host, published.port, self.deadline.saturating_duration_since(Instant::now()));
+        self.exchanges = client.cheap_exchanges();
         let guard = self.lock()?;
         let mut record = self.record()?;
         if record.endpoint.is_none() {
@@ -149,7 +150,7 @@ impl Wait<'_> {
         }
         let turn = throttle::take(self.throttle.as_ref(), self.deadline);
         let patience = self.refused.as_ref().map_or(1, |last| last.patience);
-        let proof = probe(&ssh, self.dir.has_known_hosts(), patience);
+        let proof = probe(&ssh, self.dir.has_known_hosts(), patience, self.exchanges.as_deref());
         drop(turn);
         // On a busy machine one that is given up and begun again in the same time would never come through.
         let late = matches!(proof, Probe::Unreachable(Obstacle::Time, _));
