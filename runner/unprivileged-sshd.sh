@@ -172,7 +172,7 @@ heed() {
     set)
       case $name in
         address) addresses+=("$value") ;;
-        private | work_made | sshd | sftp_server | sshd_state) printf -v "$name" %s "$value" ;;
+        private | work_made | sshd | sshd_said | sftp_server | sshd_state | full_name) printf -v "$name" %s "$value" ;;
       esac
       ;;
     ended) [[ $name != "$1" ]] || { wait "$1"; return 1; } ;;
@@ -244,7 +244,7 @@ read_mark() {
 make_mark() {
   local line field
   { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
-  pidns=$(readlink /proc/self/ns/pid 2>/dev/null)
+  pidns=$(exec readlink /proc/self/ns/pid 2>/dev/null)
   read -r line <"/proc/$$/stat"
   # shellcheck disable=SC2206 # As in read_stat.
   field=(${line##*)})
@@ -331,13 +331,14 @@ make_private_dir() {
       if [[ -d $dir && ! -L $dir && -O $dir ]] && read_mark "$dir/owner" && has_ended; then move_aside "$dir"; fi
     done
     for dir in "$place"/.slurm-sandbox-gone.????????; do remove_tree 10 "$dir"; done
-    made=$(mktemp -d -- "$place/slurm-sandbox.XXXXXXXX" 2>/dev/null) || continue
-    if { printf '%s\n' "$own_mark" >"$made/owner" && mkdir -- "$made/home" "$made/sessions"; } 2>/dev/null; then
+    printf -v made '%s/slurm-sandbox.%04x%04x' "$place" "$RANDOM" "$RANDOM"
+    # Succeeds only where nothing was there.
+    if mkdir -- "$made" "$made/home" "$made/sessions" && printf '%s\n' "$own_mark" >"$made/owner"; then
       private=$made
       tell "set private $made"
       return
-    fi
-    rm -rf -- "$made"
+    fi 2>/dev/null
+    [[ ! -O $made || -s $made/owner ]] || rm -rf -- "$made"
   done
   fail no-private-dir "none of TMPDIR, /tmp, XDG_RUNTIME_DIR and the lease's directory can be written on $node: free some space there"
 }
@@ -496,9 +497,23 @@ find_sshd() {
   done
   [[ $sshd ]] || fail sshd-not-found "no sshd at ${CBX_SSHD:-the usual places or on PATH}: install openssh-server on ${node}, or set CBX_SSHD"
   tell "set sshd $sshd"
+  foresee_refusals
   for path in /usr/lib/openssh /usr/libexec/openssh /usr/libexec /usr/lib/ssh /usr/lib64/ssh /usr/local/libexec "${sshd%/*/*}/libexec"; do
     [[ -x $path/sftp-server ]] && tell "set sftp_server $path/sftp-server" && break
   done
+}
+
+# foresee_refusals: tells what sshd would say of the newer options. It knows those whose names are in its file; a file where not even
+# an old one is found tells nothing. A start in vain costs several times as much.
+foresee_refusals() {
+  local option names words=() said=
+  for option in allowusers "${newer_options[@]%% *}"; do words+=(-e "${option,,}"); done
+  names=$(exec grep -aoF "${words[@]}" -- "$sshd" 2>/dev/null)
+  [[ $names == *allowusers* ]] || return 0
+  for option in "${newer_options[@]%% *}"; do
+    [[ $names == *"${option,,}"* ]] || said+="Bad configuration option: $option. "
+  done
+  tell "set sshd_said $said"
 }
 
 # require_login: what sshd would refuse or end a login for, told before anybody tries. Only what is certain: sshd asks
@@ -506,7 +521,7 @@ find_sshd() {
 require_login() {
   local entry password shell
   [[ $UID == 0 || ! -e /etc/nologin ]] || fail logins-closed "/etc/nologin is there on $node: $(head -c 200 /etc/nologin 2>/dev/null)"
-  entry=$(timeout 5 getent passwd "$user" 2>/dev/null) && [[ $entry == "$user":*:*:*:*:*:* && $entry != *$'\n'* ]] || return 0
+  entry=$(exec timeout 5 getent passwd "$user" 2>/dev/null) && [[ $entry == "$user":*:*:*:*:*:* && $entry != *$'\n'* ]] || return 0
   password=${entry#*:} password=${password%%:*} shell=${entry##*:} shell=${shell:-/bin/sh}
   [[ $UID == 0 || $password != '!'* ]] || fail logins-closed "the account $user is locked on $node: its password field in passwd begins with !"
   [[ -f $shell && -x $shell ]] || fail no-login-shell "the login shell of $user, $shell, is not on $node: install it there, or change the shell"
@@ -529,16 +544,17 @@ make_host_key() {
 # choose_addresses: the client connects to the node's name, so what that name means here is where to listen, unless
 # it means only loopback. getent belongs to the C library; without it, or without an answer, all addresses.
 choose_addresses() {
-  local address seen=' '
+  local address name seen=' '
   if [[ ${CBX_BIND_ADDRESS:-} ]]; then
     [[ $CBX_BIND_ADDRESS =~ ^[A-Za-z0-9.:_%-]+$ ]] || fail sshd-failed "CBX_BIND_ADDRESS is not an address: $CBX_BIND_ADDRESS"
     tell "set address $CBX_BIND_ADDRESS"
     return
   fi
-  while read -r address _; do
+  while read -r address _ name; do
+    [[ ! $name || $node != "$HOSTNAME" ]] || tell "set full_name $name"
     [[ $address == 127.* || $address == ::1 || $address == fe80:* || $seen == *" $address "* ]] || tell "set address $address"
     seen+="$address "
-  done < <(timeout 5 getent ahosts "$node" 2>/dev/null)
+  done < <(exec timeout 5 getent ahosts "$node" 2>/dev/null)
 }
 
 # choose_port: the site's, or one below those that the kernel gives to outgoing connections.
@@ -611,6 +627,7 @@ ForceCommand exec $BASH $private/session"
 start_sshd() {
   local tries
   ((${#addresses[@]})) || addresses=(0.0.0.0 ::)
+  leave_out_what_is_refused
   for ((tries = 0; tries < 40; tries++)); do
     choose_port
     write_sshd_config
@@ -650,6 +667,7 @@ leave_out_what_is_refused() {
 # prepare_sessions: without a listener, each connection is an sshd of its own, which srun starts in a step of this job.
 # It says which process it is, so that its commands count as use and end with the job.
 prepare_sessions() {
+  leave_out_what_is_refused
   while :; do
     write_sshd_config
     sshd_said=$("$sshd" -t -f "$private/sshd_config" 2>&1) && break
@@ -659,6 +677,7 @@ prepare_sessions() {
     printf 'umask 077\n: >%q/"$$" && CBX_NONCE=%q exec %q -i -f %q -E %q' \
       "$private/sessions" "$CBX_NONCE" "$sshd" "$private/sshd_config" "$sshd_log"
   )" || fail state-dir-unwritable "cannot write in $CBX_STATE_DIR: is the disk full, or over quota?"
+  publish_endpoint
 }
 
 # find_doors: leaves in door[pid] the sshds behind which sessions are: the listener, or one a session.
@@ -677,7 +696,7 @@ find_doors() {
   done
 }
 
-# await_sshd: until our own sshd listens and answers, or has died. Another one on the port would answer too, so its log
+# await_sshd: until our own sshd listens and answers, and that is published, or it has died. Another one on the port would answer too, so its log
 # must say that it got the port, on every address; it answers only after it has tried them all.
 await_sshd() {
   local alive
@@ -688,7 +707,9 @@ await_sshd() {
     [[ $alive == yes && $sshd_said != *'already in use'* ]] || return
     if [[ $sshd_said == *'Server listening on '* ]] && answers_as_ssh; then
       read_sshd_log
-      [[ $sshd_said == *'already in use'* ]] || tell "set sshd_state ready"
+      [[ $sshd_said != *'already in use'* ]] || return
+      tell "set sshd_state ready"
+      publish_endpoint
       return
     fi
     read -r -t 0.005 -n 16 _ <&8    # this child has none of its own
@@ -715,7 +736,8 @@ answers_as_ssh() {
 
 publish_endpoint() {
   local host_key host=$node full
-  full=$(timeout 2 hostname -f 2>/dev/null) && [[ $full == *[!0-9.]* && $full != localhost* ]] && host=$full
+  begin endpoint 60
+  full=${full_name:-$(exec timeout 2 hostname -f 2>/dev/null)} && [[ $full == *[!0-9.]* && $full != localhost* ]] && host=$full
   [[ ! ${CBX_BIND_ADDRESS:-} || $CBX_BIND_ADDRESS == 0.0.0.0 || $CBX_BIND_ADDRESS == :: ]] || host=$CBX_BIND_ADDRESS
   read -r -a host_key <"$private/host_key.pub"
   members nonce "$CBX_NONCE" jobId "${SLURM_JOB_ID:-}" node "$node" host "$host" port "$port" user "$user" readyCheck "${CBX_READY_CHECK:-}"
@@ -1041,7 +1063,6 @@ watch() {
     await_event
     [[ ! $pid ]] || heed "$pid" || return 0
     read_clocks
-    [[ $interval != 0.5 || $phase != serving ]] || ((uptime - served_at < 60)) || start_ticker 2
 
     # A job that stood still for a while (suspended) was not idle in that time.
     if ((uptime - previous > 30)); then
@@ -1251,7 +1272,7 @@ make_ready() {
   choose_addresses
 }
 
-phase=starting stage=other stage_ends=0 private='' work_made='' sshd_pid='' sshd='' sftp_server='' warned='' watching='' ticker=''
+phase=starting stage=other stage_ends=0 private='' work_made='' sshd_pid='' sshd='' sshd_said='' sftp_server='' full_name='' warned='' watching='' ticker=''
 gone_since='' lost_since='' unseen_since='' sshd_died='' deadline_then='' own_mark=''
 taken=no kept=no answered='' told_state='' input_then='' mine=() foreign=() cpu_then=() there_then=()
 reaper=() ancestor=() orphans=() known_door=() in_cgroup=() stranger=() job_cgroup='' put_off=''
@@ -1296,7 +1317,8 @@ read_clocks
 offered_at=$uptime active_at=$uptime looked_at=$uptime trimmed_at=$uptime previous=$uptime next_look=$((uptime + 1))
 ((10#${CBX_TTL_SECONDS:-0} == 0)) || ends_at=$((uptime + 10#$CBX_TTL_SECONDS))
 : "${HOME:=~}"
-session_umask=$(umask)
+while read -r name session_umask && [[ $name != Umask: ]]; do :; done </proc/$$/status
+[[ $session_umask =~ ^[0-7]{4}$ ]] || session_umask=$(umask)    # before Linux 4.7
 umask 077
 exec 8<> <(:)
 watching=yes
@@ -1305,7 +1327,7 @@ make_mark
 step private 60 make_room
 
 export LC_ALL=C
-user=$(id -un) || fail no-user "this node does not know the user with uid $UID"
+user=$(exec id -un) || fail no-user "this node does not know the user with uid $UID"
 [[ ${CBX_SSH_USER:-$user} == "$user" ]] || fail wrong-user "the lease asks for the user $CBX_SSH_USER, but the job runs as $user"
 ((UID)) || mkdir -p /run/sshd
 addresses=() port=22
@@ -1313,8 +1335,8 @@ step work-dir 60 make_ready
 write_session_wrapper
 [[ ! ${CBX_LAUNCHER:-} ]] || step launcher 120 try_launcher
 if [[ $listen == yes ]]; then start_sshd; else step sessions 60 prepare_sessions; fi
-step endpoint 60 publish_endpoint
-phase=serving served_at=$uptime active_at=$uptime
+phase=serving active_at=$uptime
+start_ticker 2    # what follows is not waited for
 if [[ $listen == yes ]]; then say "serving $CBX_LEASE_ID as $user on $node port $port"; else say "serving $CBX_LEASE_ID as $user on $node, without a listener"; fi
 [[ ! $warned ]] || announce_wall_time
 watch
