@@ -172,7 +172,7 @@ heed() {
     set)
       case $name in
         address) addresses+=("$value") ;;
-        private | work_made | sshd | sshd_said | sftp_server | sshd_state | full_name) printf -v "$name" %s "$value" ;;
+        private | work_made | user | sshd | sshd_said | sftp_server | sshd_state | full_name) printf -v "$name" %s "$value" ;;
       esac
       ;;
     ended) [[ $name != "$1" ]] || { wait "$1"; return 1; } ;;
@@ -516,12 +516,17 @@ foresee_refusals() {
   tell "set sshd_said $said"
 }
 
-# require_login: what sshd would refuse or end a login for, told before anybody tries. Only what is certain: sshd asks
-# the same C library, and obeys /etc/nologin itself, for all but root.
+# require_login: who the user is, and what sshd would refuse or end a login for, told before anybody tries. Only what is certain:
+# sshd asks the same C library, and obeys /etc/nologin itself, for all but root.
 require_login() {
   local entry password shell
+  entry=$(exec timeout 5 getent passwd "$UID" 2>/dev/null)
+  [[ $entry == [^:]*:*:*:*:*:*:* && $entry != *$'\n'* ]] || entry=
+  user=${entry%%:*} user=${user:-$(exec id -un)} || fail no-user "this node does not know the user with uid $UID"
+  [[ ${CBX_SSH_USER:-$user} == "$user" ]] || fail wrong-user "the lease asks for the user $CBX_SSH_USER, but the job runs as $user"
+  tell "set user $user"
   [[ $UID == 0 || ! -e /etc/nologin ]] || fail logins-closed "/etc/nologin is there on $node: $(head -c 200 /etc/nologin 2>/dev/null)"
-  entry=$(exec timeout 5 getent passwd "$user" 2>/dev/null) && [[ $entry == "$user":*:*:*:*:*:* && $entry != *$'\n'* ]] || return 0
+  [[ $entry ]] || return 0
   password=${entry#*:} password=${password%%:*} shell=${entry##*:} shell=${shell:-/bin/sh}
   [[ $UID == 0 || $password != '!'* ]] || fail logins-closed "the account $user is locked on $node: its password field in passwd begins with !"
   [[ -f $shell && -x $shell ]] || fail no-login-shell "the login shell of $user, $shell, is not on $node: install it there, or change the shell"
@@ -822,20 +827,21 @@ read_stat() {
 # find_job_cgroup CGROUPS MOUNTS: leaves in job_cgroup the directory of the cgroup that Slurm made for this job alone, which
 # its name says. It has all steps below it. Any other that this script is in may hold more than the job.
 find_job_cgroup() {
-  local controllers path base place rest
+  local controllers path line base rest mounts=()
   job_cgroup=
   [[ ${SLURM_JOB_ID:-} =~ ^[1-9][0-9]*$ ]] || return
+  mapfile -t mounts <"$2"    # by lines the kernel would write it all anew for each
   while IFS=: read -r _ controllers path; do
     [[ $path =~ ^(.*/job_$SLURM_JOB_ID)(/|$) ]] || continue
     path=${BASH_REMATCH[1]}
-    while read -r _ _ _ base place rest; do
-      rest=${rest#* - }
+    for line in ${mounts[@]+"${mounts[@]}"}; do
+      rest=${line#* - } line=${line#* * * } base=${line%% *} line=${line#* }
       if [[ ! $controllers ]]; then [[ $rest == 'cgroup2 '* ]] || continue
       else [[ $rest == 'cgroup '* && ,${rest##* }, == *",${controllers%%,*},"* ]] || continue
       fi
-      job_cgroup=$place${path#"${base%/}"}
+      job_cgroup=${line%% *}${path#"${base%/}"}
       read_cgroup && return
-    done <"$2"
+    done
   done <"$1"
   job_cgroup=
 } 2>/dev/null
@@ -1327,8 +1333,6 @@ make_mark
 step private 60 make_room
 
 export LC_ALL=C
-user=$(exec id -un) || fail no-user "this node does not know the user with uid $UID"
-[[ ${CBX_SSH_USER:-$user} == "$user" ]] || fail wrong-user "the lease asks for the user $CBX_SSH_USER, but the job runs as $user"
 ((UID)) || mkdir -p /run/sshd
 addresses=() port=22
 step work-dir 60 make_ready
