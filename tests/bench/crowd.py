@@ -13,7 +13,7 @@ CALLERS = 10
 # A round ends with releases, the next one with bare cancellations.
 FEWEST_ROUNDS = 2
 HERE = os.path.dirname(os.path.abspath(__file__))
-# Those of src/ssh/lease.rs and src/host/remote/command_line.rs.
+# Those of src/ssh/lease.rs and src/host/remote/command_line.rs. The key exchange is left to ssh, where ours takes a cheap one.
 SSH_OPTIONS = [
     "-oIgnoreUnknown=*", "-oRemoteCommand=none", "-oForkAfterAuthentication=no", "-oStdinNull=no", "-oClearAllForwardings=yes",
     "-oTunnel=no", "-oPermitLocalCommand=no", "-oForwardAgent=no", "-oForwardX11=no", "-oPubkeyAuthentication=yes",
