@@ -1,5 +1,6 @@
 #!/bin/bash
 # slurm-sandbox runner contract: 1
+# slurm-sandbox runner claims: 1
 #
 # The batch script of a slurm-sandbox lease: it turns a Slurm allocation into one SSH endpoint and ends with it.
 #
@@ -26,6 +27,8 @@
 #   CBX_TAKEN_GRACE_SECONDS     300    end if no session begins within it of the start; the preamble is part of the start
 #   CBX_IDLE_TIMEOUT_SECONDS    1800   end after this long without a command or a busy process     (0: never)
 #   CBX_TTL_SECONDS             0      end this long after the start                               (0: wall time only)
+#   CBX_SPARE_SECONDS           0      above 0 the job is a spare: it belongs to no lease until a login claims it, and ends if none
+#                                      does within this time of the start; CBX_LEASE_ID is the seat's id until then
 #   CBX_PREAMBLE                bash lines sourced first, such as `module load cuda`; sessions get their environment
 #   CBX_LAUNCHER                words put before each session's bash, such as `apptainer exec --nv image.sif`;
 #                               file transfer by sftp runs outside it, because images rarely have an sftp-server
@@ -35,6 +38,16 @@
 #   written   endpoint.json  session  taken  warning  ending.json  sshd.log  preamble.log
 #   read      answered (handed out)  kept (left queued on purpose)
 #             deadline (lines ttl_left=SECONDS|never idle=SECONDS state=WORD; ttl=EPOCH from older adapters)
+#
+# A spare is claimed by a login with the command `claim LEASE SLUG NAME`. It makes `decided` in the private directory: a
+# file with these three, a line each. The runner that ends an unclaimed spare first makes a directory of that name; so
+# exactly one of all of them wins, and a claim is there whole or not at all, wherever its login is killed. The work directory
+# then gets the lease's id as its name, and the login goes on as the ready check, with its exit status. Until then
+# nothing but the ready check and the claim gets in, and only the time as a spare runs; the times of a lease begin with the
+# claim. A login of the same lease that claims again finishes what is unfinished. Other statuses of the login:
+#   113   this job is not that lease's: another one has it, it ends, or the claim is malformed; also for any other command
+#         before the claim
+#   114   it is, but the lease's work directory cannot be had here: something else has that name
 #
 # Beside the work directory, in CBX_WORK_ROOT: .LEASE.owner says whose it is, .LEASE.NONCE is what is to be removed. What
 # a killed runner left is removed by the user's next ones on the node, once it is certain that its job is over.
@@ -456,7 +469,7 @@ try_launcher() {
 # becomes the command. It prints nothing.
 write_session_wrapper() {
   # shellcheck disable=SC2016 # It is for another bash. A process less than by cat.
-  local text='_cbx_command=${SSH_ORIGINAL_COMMAND-} _cbx_shell=$SHELL
+  local claim='' names='' first='_cbx_command=${SSH_ORIGINAL_COMMAND-} _cbx_shell=$SHELL
 unset SSH_ORIGINAL_COMMAND ZDOTDIR
 . "$_cbx_private/settings"
 umask "$_cbx_umask"
@@ -465,14 +478,14 @@ for _cbx_fd in "/proc/$$/fd/"*; do
   _cbx_fd=${_cbx_fd##*/}
   ((_cbx_fd < 3 || _cbx_fd > 200)) || exec {_cbx_fd}>&-
 done
-case ${_cbx_command:-shell} in
+' then='case ${_cbx_command:-shell} in
   "exit 0" | true | "$_cbx_ready_check") ;;
   *) { : >"$_cbx_private/began"; } 2>/dev/null ;;
 esac
 export HOME=$_cbx_home
 [[ $_cbx_command != "$_cbx_sftp" || ! $_cbx_sftp ]] || exec "$_cbx_sftp"
 . "$_cbx_private/environment" 2>/dev/null
-export SHELL=$_cbx_shell
+' last='export SHELL=$_cbx_shell
 set -- bash
 if [[ ! ${_cbx_launcher[0]+set} ]]; then
   set -- "$_cbx_bash"
@@ -480,10 +493,97 @@ if [[ ! ${_cbx_launcher[0]+set} ]]; then
 fi
 [[ ! $_cbx_command ]] || set -- "$@" -c "$_cbx_command"
 exec ${_cbx_launcher[0]+"${_cbx_launcher[@]}"} "$@"'
+  # shellcheck disable=SC2016 # As above.
+  if ((spare)); then
+    write_claim_script
+    claim='if [[ $_cbx_command == "claim "* ]]; then
+  "$_cbx_bash" "$_cbx_private/claim_script" "$_cbx_command" </dev/null || exit
+  _cbx_command=${_cbx_ready_check:-true}
+fi
+_cbx_lease= _cbx_slug= _cbx_name=
+{ IFS= read -r _cbx_lease && IFS= read -r _cbx_slug && IFS= read -r _cbx_name; } 2>/dev/null <"$_cbx_private/decided"
+[[ $_cbx_lease ]] || case ${_cbx_command:-shell} in
+  "exit 0" | true | "$_cbx_ready_check") ;;
+  *)
+    echo "slurm-sandbox: this spare belongs to no lease yet" >&2
+    exit 113
+    ;;
+esac
+'
+    names='[[ ! $_cbx_lease ]] || export CBX_LEASE_ID=$_cbx_lease CBX_SLUG=$_cbx_slug CBX_NAME=$_cbx_name
+'
+  fi
   {
     printf '_cbx_%s=%q\n' private "$private" sftp "$sftp_server" ready_check "${CBX_READY_CHECK:-}" home "$HOME" bash "$BASH"
-    printf '%s\n' "$text"
+    printf '%s\n' "$first$claim$then$names$last"
   } >"$private/session"
+}
+
+# write_claim_script: the wrapper runs it for a claim, in a bash of its own.
+write_claim_script() {
+  {
+    printf '%s=%q\n' PATH "$PATH" private "$private" seat "$seat" root "$root" node "$node" SLURM_CLUSTER_NAME "${SLURM_CLUSTER_NAME:-}" \
+      boot "${boot:-}" own_mark "$own_mark" LC_ALL C
+    declare -f publish read_mark has_ended move_work_dir refuse_claim decide_claim take_work_dir
+    # shellcheck disable=SC2016 # It is for another bash.
+    printf '%s\n' 'umask 077' 'decide_claim "$1"' take_work_dir
+  } >"$private/claim_script"
+}
+
+# ---------------------------------------------------------------- a claim, in the script that the wrapper runs for it
+
+refuse_claim() {
+  printf 'slurm-sandbox: %s\n' "$2" >&2
+  exit "$1"
+}
+
+# decide_claim COMMAND: leaves in lease who asks, if this job is that lease's now. The file comes by a link, which is made
+# for one of all that try, and only if the runner has made no directory there.
+decide_claim() {
+  local temp winner=''
+  [[ $1 =~ ^claim\ (cbx_[0-9a-f]{12})\ ([a-z0-9]([a-z0-9-]{0,126}[a-z0-9])?)\ ([^[:cntrl:]]{1,255})$ ]] || refuse_claim 113 'malformed claim'
+  lease=${BASH_REMATCH[1]}
+  if [[ ! -e $private/decided ]]; then
+    temp=$private/.decided.$$.$RANDOM$RANDOM
+    set -C
+    { printf '%s\n' "$lease" "${BASH_REMATCH[2]}" "${BASH_REMATCH[4]}" >"$temp" && ln -T -- "$temp" "$private/decided"; } 2>/dev/null
+    set +C
+    rm -f -- "$temp"
+  fi
+  { IFS= read -r winner <"$private/decided"; } 2>/dev/null
+  [[ $winner != "$lease" ]] || return 0
+  [[ ! $winner ]] || refuse_claim 113 'another lease has this spare'
+  refuse_claim 113 'this spare ends'
+}
+
+# take_work_dir: the seat's becomes the lease's, the mark first, so that each of them has one at any time. What an earlier
+# attempt of the lease has left there is moved aside as in sweep_work_root; one that is just ending gets some seconds.
+take_work_dir() {
+  local from=$root/$seat to=$root/$lease new=$root/.$lease.owner old=$root/.$seat.owner tries
+  [[ $lease != "$seat" ]] || return 0
+  for ((tries = 0; tries < 50; tries++)); do
+    if read_mark "$new"; then
+      if [[ $mark == "$own_mark" ]]; then
+        [[ -e $to || -L $to || ! -d $from || -L $from ]] || mv -nT -- "$from" "$to" 2>/dev/null
+        if [[ -d $to && ! -L $to && -O $to ]]; then
+          rm -f -- "$old"
+          return 0
+        fi
+      else
+        pidns=$(readlink /proc/self/ns/pid 2>/dev/null)
+        if has_ended; then
+          move_work_dir "$lease" "${mark:6:16}"
+          read_mark "$new" && has_ended && [[ ! -d $to ]] && rm -f -- "$new"
+          continue
+        fi
+      fi
+    elif [[ ! -e $to && ! -L $to && ! -e $new && ! -L $new ]]; then
+      if ! read_mark "$old" || [[ $mark != "$own_mark" ]] || ! ln -T -- "$old" "$new" 2>/dev/null; then publish "$new" "$own_mark"; fi
+      continue
+    fi
+    sleep 0.1
+  done
+  refuse_claim 114 "the work directory $to cannot be had: something else is there, or $from is gone"
 }
 
 # ---------------------------------------------------------------- sshd
@@ -1044,7 +1144,9 @@ wall_time_is_near() {
   [[ $phase != serving ]] || announce_wall_time
 }
 
+# To whom, if not to a lease? Who claims a spare by then is told at once.
 announce_wall_time() {
+  [[ ! $unclaimed ]] || return 0
   local text="$wall_time the allocation's time limit is near: the job and its work directory end then"
   publish "$CBX_STATE_DIR/warning" "$text"
   publish "$work/.slurm-sandbox-ending" "$text"
@@ -1087,10 +1189,13 @@ watch() {
     esac
     [[ ! $private || -O $private/owner ]] || fail private-dir-lost "$private is gone: something on $node removes what lies there; set TMPDIR to another place"
     ((stage_ends == 0 || uptime < stage_ends)) || takes_too_long
+    [[ ! $unclaimed || $phase != serving || ! -f $private/decided ]] || begin_lease
     [[ $phase != serving ]] || watch_sessions
     if ((uptime >= next_look)); then
-      read_deadline
-      read_markers
+      if [[ ! $unclaimed ]]; then
+        read_deadline
+        read_markers
+      fi
       [[ $phase != serving ]] || look
       every=10
       ((grace == 0 || grace / 4 >= every)) || every=$((grace / 4))
@@ -1106,7 +1211,9 @@ watch() {
       ((ends_at == 0 || uptime < ends_at)) || finish ttl "the lease's time to live is over"
     fi
     [[ ! $end_time ]] || ((epoch < end_time - 300)) || wall_time_is_near
-    if [[ $taken == no && $kept == no ]] && ((grace)); then
+    if [[ $unclaimed ]]; then
+      ((uptime - offered_at < spare)) || unused unclaimed "$spare" "no lease took this spare within $spare s"
+    elif [[ $taken == no && $kept == no ]] && ((grace)); then
       if ((uptime - offered_at >= grace)) && messages_are_seen; then
         read_markers
         [[ $kept == yes ]] || ((uptime - offered_at < grace)) || unused untaken "$grace" "no session began within $grace s"
@@ -1121,6 +1228,23 @@ watch() {
       ((idle == 0 || uptime - active_at < idle)) || unused idle "$idle" "no command and no busy process for $idle s"
     fi
   done
+}
+
+# read_claim: leaves in lease and work whose this job is now. Code in the sandbox could have written there since.
+read_claim() {
+  local winner=''
+  { IFS= read -r -n 17 winner <"$private/decided"; } 2>/dev/null
+  [[ ! $winner =~ ^cbx_[0-9a-f]{12}$ ]] || lease=$winner
+  unclaimed='' work=$root/$lease
+}
+
+# begin_lease: as if it had been handed out at this moment.
+begin_lease() {
+  read_claim
+  offered_at=$uptime active_at=$uptime next_look=$uptime
+  ((ttl == 0)) || ends_at=$((uptime + ttl))
+  say "claimed by $lease"
+  [[ ! $warned ]] || announce_wall_time
 }
 
 watch_sessions() {
@@ -1161,16 +1285,29 @@ trim_log() {
 
 # ---------------------------------------------------------------- the end
 
-# finish REASON DETAIL [STATUS]: the only way out; the first reason wins. The commands go before sshd: without it they
-# would run on, where nobody finds them. Slurm kills what is left after KillWait, so nothing here takes long.
+# refuse_claims: none succeeds from now on. Fails when one just has; then the job is that lease's.
+refuse_claims() {
+  [[ $unclaimed && $private ]] || return 0
+  mkdir -- "$private/decided" 2>/dev/null || [[ ! -f $private/decided ]]
+}
+
+# finish REASON DETAIL [STATUS]: the only way out; the first reason wins. Only the end of a spare that nobody took is
+# called off by a claim that comes before it. The commands go before sshd: without it they would run on, where nobody
+# finds them. Slurm kills what is left after KillWait, so nothing here takes long.
 finish() {
   local LC_ALL=C IFS=$' \t\n'
-  local reason=$1 detail=${2//[^[:print:]]/ } status=${3:-0} aside trees=()
+  local reason=$1 detail=${2//[^[:print:]]/ } status=${3:-0} aside whose=lease claimed=() trees=()
+  [[ $reason == unclaimed ]] || trap '' TERM INT HUP USR1
+  if ! refuse_claims; then
+    [[ $reason != unclaimed ]] || return 0
+    read_claim
+  fi
   trap '' TERM INT HUP USR1
   trap - EXIT
   say "ending: $reason: $detail"
   umask 077
-  [[ ! $watching ]] || stop_processes "lease $CBX_LEASE_ID ends: $detail"
+  if [[ $unclaimed ]]; then whose=spare; elif ((spare)); then claimed=(leaseId "$lease"); fi
+  [[ ! $watching ]] || stop_processes "$whose $lease ends: $detail"
   if [[ $private ]]; then
     move_aside "$private"
     trees+=("$aside")
@@ -1178,17 +1315,28 @@ finish() {
   if [[ $phase == serving || $stage == endpoint || $reason == requeued ]]; then rm -f -- "$CBX_STATE_DIR/endpoint.json" "$CBX_STATE_DIR/session"; fi
   # A signal may come between what a step has made and what it says, and takes from the pipe what it interrupts.
   if [[ ! $work_made && $stage == work-dir && $(timeout -s KILL 5 head -n 1 -- "$owner" 2>/dev/null) == "$own_mark" ]]; then work_made=yes; fi
-  # Another attempt of the lease may have it by now.
-  if [[ $work_made ]] && { ! read_mark "$owner" || [[ $mark == "$own_mark" ]]; }; then
-    move_work_dir "$CBX_LEASE_ID" "$CBX_NONCE"
-    trees+=("$work" "$root/.$CBX_LEASE_ID.$CBX_NONCE" "$owner")
-  fi
+  [[ ! $work_made ]] || give_up_work_dirs
   read_clocks
-  members nonce "$CBX_NONCE" jobId "${SLURM_JOB_ID:-}" reason "$reason" detail "${detail:0:500}" at "$epoch"
+  members nonce "$CBX_NONCE" jobId "${SLURM_JOB_ID:-}" "${claimed[@]}" reason "$reason" detail "${detail:0:500}" at "$epoch"
   [[ $reason == requeued && -e $CBX_STATE_DIR/ending.json ]] || publish "$CBX_STATE_DIR/ending.json" "{\"format\":1,$REPLY}"
   remove_tree 600 "${trees[@]}"
   [[ ! $work_made ]] || sweep_work_root
   exit "$status"
+}
+
+# give_up_work_dirs: leaves in trees what is to be removed. Another attempt of the lease may have its work directory by now. A
+# claim may have come no further than the seat's; then one with the lease's name and another mark, or none, is not ours.
+give_up_work_dirs() {
+  local name unmoved=''
+  [[ $lease == "$seat" || ! -d $root/$seat ]] || unmoved=yes
+  for name in "$seat" "$lease"; do
+    if read_mark "$root/.$name.owner"; then [[ $mark == "$own_mark" ]] || continue
+    elif [[ $unmoved && $name == "$lease" ]]; then continue
+    fi
+    move_work_dir "$name" "$CBX_NONCE"
+    trees+=("$root/$name" "$root/.$name.$CBX_NONCE" "$root/.$name.owner")
+    [[ $lease != "$seat" ]] || break
+  done
 }
 
 # tell_sessions TEXT: a line for who sits in a session, on its terminal or its stderr. A pipe that nobody empties would hold
@@ -1290,16 +1438,18 @@ for name in 'CBX_LEASE_ID:cbx_[0-9a-f]{12}' 'CBX_NONCE:[0-9a-f]{16}' CBX_{STATE_
   pattern="^${name#*:}$" name=${name%%:*}
   [[ ${!name:-} =~ $pattern ]] || reject "$name is missing or malformed"
 done
-for name in CBX_TAKEN_GRACE_SECONDS CBX_IDLE_TIMEOUT_SECONDS CBX_TTL_SECONDS SLURM_RESTART_COUNT; do
+for name in CBX_TAKEN_GRACE_SECONDS CBX_IDLE_TIMEOUT_SECONDS CBX_TTL_SECONDS CBX_SPARE_SECONDS SLURM_RESTART_COUNT; do
   [[ ${!name:-0} =~ ^[0-9]{1,10}$ ]] || reject "$name is not a number"
 done
 [[ ${CBX_SSH_PORT:-1} =~ ^([1-9][0-9]{0,4})(-([1-9][0-9]{0,4}))?$ && ${BASH_REMATCH[3]:-65535} -ge ${BASH_REMATCH[1]} ]] \
   || reject "CBX_SSH_PORT is neither a port nor a range of them"
 grace=$((10#${CBX_TAKEN_GRACE_SECONDS:-300})) idle=$((10#${CBX_IDLE_TIMEOUT_SECONDS:-1800})) ends_at=0
+ttl=$((10#${CBX_TTL_SECONDS:-0})) spare=$((10#${CBX_SPARE_SECONDS:-0})) unclaimed=''
+((spare == 0)) || unclaimed=yes
 [[ ${SLURM_JOB_END_TIME:-} =~ ^([0-9]{9,11})$ ]]
 end_time=${BASH_REMATCH[1]:-}
 root=${CBX_WORK_ROOT%/}
-work=$root/$CBX_LEASE_ID owner=$root/.$CBX_LEASE_ID.owner
+seat=$CBX_LEASE_ID lease=$seat work=$root/$CBX_LEASE_ID owner=$root/.$CBX_LEASE_ID.owner
 sshd_log=$CBX_STATE_DIR/sshd.log
 node=${SLURMD_NODENAME:-$HOSTNAME}
 listen=yes
@@ -1321,7 +1471,7 @@ begun=${birth[$PPID]:-0}
 find_job_cgroup "/proc/$$/cgroup" "/proc/$$/mountinfo"
 read_clocks
 offered_at=$uptime active_at=$uptime looked_at=$uptime trimmed_at=$uptime previous=$uptime next_look=$((uptime + 1))
-((10#${CBX_TTL_SECONDS:-0} == 0)) || ends_at=$((uptime + 10#$CBX_TTL_SECONDS))
+[[ $unclaimed ]] || ((ttl == 0)) || ends_at=$((uptime + ttl))
 : "${HOME:=~}"
 while read -r name session_umask && [[ $name != Umask: ]]; do :; done </proc/$$/status
 [[ $session_umask =~ ^[0-7]{4}$ ]] || session_umask=$(umask)    # before Linux 4.7
