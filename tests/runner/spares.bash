@@ -186,9 +186,8 @@ check_killed_claims() {
     real=$(type -P "$tool")
     cat >"$tree/killing-tools/$tool" <<TOOL
 #!/bin/bash
-place=\${0%/killing-tools/*}/killing.\$CBX_KILL_PLACE
 case \$(tr '\\0' ' ' <"/proc/\$PPID/cmdline") in *claim_script*) ;; *) exec $real "\$@" ;; esac
-place=\$(sed -n 's/^private=\\(.*\\)\\/tmp\\/slurm-sandbox.*/\\1/p' "\$(tr '\\0' '\\n' <"/proc/\$PPID/cmdline" | grep claim_script)")
+place=\$(tr '\\0' '\\n' <"/proc/\$PPID/cmdline" | sed -n 's,^\\(.*\\)/tmp/slurm-sandbox.*/claim_script\$,\\1,p')
 [[ -e \$place/kill ]] || exec $real "\$@"
 echo >>"\$place/count"
 at=\$(wc -l <"\$place/count") point=\$(<"\$place/kill")
@@ -196,7 +195,6 @@ at=\$(wc -l <"\$place/count") point=\$(<"\$place/kill")
 [[ \$point == "before \$at" ]] || $real "\$@"
 [[ \$point != "after \$at" ]] || kill -KILL \$PPID
 TOOL
-    sed -i '/^place=.*CBX_KILL_PLACE$/d' "$tree/killing-tools/$tool"
     chmod +x "$tree/killing-tools/$tool"
   done
   local points=('before 1' 'after 1' 'after 2' 'before 3' 'after 3' 'before 4' 'after 4' 'before 5' 'after 5')
@@ -308,7 +306,7 @@ check_races() {
     launched[round]=${EPOCHREALTIME/./}
     up "$name"
     (
-      i=$((launched[round] + 5400000 + round * 90000 - ${EPOCHREALTIME/./}))
+      i=$((launched[round] + 4500000 + round * 130000 - ${EPOCHREALTIME/./}))
       ((i < 0)) || sleep "$((i / 1000000)).$(printf %06d $((i % 1000000)))"
       claim "$name" "cbx_00000000000a" >"$tree/$name/status.new"
       mv "$tree/$name/status.new" "$tree/$name/status"
