@@ -553,7 +553,8 @@ decide_claim() {
   { IFS= read -r winner <"$private/decided"; } 2>/dev/null
   [[ $winner != "$lease" ]] || return 0
   [[ ! $winner ]] || refuse_claim 113 'another lease has this spare'
-  refuse_claim 113 'this spare ends'
+  [[ ! -e $private/decided ]] || refuse_claim 113 'this spare ends'
+  refuse_claim 113 "cannot write in $private"
 }
 
 # take_work_dir: the seat's becomes the lease's, the mark first, so that each of them has one at any time. What an earlier
