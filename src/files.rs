@@ -381,6 +381,14 @@ impl Dir {
         }
     }
 
+    /// Whether both are one directory, by whatever names they were opened.
+    pub fn is_same(&self, other: &Dir) -> bool {
+        match (fstat(&self.fd), fstat(&other.fd)) {
+            (Ok(one), Ok(two)) => (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino),
+            _ => false,
+        }
+    }
+
     /// Which file a name is; `None` when it is missing.
     pub fn file_id(&self, name: &str) -> io::Result<Option<FileId>> {
         match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {

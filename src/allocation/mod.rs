@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::files::Lock;
 use crate::host::Host;
+use crate::lease::LeaseId;
 use crate::lease::lifecycle::Observation;
 use crate::lease::record::{Ended, Ownership, Record};
 use crate::slurm::cache::{BackOff, CachedListing, Moment, Question, Shared};
@@ -153,10 +154,8 @@ pub fn ask_shared(record: &Record, shared: &Shared, after: Moment, deadline: Dur
 
 /// Whether a row may have anything to say about a record: it stands under its job's id, or names the lease.
 fn concerns(record: &Record, row: &RowText<'_>) -> bool {
-    let lease = record.lease_id().as_str();
-    record.job.as_ref().is_some_and(|job| job.id == row.id)
-        || row.comment.contains(lease)
-        || row.directory.contains(lease)
+    let names = |id: &LeaseId| row.comment.contains(id.as_str()) || row.directory.contains(id.as_str());
+    record.job.as_ref().is_some_and(|job| job.id == row.id) || names(record.lease_id()) || names(record.job_owner())
 }
 
 /// The last listing of where a record's job may be, if it was asked for later than `after`, and when. Nobody is asked.
@@ -275,7 +274,7 @@ pub fn cancel(host: &Host, jobs: &[JobId], deadline: Duration) -> Result<(), Str
 /// The end of a job that the controller denies, as the accounting tells it.
 pub fn accounted_end(record: &Record, now: i64, deadline: Duration) -> Option<Ended> {
     let job = record.job.as_ref()?;
-    let ended = sacct::ended(&host(record), job, &record.lease_id().job_name(), record.submitted, deadline)?;
+    let ended = sacct::ended(&host(record), job, &record.job_owner().job_name(), record.submitted, deadline)?;
     Some(Ended {
         state: ended.state.word().to_owned(),
         reason: String::new(),

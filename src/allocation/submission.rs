@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -29,6 +30,9 @@ const OUR_RUNNER: &[u8] = include_bytes!("../../runner/unprivileged-sshd.sh");
 /// A runner with this line checks its permit and ends by itself (docs/runner.md).
 const CONTRACT_MARK: &str = "# slurm-sandbox runner contract: 1";
 
+/// A runner with this line waits as a spare, and is claimed by a login (docs/runner.md).
+const CLAIMS_MARK: &str = "# slurm-sandbox runner claims: 1";
+
 impl Runner {
     /// Our own runner.
     pub fn ours() -> Runner {
@@ -52,7 +56,16 @@ impl Runner {
 
     /// Whether it keeps our contract, or only the reference adapter's.
     pub fn keeps_contract(&self) -> bool {
-        String::from_utf8_lossy(&self.script).lines().any(|line| line == CONTRACT_MARK)
+        self.says(CONTRACT_MARK)
+    }
+
+    /// Whether it can be a spare.
+    pub fn takes_claims(&self) -> bool {
+        self.keeps_contract() && self.says(CLAIMS_MARK)
+    }
+
+    fn says(&self, mark: &str) -> bool {
+        String::from_utf8_lossy(&self.script).lines().any(|line| line == mark)
     }
 }
 
@@ -85,11 +98,14 @@ fn asks_for_several(script: &[u8]) -> Option<String> {
     Some(line.chars().take(100).collect())
 }
 
+/// A spare is submitted beside what a caller waits for. What sbatch has not said by then is found by name later.
+const SPARE_DEADLINE: Duration = Duration::from_secs(2);
+
 /// The variables that the runner finds (docs/runner.md).
 fn environment(record: &Record, shared: &SharedDir, settings: &Settings) -> Vec<(&'static str, OsString)> {
     let attempt = shared.attempt_path();
     let mut variables: Vec<(&'static str, OsString)> = vec![
-        ("CBX_LEASE_ID", record.lease_id().as_str().into()),
+        ("CBX_LEASE_ID", record.job_owner().as_str().into()),
         ("CBX_SLUG", record.identity.slug.clone().into()),
         ("CBX_NAME", record.identity.name.clone().into()),
         ("CBX_STATE_DIR", attempt.clone().into()),
@@ -105,6 +121,9 @@ fn environment(record: &Record, shared: &SharedDir, settings: &Settings) -> Vec<
         ("CBX_IDLE_TIMEOUT_SECONDS", settings.idle_timeout.to_string().into()),
         ("CBX_TTL_SECONDS", settings.ttl.to_string().into()),
     ];
+    if record.is_spare() {
+        variables.push(("CBX_SPARE_SECONDS", settings.spares.seconds.to_string().into()));
+    }
     let port = settings.ssh_port.clone().unwrap_or_default();
     for (name, value) in [
         ("CBX_SSH_PORT", &port),
@@ -129,12 +148,13 @@ pub fn submission<'a>(
     let shared = SharedDir::of(record);
     let word = record.comment_word(&store.instance().name);
     sbatch::Submission {
-        job_name: record.lease_id().job_name(),
+        job_name: record.job_owner().job_name(),
         comment: settings.comment.as_ref().map_or_else(|| word.clone(), |text| format!("{word} {text}")),
         directory: shared.attempt_path(),
         clusters: settings.clusters.as_deref(),
         resources: &settings.resources.options,
         environment: environment(record, &shared, settings),
+        deadline: if record.is_spare() { SPARE_DEADLINE } else { sbatch::DEADLINE },
         script: &runner.script,
     }
 }

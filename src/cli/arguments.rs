@@ -10,6 +10,7 @@ use super::config_show::ConfigVerb;
 use super::init::Init;
 use super::machine;
 use super::names::{Connect, Ssh, SshConfig};
+use super::pool::PoolFlags;
 use super::run::{Extend, Run, Wait};
 use crate::operation::touch;
 
@@ -68,6 +69,8 @@ pub enum Verb {
     Touch(Touch),
     /// Remove leases whose jobs have ended, finish releases, end orphaned jobs
     Cleanup(Cleanup),
+    /// Show the spares, jobs that are ready before anybody asks: how they stand, and what they have cost
+    Pool(PoolFlags),
     /// Give up a lease whose end can never be proven; refused while Slurm shows its job alive
     Forget(Forget),
     /// Look after the state dir itself

@@ -55,6 +55,8 @@ const FEATURES: &[&str] = &[
     "doctor-max-age",
     // The user's own command for a lease whose job has ended by itself.
     "on-lost",
+    // Jobs that are ready before a lease is asked for: `spares`, and the verb `pool`.
+    "spares",
 ];
 
 /// What this program is and can do.

@@ -12,6 +12,7 @@ mod list;
 mod logs;
 mod machine;
 mod names;
+mod pool;
 mod render;
 mod run;
 mod stream;
@@ -272,6 +273,10 @@ fn command(arguments: &Arguments, verb: &Verb) -> Result<Outcome> {
             let request = Request { dry_run: flags.dry_run, ..Request::new(Operation::Cleanup) };
             Ok(done(&dispatch::run(&options, &request)?))
         }
+        Verb::Pool(flags) => flags.run(&options).map(|done| match done {
+            pool::Said::Pools(pools) => shown(render::json(&pools), &|| pool::table(&pools)),
+            pool::Said::Done(done) => said(&done),
+        }),
         Verb::Forget(flags) => operation::forget::run(&options, &flags.lease, &flags.because).map(|done| said(&done)),
         Verb::State { what: StateVerb::Adopt } => operation::adopt::run(&options).map(|done| said(&done)),
         Verb::Connect(flags) => flags.run(&options).map(|()| Outcome::default()),

@@ -94,6 +94,9 @@ pub const KEYS: &[Key] = &[
     key(Group::Program, "acquireTimeoutSeconds", "number of seconds, from 1", "1800", "All of an acquire, the time in the queue included."),
     key(Group::Program, "resolveWaitSeconds", "number of seconds", "10", "How long a resolve waits for a lease that is not ready."),
     key(Group::Program, "maxLeases", "number, 1 to 1000000", "no limit", "The most leases in one state dir."),
+    key(Group::Program, "spares", "number, 0 to 32", "0", "How many jobs are kept ready for the next leases, together with `timeLimit`, `ttlSeconds` or `spareMinTimeLeft`; see [spares.md](spares.md)."),
+    key(Group::Program, "spareSeconds", "number of seconds, from 120", "1800", "How long a spare waits for a lease before its job ends; also how long after the last acquire spares are still submitted."),
+    key(Group::Program, "spareMinTimeLeft", "number of seconds, from 1", "all of `timeLimit`, or `ttlSeconds` if that is shorter", "A spare with less time left is given to no lease."),
     key(Group::Program, "reacquire", "`always` or `attended`", "`attended`", "With `attended`, `ssh PROFILE.sandbox` without a terminal starts nothing for three hours after a lease of the profile was idle, past its time to live, released or of no use."),
     key(Group::Program, "sharedDir", "path", "`<state-dir>/shared`; with `submitHost` `~/.slurm-sandbox` there", "Where program and runner exchange files; not in the state dir's `leases`, `trash` or `cache`, and not the work root."),
 ];

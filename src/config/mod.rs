@@ -8,6 +8,7 @@ pub mod layers;
 pub mod login_host;
 pub mod proxy;
 pub mod resources;
+pub mod spares;
 pub(crate) mod time_limit;
 pub mod value;
 
@@ -19,6 +20,7 @@ use crate::failure::{Failure, Kind};
 use login_host::LoginHost;
 use proxy::Connection;
 use resources::Resources;
+use spares::Spares;
 use value::{Complaint, Reader, is_line, is_word};
 
 /// Checks that the tools which the client needs on the node are there, and names the one that is missing. The set is
@@ -69,6 +71,8 @@ pub struct Settings {
     pub max_leases: Option<u64>,
     /// A connection by name starts a lease at any time, not only with a person at a terminal.
     pub reacquire_always: bool,
+    /// What is kept ready.
+    pub spares: Spares,
     /// The longest idle time that a touch may ask for, where admins limit it.
     pub most_idle: Option<u64>,
 }
@@ -107,6 +111,15 @@ pub fn mistakes(complaints: &[String]) -> Failure {
 }
 
 impl Settings {
+    /// Those of a spare's own submission: its job has to last for the time that it waits and for the lease's.
+    #[must_use]
+    pub fn of_a_spare(&self) -> Settings {
+        let limit = self.resources.time_limit().and_then(time_limit::minutes).flatten();
+        let minutes = limit.map(|minutes| minutes.saturating_add(self.spares.seconds.div_ceil(60)));
+        let resources = minutes.map_or_else(|| self.resources.clone(), |minutes| self.resources.with_minutes(minutes));
+        Settings { resources, ..self.clone() }
+    }
+
     /// Puts the home directory on the cluster in the place of `~`; without one, the work root is in `/tmp`.
     pub fn at_home(&mut self, home: Option<&str>) {
         self.work_root = at_home(&self.work_root, home).unwrap_or_else(|| PathBuf::from("/tmp/crabbox-slurm-work"));
@@ -142,7 +155,9 @@ fn read(reader: &mut Reader<'_>) -> Settings {
     let resources = resources::read(reader);
     let submit = login_host::read(reader);
     let connection = proxy::read(reader, submit.as_ref());
+    let ttl = reader.number("ttlSeconds", 0, MOST_SECONDS).unwrap_or(0);
     Settings {
+        spares: spares::read(reader, resources.time_limit(), ttl),
         resources,
         clusters: reader.text("clusters", "names of clusters, apart by commas, and not \"all\"", |text| {
             text.split(',').all(|name| is_word(name, "_.-") && !name.eq_ignore_ascii_case("all"))
@@ -177,7 +192,7 @@ fn read(reader: &mut Reader<'_>) -> Settings {
         acquire_timeout: reader.number("acquireTimeoutSeconds", 1, MOST_SECONDS).unwrap_or(ACQUIRE_TIMEOUT_SECONDS),
         resolve_wait: reader.number("resolveWaitSeconds", 0, MOST_SECONDS).unwrap_or(RESOLVE_WAIT_SECONDS),
         idle_timeout: reader.number("idleTimeoutSeconds", 0, MOST_SECONDS).unwrap_or(IDLE_TIMEOUT_SECONDS),
-        ttl: reader.number("ttlSeconds", 0, MOST_SECONDS).unwrap_or(0),
+        ttl,
         taken_grace: reader.number("takenGraceSeconds", 0, MOST_SECONDS).unwrap_or(TAKEN_GRACE_SECONDS),
         max_leases: reader.number("maxLeases", 1, 1_000_000),
         reacquire_always: reader

@@ -21,6 +21,36 @@ pub struct Resources {
     pub summary: String,
 }
 
+/// How sbatch is asked for a time limit.
+const TIME: &str = "--time=";
+
+impl Resources {
+    /// The time limit that is asked for.
+    pub fn time_limit(&self) -> Option<&str> {
+        self.options.iter().find_map(|option| option.strip_prefix(TIME))
+    }
+
+    /// Whether GPUs are asked for, in any of the ways.
+    pub fn wants_gpus(&self) -> bool {
+        self.options.iter().filter_map(|option| option.strip_prefix("--")?.split_once('=')).any(|(name, value)| {
+            match name {
+                "gres" | "tres-per-task" => value.split(',').any(asks_for_gpus),
+                name => matches!(name, "gpus" | "gpus-per-node" | "gpus-per-socket" | "gpus-per-task"),
+            }
+        })
+    }
+
+    /// The same with another time limit in the place of the one that is asked for, in minutes.
+    #[must_use]
+    pub fn with_minutes(&self, minutes: u64) -> Resources {
+        let option = |option: &String| match option.starts_with(TIME) {
+            true => format!("{TIME}{minutes}"),
+            false => option.clone(),
+        };
+        Resources { options: self.options.iter().map(option).collect(), ..self.clone() }
+    }
+}
+
 /// Options that may be given in `extraSbatchArgs`: they shape the allocation and nothing else. Left out on purpose
 /// is all that changes identity, output, environment, the number of jobs, or whether and when sbatch answers.
 pub const EXTRA_OPTIONS: &[&str] = &[

@@ -10,7 +10,7 @@ use crate::config::value::given;
 use crate::doctor::check::table::{AGAIN, DISK, Row, TABLE};
 use crate::doctor::check::{
     CheckId, authentication, client_ssh, controller, filesystem, job, login_host, node_names, partition, proxy_config,
-    proxy_host, remote_dirs, runner, slurm, ssh_keys, storage, submission,
+    proxy_host, remote_dirs, runner, slurm, spares, ssh_keys, storage, submission,
 };
 use crate::doctor::finding::{Category, Finding};
 use crate::doctor::run::{Clock, Job};
@@ -19,6 +19,7 @@ use crate::doctor::site::{NOBODY, Site};
 use crate::failure::Kind;
 use crate::host::{Host, User};
 use crate::lease::store::Store;
+use crate::operation::pool::obstacle;
 use crate::protocol::CheckStatus;
 
 type Work = fn(&Site, Clock) -> Vec<Finding>;
@@ -67,6 +68,7 @@ fn work(id: CheckId, site: &Site) -> Option<Work> {
         CheckId::JobLines => |site, clock| job::lines(&site.place, clock, &site.settings),
         CheckId::JobSshd => job_sshd,
         CheckId::Limits => limits,
+        CheckId::Spares => of_spares,
         CheckId::SshClient => |_, clock| ssh_keys::ssh(clock),
         CheckId::SshConfiguration => ssh_configuration,
         CheckId::SshKeygen => |_, clock| ssh_keys::keygen(clock),
@@ -104,6 +106,7 @@ fn work(id: CheckId, site: &Site) -> Option<Work> {
             site.has_login_host()
         }
         CheckId::ProxyHost => !matches!(site.settings.connection, Connection::Connect(_)),
+        CheckId::Spares => site.settings.spares.count > 0,
         _ => true,
     };
     applies.then_some(work)
@@ -112,13 +115,20 @@ fn work(id: CheckId, site: &Site) -> Option<Work> {
 fn partitions(site: &Site, clock: Clock) -> Vec<Finding> {
     let asked = partition::Asked::of(&site.settings);
     let groups = site.place.groups(clock);
-    let first = site.first_cluster();
-    site.each_cluster(|cluster| {
-        if cluster == first.as_deref() {
-            return partition::check(site.partitions(clock), &asked, &groups);
-        }
-        partition::check(&partition::records(&site.place, clock, cluster), &asked, &groups)
-    })
+    site.each_cluster(|cluster| partition::check(&site.partitions_of(clock, cluster), &asked, &groups))
+}
+
+fn of_spares(site: &Site, clock: Clock) -> Vec<Finding> {
+    // Why a runner cannot be read is told by its own check.
+    let runner = site.runner(clock).as_ref().ok();
+    if let Some(obstacle) = runner.and_then(|runner| obstacle(&site.settings, runner)) {
+        return vec![spares::impossible(obstacle)];
+    }
+    let mut findings = vec![spares::cost(&site.settings)];
+    findings.extend(site.each_cluster(|cluster| {
+        spares::check(&site.place, clock, cluster, &site.settings, &site.partitions_of(clock, cluster))
+    }));
+    findings
 }
 
 fn test_submission(site: &Site, clock: Clock) -> Vec<Finding> {

@@ -86,6 +86,8 @@ fn shortened(config: &Map<String, Value>) -> Map<String, Value> {
     short.extend(seconds.map(|(key, value)| (key.to_owned(), value.into())));
     // Nothing of the site's own work is to be done at the end of this one.
     short.remove("onEnding");
+    // Nor is anything to be submitted beside it, or taken that was made ready for work.
+    short.remove("spares");
     short
 }
 
@@ -274,6 +276,7 @@ mod tests {
     #[rstest]
     #[case(json!({}), json!({}))]
     #[case(json!({"timeLimit": "1:00:00", "onEnding": "rsync -a . x:"}), json!({"timeLimit": "1:00:00"}))]
+    #[case(json!({"timeLimit": "1:00:00", "spares": 2}), json!({"timeLimit": "1:00:00"}))]
     #[case(json!({"account": "lab", "ttlSeconds": 7200}), json!({"account": "lab"}))]
     #[case(json!({"acquireTimeoutSeconds": 5}), json!({"acquireTimeoutSeconds": 5}))]
     fn the_lease_is_the_sites_own_but_short(#[case] config: Value, #[case] expected: Value) {

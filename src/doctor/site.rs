@@ -1,5 +1,6 @@
 //! What the checks look at, and what several of them ask: each is asked once, by whoever comes first.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -67,6 +68,14 @@ impl Site {
     /// The partitions of the first cluster, asked by whoever comes first.
     pub fn partitions(&self, clock: Clock) -> &Result<Vec<Record>, String> {
         self.partitions.get_or_init(|| partition::records(&self.place, clock, self.first_cluster().as_deref()))
+    }
+
+    /// Those of one cluster.
+    pub fn partitions_of(&self, clock: Clock, cluster: Option<&str>) -> Cow<'_, Result<Vec<Record>, String>> {
+        match cluster == self.first_cluster().as_deref() {
+            true => Cow::Borrowed(self.partitions(clock)),
+            false => Cow::Owned(partition::records(&self.place, clock, cluster)),
+        }
     }
 
     /// A node that a lease's job may run on, as Slurm names it.

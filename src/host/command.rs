@@ -244,7 +244,9 @@ impl Command {
     }
 }
 
-fn passed_on(vars: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = (OsString, OsString)> {
+pub(super) fn passed_on(
+    vars: impl Iterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (OsString, OsString)> {
     let allowed = |name: &str| PASSED_ON.contains(&name) || PASSED_ON_PREFIXES.iter().any(|p| name.starts_with(p));
     vars.filter(move |(name, _)| name.to_str().is_some_and(allowed))
 }

@@ -68,6 +68,17 @@ impl Host {
         }
     }
 
+    /// What commands there see of this process's environment, but for the terminal, which makes no difference to a job. A login host
+    /// has its own.
+    pub fn handed_on(&self) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+        let mut variables: Vec<_> = match self {
+            Host::Here => command::passed_on(std::env::vars_os()).filter(|(name, _)| name != "TERM").collect(),
+            Host::Login(_) => vec![],
+        };
+        variables.sort();
+        variables
+    }
+
     /// Runs a command there to its end or its deadline.
     ///
     /// # Errors

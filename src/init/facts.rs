@@ -240,7 +240,7 @@ pub mod tests {
 
     #[test]
     fn the_default_account_is_the_first() {
-        let rows = sacctmgr::parse("phys|c|alpha||a\nphys|c|phys||b\n");
+        let rows = sacctmgr::parse("phys|c|alpha||a|||\nphys|c|phys||b|||\n");
         assert_eq!(accounts(&rows.iter().collect::<Vec<_>>()), ["phys", "alpha"]);
     }
 

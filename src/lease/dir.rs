@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::cloud_id::CloudId;
 use super::format::{self, Unreadable};
 use super::limits::{self, Limits};
 use super::proof::{self, Proof};
-use super::record::{Denials, Origin, Phase, Record};
-use super::{Identity, LeaseId};
+use super::record::{Denials, Origin, Phase, Record, Seating};
+use super::{Identity, LeaseId, SeatId};
 use crate::clock::boot_id;
 use crate::failure::{Failure, Kind};
 use crate::files::{Dir, KeptFiles, Lock, Part};
@@ -25,6 +26,41 @@ pub(super) const NO_LOCKS: &str = "the state dir needs a file system with locks:
      disk, or have it mounted with them (Lustre: flock; NFS: a running lock manager), then repeat the call";
 
 const RECORD: &str = "record.json";
+const IDENTITY: &str = "identity.json";
+
+/// The seat that a lease has taken: the directory that the spare had.
+pub(super) const SEAT: &str = "seat";
+
+/// Which of the state dir's directories one lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Leases that every release knows.
+    Leases,
+    /// Leases that were made where spares are configured.
+    Pooled,
+    /// Spares, which are no leases.
+    Spares,
+}
+
+impl Place {
+    /// The directory's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Place::Leases => "leases",
+            Place::Pooled => "pooled",
+            Place::Spares => "spares",
+        }
+    }
+
+    /// Where a record belongs.
+    pub fn of(record: &Record) -> Place {
+        match record.pooled {
+            _ if record.is_spare() => Place::Spares,
+            true => Place::Pooled,
+            false => Place::Leases,
+        }
+    }
+}
 
 /// When Slurm first denied the job: a line `<boot> <nonce> <seconds of that boot>` for each boot of each host that was told so.
 const DENIED: &str = "denied";
@@ -38,6 +74,7 @@ pub struct LeaseDir {
     pub id: LeaseId,
     pub(super) dir: Dir,
     pub(super) writable: bool,
+    pub place: Place,
 }
 
 /// What a lease's directory holds.
@@ -85,6 +122,11 @@ impl LeaseDir {
         self.dir.path()
     }
 
+    /// The directory itself, for who makes the lease's key.
+    pub fn directory(&self) -> &Dir {
+        &self.dir
+    }
+
     /// Whether the lease has not been released since this was opened.
     pub fn is_in_place(&self) -> bool {
         self.dir.is_in_place()
@@ -105,12 +147,34 @@ impl LeaseDir {
             return Loaded::Newer { identity: self.identity().0 };
         }
         let why = match read_record(&self.id, read) {
-            Ok(record) => return Loaded::Whole(record),
+            Ok(record) => match self.with_seat(record) {
+                Ok(record) => return Loaded::Whole(record),
+                Err(why) => why,
+            },
             Err(Unreadable::Newer) => return Loaded::Newer { identity: self.identity().0 },
             Err(Unreadable::Damaged(why)) => why,
         };
         let (identity, origin) = self.identity();
         Loaded::Damaged { identity, origin: origin.map(Box::new), why }
+    }
+
+    /// A record with the seat that was taken for it, where a call was killed before it had written that down.
+    fn with_seat(&self, record: Box<Record>) -> Result<Box<Record>, String> {
+        if !is_without_its_seat(&record) {
+            return Ok(record);
+        }
+        let Some(seat) = self.seat() else { return Ok(record) };
+        let read = seat.read(RECORD, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
+        match format::read(&read.ok_or("its seat has no record")?) {
+            Ok(of_seat) => Ok(Box::new(record.seated(of_seat, &self.dir.path().join(SEAT)))),
+            Err(Unreadable::Newer) => Err("a newer slurm-sandbox wrote the record of its seat".to_owned()),
+            Err(Unreadable::Damaged(why)) => Err(format!("the record of its seat: {why}")),
+        }
+    }
+
+    /// The directory of the seat that the lease has taken.
+    fn seat(&self) -> Option<Dir> {
+        (self.place == Place::Pooled).then(|| self.dir.subdir(SEAT).ok().flatten()).flatten()
     }
 
     /// Whether this program may write a record here: the tree is not a newer one's.
@@ -120,17 +184,31 @@ impl LeaseDir {
 
     /// The identity and origin from `identity.json`, or an identity made up that the client accepts.
     fn identity(&self) -> (Identity, Option<Origin>) {
-        let read = self.dir.read("identity.json", MAX_FILE_BYTES).ok().flatten();
-        let read = read.and_then(|bytes| format::read_identity(&bytes));
-        let good = read.filter(|(identity, _)| {
+        let read = |dir: &Dir| {
+            let bytes = dir.read(IDENTITY, MAX_FILE_BYTES).ok().flatten()?;
+            format::read_identity(&bytes)
+        };
+        let good = read(&self.dir).filter(|(identity, _)| {
             identity.lease_id == self.id && Identity::parse(self.id.as_str(), &identity.slug, &identity.name).is_ok()
         });
         match good {
-            Some((identity, origin)) => (identity, Some(origin)),
+            Some((identity, mut origin)) => {
+                if let (Seating::None, Some(seat)) = (&origin.seating, self.seat()) {
+                    let seat = read(&seat).and_then(|(identity, _)| SeatId::parse(identity.lease_id.as_str()));
+                    origin.seating = seat.map_or(Seating::Unknown, Seating::Taken);
+                }
+                (identity, Some(origin))
+            }
             None => {
                 let slug = format!("damaged-{}", &self.id.as_str()[4..]);
                 let name = super::client_name(&self.id, &slug);
-                (Identity { lease_id: self.id.clone(), slug, name }, None)
+                let seating = match self.place {
+                    Place::Spares => SeatId::parse(self.id.as_str()).map(Seating::Taken),
+                    Place::Pooled => self.seat().map(|_| Seating::Unknown),
+                    Place::Leases => None,
+                };
+                let origin = seating.map(|seating| Origin { seating, ..Origin::default() });
+                (Identity { lease_id: self.id.clone(), slug, name }, origin)
             }
         }
     }
@@ -177,8 +255,7 @@ impl LeaseDir {
 
     /// The last login that proved the lease, if this program can read of one.
     pub fn proof(&self) -> Option<Proof> {
-        let bytes = self.dir.read(proof::FILE, MAX_FILE_BYTES).ok().flatten()?;
-        serde_json::from_slice(&bytes).ok()
+        self.beside(proof::FILE)
     }
 
     /// Keeps it for later calls; losing it costs one of them a login.
@@ -186,7 +263,14 @@ impl LeaseDir {
         self.keep_beside(proof::FILE, proof);
     }
 
-    fn keep_beside(&self, name: &str, what: &impl Serialize) {
+    /// What stands in a file beside the record, if this program can read it.
+    pub fn beside<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let bytes = self.dir.read(name, MAX_FILE_BYTES).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps something beside the record that harms nobody when it gets lost.
+    pub fn keep_beside(&self, name: &str, what: &impl Serialize) {
         if let Some(bytes) = serde_json::to_vec(what).ok().filter(|_| self.writable) {
             self.dir.put(name, &bytes).ok();
         }
@@ -224,14 +308,19 @@ impl LeaseDir {
 
     /// The pinned host keys, as ssh reads them.
     pub fn known_hosts(&self) -> Option<String> {
-        let bytes = self.dir.read("known_hosts", MAX_FILE_BYTES).ok().flatten()?;
+        let bytes = self.seat().as_ref().unwrap_or(&self.dir).read("known_hosts", MAX_FILE_BYTES).ok().flatten()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Whether host keys were pinned.
     pub fn has_known_hosts(&self) -> bool {
-        matches!(self.dir.read("known_hosts", MAX_FILE_BYTES), Ok(Some(bytes)) if !bytes.is_empty())
+        self.known_hosts().is_some_and(|text| !text.is_empty())
     }
+}
+
+/// Whether a record may be that of a lease which has just taken a seat.
+pub(super) fn is_without_its_seat(record: &Record) -> bool {
+    record.pooled && record.seat.is_none()
 }
 
 /// The record of a lease, its denials beside it; `read` gets a file of the lease's directory.
@@ -303,6 +392,22 @@ impl Guard<'_> {
     pub fn save(&self, record: &Record) -> Result<()> {
         let bytes = format::write(record)?;
         self.write(record, |dir| dir.write("record.json", &bytes))
+    }
+
+    /// Writes down the seat that the lease has just taken, beside its record for the day on which that is damaged.
+    pub fn save_seat(&self, record: &Record) -> Result<()> {
+        self.save(record)?;
+        let identity = format::write_identity(record)?;
+        self.write(record, |dir| dir.write(IDENTITY, &identity))
+    }
+
+    /// From now on the seat that the lease has taken is to be ended, whosesoever it is.
+    pub fn end_seat(&self, now: i64) -> Result<()> {
+        let Some(seat) = self.lease.seat() else { return Ok(()) };
+        let read = seat.read(RECORD, MAX_FILE_BYTES).context("reading the record of a seat")?.unwrap_or_default();
+        let Ok(record) = format::read(&read) else { return Ok(()) };
+        let record = Record { phase: Phase::Releasing, releasing: Some(now), ..record };
+        seat.write(RECORD, &format::write(&record)?).context("writing the record of a seat")
     }
 
     /// From now on the lease is to be released, and no call gives it out any more.
@@ -399,6 +504,7 @@ mod tests {
             clusters: Some("annex".into()),
             shared_dir: Some("/shared".into()),
             instance: Some("abcd1234".into()),
+            seating: Seating::None,
         };
         assert_eq!(*origin, expected);
         // That of the first release holds the identity alone.

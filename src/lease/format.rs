@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{self, Denials, Origin, Record};
-use super::{Identity, Nonce};
+use super::record::{self, Denials, Origin, Record, Seating};
+use super::{Identity, Nonce, SeatId};
 use crate::clock::BootTime;
 use crate::config::login_host;
 use crate::config::proxy;
@@ -99,6 +99,10 @@ struct Format1 {
     ended: Option<Ended>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     releasing: Option<i64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pooled: bool,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    seat: Option<SeatId>,
 }
 
 /// `identity.json`: who a lease is, and where its job is looked for when its record is lost. That of the first release held the
@@ -122,6 +126,8 @@ struct OriginFields {
     shared_dir: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seat: Option<SeatId>,
 }
 
 /// `identity.json` of a record.
@@ -137,6 +143,7 @@ pub fn write_identity(record: &Record) -> serde_json::Result<Vec<u8>> {
             clusters: record.clusters.clone(),
             shared_dir: Some(record.shared_dir.clone()),
             instance: record.instance.clone(),
+            seat: record.seat.clone(),
         },
     })
 }
@@ -145,8 +152,9 @@ pub fn write_identity(record: &Record) -> serde_json::Result<Vec<u8>> {
 pub fn read_identity(bytes: &[u8]) -> Option<(Identity, Origin)> {
     let IdentityFile { identity, origin } = serde_json::from_slice(bytes).ok()?;
     let LeaseIdentity { lease_id, slug, name } = identity;
-    let OriginFields { submit, clusters, shared_dir, instance } = origin;
-    let origin = Origin { submit: submit.map(login_host::LoginHost::from), clusters, shared_dir, instance };
+    let OriginFields { submit, clusters, shared_dir, instance, seat } = origin;
+    let seating = seat.map_or(Seating::None, Seating::Taken);
+    let origin = Origin { submit: submit.map(login_host::LoginHost::from), clusters, shared_dir, instance, seating };
     Some((Identity { lease_id, slug, name }, origin))
 }
 
@@ -272,6 +280,8 @@ impl From<&Record> for Format1 {
                 at: ended.at,
             }),
             releasing: record.releasing,
+            pooled: record.pooled,
+            seat: record.seat.clone(),
         }
     }
 }
@@ -314,6 +324,8 @@ impl From<Format1> for Record {
                 at: ended.at,
             }),
             releasing: disk.releasing,
+            pooled: disk.pooled,
+            seat: disk.seat,
         }
     }
 }

@@ -70,6 +70,32 @@ impl From<LeaseId> for String {
     }
 }
 
+/// A seat's id. It has the form of a lease's, so that the runner and the shared dir know both by one rule, and is no lease's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SeatId(LeaseId);
+
+impl SeatId {
+    pub fn parse(text: &str) -> Option<SeatId> {
+        LeaseId::parse(text).map(SeatId)
+    }
+
+    pub fn random() -> std::io::Result<SeatId> {
+        LeaseId::random().map(SeatId)
+    }
+
+    /// The same where a seat and a lease are treated alike.
+    pub fn as_lease_id(&self) -> &LeaseId {
+        &self.0
+    }
+}
+
+impl fmt::Display for SeatId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Names one attempt: 16 random hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

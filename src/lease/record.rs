@@ -1,9 +1,9 @@
 //! A lease's record: the truth about what we asked Slurm for. What Slurm says of it is an observation and changes a
 //! record only where it proves something.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Identity, LeaseId, Nonce};
+use super::{Identity, LeaseId, Nonce, SeatId};
 use crate::clock::BootTime;
 use crate::config::login_host::LoginHost;
 use crate::config::proxy::Route;
@@ -105,6 +105,11 @@ pub struct Record {
     pub ended: Option<Ended>,
     /// When release was first asked for.
     pub releasing: Option<i64>,
+    /// Whether it was made where spares are configured. No such lease and no job of one looks like a lease to releases that know no
+    /// spares: they would take it for gone, or its job for an orphan.
+    pub pooled: bool,
+    /// The seat that it has taken, or that it is: the job was submitted as that one's.
+    pub seat: Option<SeatId>,
 }
 
 /// Where a lease's jobs are looked for when its record is lost; written down beside the record, once.
@@ -114,6 +119,17 @@ pub struct Origin {
     pub clusters: Option<String>,
     pub shared_dir: Option<PathBuf>,
     pub instance: Option<String>,
+    pub seating: Seating,
+}
+
+/// Whether a lease that has lost its record has taken a seat.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Seating {
+    #[default]
+    None,
+    Taken(SeatId),
+    /// It has one, and nothing tells which.
+    Unknown,
 }
 
 impl Ended {
@@ -128,6 +144,21 @@ impl Record {
         &self.identity.lease_id
     }
 
+    /// The id that its job, and all that the job knows it by, was submitted under.
+    pub fn job_owner(&self) -> &LeaseId {
+        self.seat.as_ref().map_or(self.lease_id(), SeatId::as_lease_id)
+    }
+
+    /// Whether it is a spare: a seat that no lease has taken.
+    pub fn is_spare(&self) -> bool {
+        self.seat.as_ref().is_some_and(|seat| seat.as_lease_id() == self.lease_id())
+    }
+
+    /// Whether its seat still has to be claimed by a login: the job takes no other one.
+    pub fn is_to_be_claimed(&self) -> bool {
+        self.seat.is_some() && !self.is_spare() && self.phase == Phase::Queued
+    }
+
     pub fn cloud_id(&self) -> CloudId {
         match (&self.cloud_id, &self.job) {
             (Some(fixed), _) => fixed.clone(),
@@ -138,15 +169,17 @@ impl Record {
 
     /// `lease cbx_… (job 12)`, as every message names it.
     pub fn shown(&self) -> String {
+        let what = if self.is_spare() { "spare" } else { "lease" };
         match &self.job {
-            Some(job) => format!("lease {} (job {job})", self.lease_id()),
-            None => format!("lease {}", self.lease_id()),
+            Some(job) => format!("{what} {} (job {job})", self.lease_id()),
+            None => format!("{what} {}", self.lease_id()),
         }
     }
 
     /// The first word of the job's comment for this attempt.
     pub fn comment_word(&self, instance: &str) -> String {
-        format!("cbx:{}:{}:{instance}", self.lease_id(), self.attempt.nonce)
+        let kind = if self.pooled { POOLED } else { ORDINARY };
+        format!("{kind}:{}:{}:{instance}", self.job_owner(), self.attempt.nonce)
     }
 
     /// Whether a row that carries the id of this record's job is that job. Id and user say so, whatever name and comment are
@@ -168,7 +201,7 @@ impl Record {
 
     /// Whether a row bears the nonce of this very attempt: in its comment, or by the directory that it started in.
     pub fn signed(&self, row: &Row) -> bool {
-        let (lease, nonce) = (self.lease_id(), &self.attempt.nonce);
+        let (lease, nonce) = (self.job_owner(), &self.attempt.nonce);
         comment(&row.comment).is_some_and(|word| &word.nonce == nonce && &word.lease_id == lease)
             || row.directory.ends_with(&format!("/{lease}/{nonce}"))
     }
@@ -188,6 +221,45 @@ impl Record {
                     && self.instance.as_ref().is_some_and(|instance| *instance == word.instance)
                     && (word.nonce == self.attempt.nonce || self.given_up.contains(&word.nonce))
             })
+    }
+
+    /// The record of this lease once it has taken a seat, whose directory lies at `place` now. Its own attempt, if there was one, is
+    /// given up.
+    pub fn seated(&self, seat: Record, place: &Path) -> Record {
+        let mut given_up = self.given_up.clone();
+        given_up.extend(self.attempt.sent.map(|_| self.attempt.nonce.clone()));
+        Record {
+            identity: self.identity.clone(),
+            phase: if self.phase == Phase::Releasing { Phase::Releasing } else { seat.phase },
+            keep: self.keep,
+            created: self.created,
+            given_up,
+            cloud_id: self.cloud_id.clone(),
+            key: place.join(seat.key.file_name().unwrap_or_default()),
+            releasing: self.releasing.or(seat.releasing),
+            ..seat
+        }
+    }
+
+    /// The record of this lease once its seat was given back: as if nothing had been asked of Slurm, under another nonce.
+    ///
+    /// # Errors
+    /// When the system gives no random bits.
+    pub fn without_seat(&self) -> std::io::Result<Record> {
+        Ok(Record {
+            phase: Phase::Prepared,
+            attempt: Attempt { nonce: Nonce::random()?, sent: None, sent_at: None },
+            job: None,
+            submitted: None,
+            cloud_id: None,
+            key: PathBuf::new(),
+            endpoint: None,
+            denied: Denials::default(),
+            ended: None,
+            releasing: None,
+            seat: None,
+            ..self.clone()
+        })
     }
 
     /// Gives the attempt up for a new one; the caller saves the record and moves the permit before it submits.
@@ -220,9 +292,15 @@ pub enum Ownership {
     Unclear,
 }
 
+/// What the first word of a comment begins with: of an ordinary lease's job, and of one that releases which know no spares are to
+/// leave alone.
+const ORDINARY: &str = "cbx";
+const POOLED: &str = "pool";
+
 /// What the first word of a comment of ours says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommentWord {
+    /// The lease's id, or the seat's.
     pub lease_id: LeaseId,
     pub nonce: Nonce,
     /// The state dir that the lease belongs to.
@@ -232,7 +310,7 @@ pub struct CommentWord {
 /// Reads the first word of a job's comment; what follows is the site's and never read.
 pub fn comment(text: &str) -> Option<CommentWord> {
     let parts: Vec<&str> = text.split_whitespace().next()?.split(':').collect();
-    let ["cbx", lease_id, nonce, instance] = parts[..] else {
+    let [ORDINARY | POOLED, lease_id, nonce, instance] = parts[..] else {
         return None;
     };
     Some(CommentWord {
@@ -273,6 +351,8 @@ pub mod tests {
             denied: Denials::default(),
             ended: None,
             releasing: None,
+            pooled: false,
+            seat: None,
         }
     }
 

@@ -6,6 +6,9 @@
 //!   instance place.json     names this tree in the comments of its jobs; where it had that name (see instance.rs)
 //!   lock                    held while the name is given
 //!   leases/<leaseId>/       lock identity.json record.json id_<type>[.pub] known_hosts events.jsonl denied
+//!   spares/<seat>/          the same of a job that is ready and belongs to no lease yet
+//!   pooled/<leaseId>/       a lease that was made where spares are configured; seat/ is the spare's directory that it has taken
+//!   pools/                  what spares are kept for (see operation/pool/wanted.rs)
 //!   cache/                  Slurm's last answers, shared by all calls on a host; what was read of the leases (see cache.rs)
 //!   adopted.jsonl           when a copy of a state dir took over the leases of its original
 //!   forgotten.jsonl         leases that an operator gave up, with their reasons and last records
@@ -17,18 +20,19 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-pub use super::dir::{Guard, LeaseDir, Loaded, Locked};
-use super::dir::{MAX_FILE_BYTES, NO_LOCKS, read_record};
+pub use super::dir::{Guard, LeaseDir, Loaded, Locked, Place};
+use super::dir::{MAX_FILE_BYTES, NO_LOCKS, SEAT, is_without_its_seat, read_record};
 use super::format;
 use super::instance::Instance;
 use super::names::Names;
 use super::record::Record;
 use super::work_roots;
-use super::{Identity, LeaseId};
+use super::{Identity, LeaseId, SeatId};
 use crate::clock::Now;
 use crate::config::login_host::LoginHost;
 use crate::failure::{Failure, Kind};
@@ -38,6 +42,9 @@ use crate::files::{Dir, Lock, Stamp, random_hex};
 const THREADS: usize = 4;
 const FEWEST_EACH: usize = 100;
 
+/// Held for one rename at a time.
+const PLACING_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Format of the tree. 1: the first.
 pub(crate) const TREE_FORMAT: u32 = 1;
 
@@ -46,6 +53,8 @@ pub(crate) const TREE_FORMAT: u32 = 1;
 pub struct Store {
     root: Dir,
     leases: Dir,
+    /// Not set where no lease was ever made with spares.
+    pooled: OnceLock<Dir>,
     instance: Instance,
     writable: bool,
 }
@@ -72,7 +81,7 @@ impl Store {
         };
         let root = Dir::private_root(path).map_err(|error| failed("opening", &error))?;
         let open = || -> io::Result<Store> {
-            let leases = root.make_subdir("leases")?;
+            let leases = root.make_subdir(Place::Leases.name())?;
             let format = match root.read("format", 16)? {
                 Some(bytes) => String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(u32::MAX),
                 None => {
@@ -81,7 +90,8 @@ impl Store {
                 }
             };
             let writable = format <= TREE_FORMAT;
-            Ok(Store { leases, instance: Instance::open(&root, writable)?, writable, root })
+            let pooled = root.subdir(Place::Pooled.name())?.map_or_else(OnceLock::new, OnceLock::from);
+            Ok(Store { leases, pooled, instance: Instance::open(&root, writable)?, writable, root })
         };
         open().map_err(|error| match crate::files::locks_nothing(&error) {
             true => storage("locking").remedy(NO_LOCKS).cause(error.to_string()).into(),
@@ -130,18 +140,105 @@ impl Store {
 
     /// All leases, sorted.
     pub fn ids(&self) -> Result<Vec<LeaseId>> {
-        let names = self.leases.names().with_context(|| format!("listing {}", self.leases.path().display()))?;
-        let mut ids: Vec<_> = names.iter().filter_map(|name| LeaseId::parse(name)).collect();
+        let mut ids: Vec<_> = self.homes().map(|(_, home)| ids_in(home)).collect::<Result<Vec<_>>>()?.concat();
         ids.sort();
         Ok(ids)
     }
 
+    /// All spares, sorted.
+    pub fn spare_ids(&self) -> Result<Vec<SeatId>> {
+        let Some(spares) = self.spares()? else { return Ok(vec![]) };
+        let mut ids: Vec<_> = ids_in(&spares)?.iter().filter_map(|id| SeatId::parse(id.as_str())).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Where leases lie.
+    fn homes(&self) -> impl Iterator<Item = (Place, &Dir)> {
+        let pooled = self.pooled.get().map(|pooled| (Place::Pooled, pooled));
+        [(Place::Leases, &self.leases)].into_iter().chain(pooled)
+    }
+
+    fn spares(&self) -> Result<Option<Dir>> {
+        self.root.subdir(Place::Spares.name()).context("opening the directory of the spares")
+    }
+
+    /// The directory that leases of this place have, made when it is missing.
+    fn home(&self, place: Place) -> io::Result<Dir> {
+        let home = self.root.make_subdir(place.name())?;
+        self.know(place)?;
+        Ok(home)
+    }
+
+    /// Another call may have made the first lease with spares since this state dir was opened.
+    fn know(&self, place: Place) -> io::Result<()> {
+        if place == Place::Pooled
+            && self.pooled.get().is_none()
+            && let Some(pooled) = self.root.subdir(place.name())?
+        {
+            self.pooled.set(pooled).ok();
+        }
+        Ok(())
+    }
+
     /// The directory of a lease; `None` when there is no such lease.
     pub fn lease(&self, id: &LeaseId) -> Result<Option<LeaseDir>> {
-        let dir = self.leases.subdir(id.as_str()).map_err(|error| {
-            Failure::new(Kind::Storage, format!("opening the directory of lease {id}")).cause(error.to_string())
+        for (place, home) in self.homes() {
+            if let Some(dir) = self.open_in(home, place, id)? {
+                return Ok(Some(dir));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The directory of a spare; `None` when there is none of this id, or a lease has taken it.
+    pub fn spare(&self, seat: &SeatId) -> Result<Option<LeaseDir>> {
+        let Some(spares) = self.spares()? else { return Ok(None) };
+        self.open_in(&spares, Place::Spares, seat.as_lease_id())
+    }
+
+    fn open_in(&self, home: &Dir, place: Place, id: &LeaseId) -> Result<Option<LeaseDir>> {
+        let dir = home.subdir(id.as_str()).map_err(|error| {
+            Failure::new(Kind::Storage, format!("opening the directory {id} in {}", home.path().display()))
+                .cause(error.to_string())
         })?;
-        Ok(dir.map(|dir| LeaseDir { id: id.clone(), dir, writable: self.writable }))
+        Ok(dir.map(|dir| LeaseDir { id: id.clone(), dir, writable: self.writable, place }))
+    }
+
+    /// Gives a spare to a lease, whose lock the caller holds: this rename is what decides. `false` where it has become another
+    /// lease's. A network file system may report a rename as failed that has happened, so what lies there afterwards counts.
+    pub fn take_seat(&self, guard: &Guard<'_>, spare: &LeaseDir) -> Result<bool> {
+        let Some(spares) = self.spares()? else { return Ok(false) };
+        let (lease, id) = (&guard.lease.dir, spare.id.as_str());
+        let moved = spares.rename(id, lease, SEAT);
+        let taken =
+            moved.is_ok() || lease.subdir(SEAT).is_ok_and(|seat| seat.is_some_and(|seat| seat.is_same(&spare.dir)));
+        if taken {
+            let durable = lease.sync().and_then(|()| spares.sync());
+            durable.with_context(|| format!("giving the spare {id} to lease {}", guard.lease.id))?;
+        }
+        Ok(taken)
+    }
+
+    /// Puts a seat that a lease could not claim back to the spares, where it is ended; its record says so already.
+    pub fn give_seat_back(&self, guard: &Guard<'_>, seat: &SeatId) -> Result<()> {
+        let back = || {
+            let spares = self.home(Place::Spares)?;
+            guard.lease.dir.rename(SEAT, &spares, seat.as_lease_id().as_str())?;
+            spares.sync()?;
+            guard.lease.dir.sync()
+        };
+        back().with_context(|| format!("giving the seat {seat} of lease {} back", guard.lease.id))
+    }
+
+    /// Where is written what spares are kept for, made when it is missing.
+    pub fn pools(&self) -> io::Result<Dir> {
+        self.root.make_subdir("pools")
+    }
+
+    /// The same, where there is something.
+    pub fn known_pools(&self) -> io::Result<Option<Dir>> {
+        self.root.subdir("pools")
     }
 
     /// Reads a lease without opening its directory, where its record is whole; `None` when there is no such lease.
@@ -156,27 +253,41 @@ impl Store {
         read: impl FnMut(&str) -> io::Result<Option<Vec<u8>>>,
     ) -> Result<Option<Loaded>> {
         match read_record(id, read) {
-            Ok(record) if self.writable => Ok(Some(Loaded::Whole(record))),
+            Ok(record) if self.writable && !is_without_its_seat(&record) => Ok(Some(Loaded::Whole(record))),
             _ => Ok(self.lease(id)?.map(|dir| dir.load())),
         }
     }
 
     /// Reads a file of a lease without opening its directory.
     pub(super) fn read(&self, id: &LeaseId, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
-        self.leases.read_below(id.as_str(), name, max)
+        match (self.leases.read_below(id.as_str(), name, max)?, self.pooled.get()) {
+            (None, Some(pooled)) => pooled.read_below(id.as_str(), name, max),
+            (read, _) => Ok(read),
+        }
     }
 
     /// The stamp of a lease's directory, or of a file there.
     pub(super) fn stamp(&self, id: &LeaseId, name: Option<&str>) -> io::Result<Stamp> {
-        match name {
-            None => self.leases.stamp(id.as_str()),
-            Some(name) => self.leases.stamp(&format!("{id}/{name}")),
+        let path = name.map_or_else(|| id.to_string(), |name| format!("{id}/{name}"));
+        match (self.leases.stamp(&path), self.pooled.get()) {
+            (Err(_), Some(pooled)) => pooled.stamp(&path),
+            (stamp, _) => stamp,
         }
     }
 
     /// Makes a lease: its directory is filled by `fill` where nobody looks, and appears whole. `fill` is told where
     /// it will be. Whether it was us who made it: another call may have been faster.
     pub fn create(&self, identity: &Identity, fill: impl Fn(&Dir, &Path) -> Result<Record>) -> Result<bool> {
+        self.create_at(Place::Leases, identity, fill)
+    }
+
+    /// The same at another place.
+    pub fn create_at(
+        &self,
+        place: Place,
+        identity: &Identity,
+        fill: impl Fn(&Dir, &Path) -> Result<Record>,
+    ) -> Result<bool> {
         if !self.writable {
             let what = format!("the state dir {} was written by a newer slurm-sandbox", self.path().display());
             return Err(Failure::new(Kind::Storage, what).remedy("use that version").into());
@@ -185,13 +296,13 @@ impl Store {
         // Another call's clearing may take a directory away in the moment before it is locked. Each call clears once, so this
         // many calls at once would have to be in each other's way.
         const TRIES: u32 = 100;
-        let mut made = self.make(identity, &fill);
+        let mut made = self.make(identity, place, &fill);
         for _ in 1..TRIES {
             match &made {
                 Err(error)
                     if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) =>
                 {
-                    made = self.make(identity, &fill);
+                    made = self.make(identity, place, &fill);
                 }
                 _ => break,
             }
@@ -209,7 +320,8 @@ impl Store {
         })
     }
 
-    fn make(&self, identity: &Identity, fill: &impl Fn(&Dir, &Path) -> Result<Record>) -> Result<bool> {
+    fn make(&self, identity: &Identity, place: Place, fill: &impl Fn(&Dir, &Path) -> Result<Record>) -> Result<bool> {
+        let home = self.home(place).context("opening the directory of the leases")?;
         let trash = self.trash()?;
         let id = identity.lease_id.as_str();
         let name = format!("new-{id}-{}", random_hex(4).context("reading random bits")?);
@@ -224,11 +336,20 @@ impl Store {
             }
         };
         let make = || -> Result<bool> {
-            let record = fill(&dir, &self.leases.path().join(id))?;
+            let record = fill(&dir, &home.path().join(id))?;
             dir.write_part("identity.json", &format::write_identity(&record)?).context("writing identity.json")?;
             dir.write("record.json", &format::write(&record)?).context("writing record.json")?;
-            match trash.rename(&name, &self.leases, id) {
-                Ok(()) => self.leases.sync().map(|()| true).context("making the lease durable"),
+            // Two calls may have different settings, and so make the lease at different places.
+            let _placing = self.root.lock("placing", PLACING_PATIENCE)?;
+            let elsewhere = [Place::Leases, Place::Pooled].into_iter().filter(|other| *other != place);
+            for other in elsewhere.filter(|_| place != Place::Spares) {
+                if self.root.subdir(other.name())?.is_some_and(|home| home.has_own_dir(id)) {
+                    self.know(other)?;
+                    return Ok(false);
+                }
+            }
+            match trash.rename(&name, &home, id) {
+                Ok(()) => home.sync().map(|()| true).context("making the lease durable"),
                 Err(error) if taken(&error) => Ok(false),
                 Err(error) => Err(error).context("moving the lease into place"),
             }
@@ -270,7 +391,8 @@ impl Store {
         if let (Loaded::Whole(record), Ok(Some(ssh))) = (guard.lease.load(), self.root.subdir("ssh")) {
             Names::new(ssh).forget(&record, guard.lease.path(), Now::read());
         }
-        let moved = self.leases.rename(id, &trash, &name).and_then(|()| self.leases.sync());
+        let home = self.home(guard.lease.place).context("opening the directory of the leases")?;
+        let moved = home.rename(id, &trash, &name).and_then(|()| home.sync());
         moved.with_context(|| format!("removing lease {id}"))?;
         // Gone is gone: what another call still writes there goes with the next clearing.
         trash.remove_tree(&name).ok();
@@ -317,6 +439,11 @@ pub fn each<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec
         }
         all
     })
+}
+
+fn ids_in(home: &Dir) -> Result<Vec<LeaseId>> {
+    let names = home.names().with_context(|| format!("listing {}", home.path().display()))?;
+    Ok(names.iter().filter_map(|name| LeaseId::parse(name)).collect())
 }
 
 /// Removes an entry of the trash unless the call that makes it is alive.

@@ -99,7 +99,9 @@ fn labels(record: &Record, limits: &Limits, row: Option<&Row>, status: &Status) 
         labels.push(("slurmMem", if mem == "0" { String::new() } else { mem.clone() }));
         if matches!(status.state, LeaseState::Provisioning | LeaseState::Ready | LeaseState::Suspended) {
             // That of a waiting job is Slurm's estimate.
-            let started = row.start.filter(|_| !row.node.is_empty());
+            // A spare's time to live begins when a lease takes it.
+            let taken = record.seat.as_ref().map(|_| record.created);
+            let started = taken.or(row.start).filter(|_| !row.node.is_empty());
             let ends = [row.end, limits.ends(record.created, started)].into_iter().flatten().min();
             labels.extend(ends.map(|end| ("expires_at", end.to_string())));
         }

@@ -123,9 +123,10 @@ fn sweep(store: &Store, inventory: &Inventory, settings: Option<&Settings>) -> V
     });
     let records = || inventory.leases.iter().filter_map(Entry::record);
     let shared = records().map(|record| (record.submit.clone(), record.shared_dir.clone()));
-    let roots: BTreeSet<_> = shared.chain(configured).chain([(None, store.path().join("shared"))]).collect();
+    let trees: BTreeSet<_> = shared.chain(configured).chain([(None, store.path().join("shared"))]).collect();
+    let roots =
+        trees.into_iter().flat_map(|(submit, root)| [(submit.clone(), root.join(shared_dir::SEATS)), (submit, root)]);
     let mut lines: Vec<String> = roots
-        .into_iter()
         .flat_map(|(submit, root)| report(&root, shared_dir::sweep(&Host::of(submit.as_ref()), &root, SWEEPING)))
         .collect();
     if let Some((settings, _)) = &settings {

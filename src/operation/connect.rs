@@ -25,10 +25,11 @@ use crate::host::command::{Command, Output, quoted};
 use crate::host::remote::command_line::ssh;
 use crate::host::remote::{LoginError, master, piped};
 use crate::host::{Host, relay, signals, terminal};
+use crate::lease::SeatId;
 use crate::lease::record::{Phase, PinnedEndpoint, Record};
 use crate::lease::store::Store;
 use crate::operation::context::Options;
-use crate::operation::lookup::{find, whole};
+use crate::operation::lookup::{FoundLease, find, whole};
 use crate::protocol::Ssh;
 use crate::shared_dir::SharedDir;
 use crate::slurm::job::JobId;
@@ -44,11 +45,21 @@ const REASON_DEADLINE: Duration = Duration::from_secs(5);
 pub fn run(options: &Options, word: &str) -> Result<()> {
     let store = Store::open(&options.state_dir)?;
     let shown = crate::protocol::shown(&word.into());
-    let Some(found) = find(&store, word)? else {
+    let found = match find(&store, word)? {
+        None => spare(&store, word)?,
+        found => found,
+    };
+    let Some(found) = found else {
         let what = format!("connecting to {shown}: no lease answers to it, it may have been released");
         return Err(Failure::new(Kind::NotFound, what).remedy("acquire a new one").into());
     };
     through(whole("connecting to", &found.loaded)?)
+}
+
+/// A spare, which is tried out before it is a lease's.
+fn spare(store: &Store, word: &str) -> Result<Option<FoundLease>> {
+    let Some(seat) = SeatId::parse(word) else { return Ok(None) };
+    Ok(store.spare(&seat)?.map(|dir| FoundLease { loaded: dir.load(), dir }))
 }
 
 /// The same with the lease that a host name means; `user` is whom ssh logs in as.

@@ -15,12 +15,12 @@ use crate::lease::cache::{CachedFiles, CachedLease};
 use crate::lease::lifecycle::Observation;
 use crate::lease::limits::Limits;
 use crate::lease::record::{Phase, Record, comment};
-use crate::lease::store::{Loaded, Locked, Store, each};
-use crate::lease::{LeaseId, acquirer};
+use crate::lease::store::{LeaseDir, Loaded, Locked, Store, each};
+use crate::lease::{LeaseId, SeatId, acquirer};
 use crate::progress::progress;
 use crate::shared_dir::SharedDir;
 use crate::slurm::cache::{BackOff, Moment, Question, Shared};
-use crate::slurm::job::{JobId, Listing, QueryFailed, Row};
+use crate::slurm::job::{Class, JobId, Listing, QueryFailed, Row};
 use crate::slurm::squeue::{self, Owner};
 
 /// Most questions about single jobs in one call, and the time after which no more are begun: the load on the controller must
@@ -41,6 +41,8 @@ pub struct Inventory {
 #[derive(Debug)]
 pub struct Entry {
     pub id: LeaseId,
+    /// Whether it is a spare, and so no lease.
+    spare: bool,
     pub loaded: Loaded,
     /// Read only for who asks for them.
     pub limits: Limits,
@@ -66,7 +68,32 @@ impl Entry {
             Contents::RecordsAndLimits => files.limits(),
         };
         let view = View::query_failed("Slurm was not asked");
-        Ok(Some(Entry { id: id.clone(), loaded, limits, unclaimed, view }))
+        Ok(Some(Entry { id: id.clone(), spare: false, loaded, limits, unclaimed, view }))
+    }
+
+    fn of_spare(store: &Store, seat: &SeatId) -> Result<Option<Entry>> {
+        let view = View::query_failed("Slurm was not asked");
+        Ok(store.spare(seat)?.map(|dir| Entry {
+            id: dir.id.clone(),
+            spare: true,
+            loaded: dir.load(),
+            limits: Limits::default(),
+            unclaimed: false,
+            view,
+        }))
+    }
+
+    /// Whether its job has its allocation.
+    pub fn runs(&self) -> bool {
+        self.view.row().is_some_and(|row| row.state.class() == Class::Running && !row.node.is_empty())
+    }
+
+    /// Its directory; `None` when it is gone, or a spare that a lease has taken.
+    pub fn dir(&self, store: &Store) -> Result<Option<LeaseDir>> {
+        match SeatId::parse(self.id.as_str()).filter(|_| self.spare) {
+            Some(seat) => store.spare(&seat),
+            None => store.lease(&self.id),
+        }
     }
 
     pub fn record(&self) -> Option<&Record> {
@@ -97,8 +124,9 @@ impl Indexed {
     /// A record's own rows: those of its job's id, and those that name the lease. No other row has anything to say about it.
     fn of(&self, record: &Record) -> Vec<&Row> {
         let by_job = record.job.as_ref().and_then(|job| self.by_job.get(&job.id));
-        let by_lease = self.by_lease.get(record.lease_id());
-        let mut indices: Vec<usize> = by_job.into_iter().chain(by_lease).flatten().copied().collect();
+        let by_lease = [record.lease_id(), record.job_owner()].map(|id| self.by_lease.get(id));
+        let mut indices: Vec<usize> =
+            by_job.into_iter().chain(by_lease.into_iter().flatten()).flatten().copied().collect();
         indices.sort_unstable();
         indices.dedup();
         indices.iter().filter_map(|index| self.listing.rows.get(*index)).collect()
@@ -125,16 +153,31 @@ impl Inventory {
     /// Reads all leases and asks Slurm once for each user and cluster that they use, each within the deadline; not at all when
     /// there is no lease.
     pub fn take(store: &Store, contents: Contents, deadline: Duration) -> Result<Inventory> {
-        Inventory::take_by(store, contents, |host, owner, cluster| squeue::list_user(host, owner, cluster, deadline))
+        let leases = Inventory::read(store, contents)?;
+        Ok(Inventory::of(leases, |host, owner, cluster| squeue::list_user(host, owner, cluster, deadline)))
     }
 
     /// The same, content with an answer that any process of this host has got since `oldest` ago. Of one from before the records were
     /// read, only what it shows counts: a job that is missing there may be younger.
     pub fn take_shared(store: &Store, contents: Contents, deadline: Duration, oldest: Duration) -> Result<Inventory> {
+        let leases = Inventory::read(store, contents)?;
+        Ok(Inventory::of_shared(store, leases, deadline, oldest))
+    }
+
+    /// The same for spares. One whose job is not known yet is looked for at once.
+    pub fn take_spares(store: &Store, deadline: Duration, oldest: Duration) -> Result<Inventory> {
+        let seats = store.spare_ids()?;
+        let read = seats.iter().map(|seat| Entry::of_spare(store, seat)).collect::<Result<Vec<_>>>()?;
+        let spares: Vec<_> = read.into_iter().flatten().collect();
+        let lost = spares.iter().filter_map(Entry::record).any(|record| record.phase == Phase::Submitting);
+        Ok(Inventory::of_shared(store, spares, deadline, if lost { Duration::ZERO } else { oldest }))
+    }
+
+    fn of_shared(store: &Store, leases: Vec<Entry>, deadline: Duration, oldest: Duration) -> Inventory {
         let Some(shared) = store.cache().ok().and_then(Shared::open) else {
-            return Inventory::take(store, contents, deadline);
+            return Inventory::of(leases, |host, owner, cluster| squeue::list_user(host, owner, cluster, deadline));
         };
-        Inventory::take_by(store, contents, |host, owner, cluster| {
+        Inventory::of(leases, |host, owner, cluster| {
             let (now, question) = (Moment::now(), Question { host, owner, cluster, wanted: &|_| true });
             let known = shared.list_user(question, now.before(oldest), deadline, BackOff::Kept).listing;
             // Moments are whole milliseconds.
@@ -145,17 +188,19 @@ impl Inventory {
         })
     }
 
-    fn take_by(
-        store: &Store,
-        contents: Contents,
-        ask: impl Fn(&Host, Owner<'_>, Option<&str>) -> Result<Listing, QueryFailed>,
-    ) -> Result<Inventory> {
+    fn read(store: &Store, contents: Contents) -> Result<Vec<Entry>> {
         let ids = store.ids()?;
         let files = CachedFiles::open(store, ids.len());
         let read = each(&ids, |id| files.lease(id, |files| Entry::read(id, files, contents)));
         files.keep(&ids);
         let read = read.into_iter().collect::<Result<Vec<_>>>()?;
-        let mut leases: Vec<_> = read.into_iter().flatten().collect();
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    fn of(
+        mut leases: Vec<Entry>,
+        ask: impl Fn(&Host, Owner<'_>, Option<&str>) -> Result<Listing, QueryFailed>,
+    ) -> Inventory {
         let mut listings = BTreeMap::new();
         for record in leases.iter().filter_map(Entry::record).filter(|record| allocation::concerns_slurm(record)) {
             for source in sources(record) {
@@ -179,7 +224,7 @@ impl Inventory {
             entry.view = view.unwrap_or_else(|| View::query_failed("Slurm was not asked"));
         }
         confirm(&mut leases, &listings, time);
-        Ok(Inventory { leases, listings, time })
+        Inventory { leases, listings, time }
     }
 
     /// The listings, each with the login host and the user that it is of.
@@ -248,7 +293,7 @@ impl Inventory {
         if !due && !unclaimed {
             return Ok(Settled::AsItWas);
         }
-        let Some(dir) = store.lease(&entry.id)? else { return Ok(Settled::Gone) };
+        let Some(dir) = entry.dir(store)? else { return Ok(Settled::Gone) };
         let abandoned = unclaimed && acquirer::life(&dir).is_over();
         if !due && !abandoned {
             return Ok(Settled::AsItWas);

@@ -12,9 +12,9 @@ use crate::clock::{BootTime, Now};
 use crate::config::login_host::LoginHost;
 use crate::files::Dir;
 use crate::host::Host;
-use crate::lease::LeaseId;
-use crate::lease::record::{CommentWord, comment};
-use crate::lease::store::Store;
+use crate::lease::record::{CommentWord, Seating, comment};
+use crate::lease::store::{Loaded, Store};
+use crate::lease::{LeaseId, SeatId};
 use crate::operation::lookup::load;
 use crate::shared_dir::{self, Marked};
 use crate::slurm::job::{Class, JobId, Listing, QueryFailed, Row};
@@ -88,7 +88,9 @@ pub fn end(store: &Store, inventory: &Inventory, submit: Option<&LoginHost>, dry
     let cache = store.cache().ok();
     let mut sights = Sights::read(cache.as_ref());
     let known: BTreeSet<&LeaseId> = inventory.leases.iter().map(|lease| &lease.id).collect();
-    let recorded = |id: &LeaseId| -> Result<bool> { Ok(known.contains(id) || load(store, id)?.is_some()) };
+    let recorded = |id: &LeaseId| -> Result<bool> {
+        Ok(known.contains(id) || load(store, id)?.is_some() || is_a_seat(store, id)?)
+    };
     for (submit, uid, listing) in listings {
         let host = Host::of(submit);
         let mut cancel: Vec<JobId> = Vec::new();
@@ -129,6 +131,31 @@ pub fn end(store: &Store, inventory: &Inventory, submit: Option<&LoginHost>, dry
         sights.write(&cache);
     }
     Ok(lines)
+}
+
+/// Whether this is the id of a spare, or of the seat that a lease has taken. Seats go from the spares to the leases, so that who looks
+/// there in this order does not miss one that is on its way.
+fn is_a_seat(store: &Store, id: &LeaseId) -> Result<bool> {
+    let Some(seat) = SeatId::parse(id.as_str()) else { return Ok(false) };
+    if store.spare(&seat)?.is_some() {
+        return Ok(true);
+    }
+    for lease in store.ids()? {
+        let taken = match store.load(&lease)? {
+            Some(Loaded::Whole(record)) => record.seat == Some(seat.clone()),
+            // It may have this one.
+            Some(Loaded::Damaged { origin, .. }) => match origin.map(|origin| origin.seating) {
+                Some(Seating::Taken(its)) => its == seat,
+                Some(Seating::Unknown) => true,
+                Some(Seating::None) | None => false,
+            },
+            Some(Loaded::Newer { .. }) | None => false,
+        };
+        if taken {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A live job of this user that this state dir has submitted.

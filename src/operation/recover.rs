@@ -1,7 +1,7 @@
 //! A record for a lease that has lost its own. Its jobs are looked for everywhere they can be, by the lease's id and the state dir
 //! in their comments; where one place cannot be asked, nothing is touched.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -13,9 +13,9 @@ use crate::config::{Settings, at_home};
 use crate::failure::{Failure, Kind};
 use crate::host::{Host, User};
 use crate::lease::cloud_id::CloudId;
-use crate::lease::record::{Attempt, CommentWord, Denials, Origin, Phase, Record, comment};
+use crate::lease::record::{Attempt, CommentWord, Denials, Origin, Phase, Record, Seating, comment};
 use crate::lease::store::Store;
-use crate::lease::{Identity, Nonce};
+use crate::lease::{Identity, Nonce, SeatId};
 use crate::shared_dir;
 use crate::slurm::each_cluster;
 use crate::slurm::job::{Class, QueryFailed, Row};
@@ -67,10 +67,15 @@ pub fn recover(
     let host = Host::of(submit.as_ref());
     let user = crate::operation::context::user(&host, &format!("{doing} lease {}", identity.lease_id))?;
     let owner = Owner { uid: user.uid, name: user.name.as_deref() };
+    let seat = match origin.map(|origin| &origin.seating) {
+        None | Some(Seating::None) => None,
+        Some(Seating::Taken(seat)) => Some(seat.clone()),
+        Some(Seating::Unknown) => return Err(unknown_seat(doing, identity).into()),
+    };
+    let job_owner = seat.as_ref().map_or(&identity.lease_id, SeatId::as_lease_id);
     let ours = |word: &CommentWord| {
         let made_in = recorded.and_then(|origin| origin.instance.as_deref());
-        word.lease_id == identity.lease_id
-            && (made_in == Some(&word.instance) || store.instance().owns(Some(&word.instance)))
+        word.lease_id == *job_owner && (made_in == Some(&word.instance) || store.instance().owns(Some(&word.instance)))
     };
     let mut found: Vec<(Row, CommentWord)> = Vec::new();
     let clusters_asked = each_cluster(clusters.as_deref());
@@ -93,13 +98,16 @@ pub fn recover(
     let root = found.iter().find_map(|(row, word)| shared_dir::root_of(&row.directory, &word.lease_id, &word.nonce));
     let shared_dir = recorded
         .and_then(|origin| origin.shared_dir.clone())
-        .or(root)
+        .or(root.map(|root| match seat {
+            Some(_) => root.parent().map(Path::to_owned).unwrap_or(root),
+            None => root,
+        }))
         .or_else(|| configured.shared_dir_of(&user))
         .unwrap_or_else(|| crate::operation::context::default_shared_dir(submit.as_ref(), store.path(), &user));
     let job = found.first().filter(|(row, _)| row.state.class() != Class::Ended);
     let nonce = match job {
         Some((_, word)) => word.nonce.clone(),
-        None => match shared_dir::permitted(&host, &shared_dir, &identity.lease_id) {
+        None => match shared_dir::permitted(&host, &tree_of(&shared_dir, seat.as_ref()), job_owner) {
             Ok(Some(nonce)) => nonce,
             Ok(None) => Nonce::random()?,
             Err(why) => return Err(could_not_ask(doing, identity, &why.to_string()).into()),
@@ -131,7 +139,24 @@ pub fn recover(
         denied: Denials::default(),
         ended: None,
         releasing: None,
+        pooled: seat.is_some(),
+        seat,
     })
+}
+
+/// The tree in a shared dir that holds a lease's job.
+fn tree_of(shared_dir: &Path, seat: Option<&SeatId>) -> PathBuf {
+    seat.map_or_else(|| shared_dir.to_owned(), |_| shared_dir.join(shared_dir::SEATS))
+}
+
+/// Its job bears the seat's name; by the lease's, Slurm would deny a job that runs.
+fn unknown_seat(doing: &str, identity: &Identity) -> Failure {
+    let id = &identity.lease_id;
+    let what =
+        format!("{doing} lease {id}: its record is damaged, and so is what tells of the spare that it has taken");
+    Failure::new(Kind::Storage, what).remedy(format!(
+        "end its job with scancel (`squeue --me` shows it), then run `slurm-sandbox forget {id} --because TEXT`"
+    ))
 }
 
 fn could_not_ask(doing: &str, identity: &Identity, why: &str) -> Failure {

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::settings::Local;
 use super::status::{LeaseState, Status, status};
-use super::wait::{Doing, Wait, failure_of_end};
+use super::wait::{Doing, Wait, Waited, failure_of_end};
 use super::{answer, loss};
 use crate::allocation::View;
 use crate::clock::Now;
@@ -56,11 +56,21 @@ pub fn run(options: &Options, request: &Request) -> Result<Answer> {
     let settings = local.for_lease_of(record.submit.as_ref(), GREETING_PATIENCE)?.settings;
     let deadline = began + Duration::from_secs(settings.resolve_wait);
     let mut wait = Wait::new(options, &store, &settings, &found.dir, Doing::Resolving, deadline, None);
-    let handed = wait.until_ready();
+    let handed = wait.until_ready().and_then(|waited| match waited {
+        Waited::Handed(handed) => Ok(handed.lease),
+        // Only who asks for breaks gets some.
+        Waited::Queued => Err(Failure::new(Kind::Internal, "a wait without breaks came back").into()),
+        Waited::SeatLost(why) => {
+            Err(Failure::new(Kind::NotFound, format!("resolving {}: its spare is lost", record.shown()))
+                .remedy("repeat its acquire, which takes another one or submits a job")
+                .cause(why)
+                .into())
+        }
+    });
     if handed.is_err() {
         loss::seen(options, &store, &found.dir);
     }
-    Ok(Answer { lease: Some(handed?.lease), ..Answer::default() })
+    Ok(Answer { lease: Some(handed?), ..Answer::default() })
 }
 
 /// Who the lease is, from our own record alone: never waits, works for queued and ended jobs, and gives no host, or

@@ -35,7 +35,9 @@ impl Effective {
     pub fn limited(mut self) -> Result<Effective, Failure> {
         self.clamped = self.merged.limit(&self.files)?;
         let most_idle = self.files.iter().filter_map(|file| file.limits.most_idle()).min();
+        let most_spares = self.files.iter().filter_map(|file| file.limits.most_spares()).min();
         self.settings = Settings { most_idle, ..self.merged.check()? };
+        self.settings.spares.most = most_spares;
         Ok(self)
     }
 

@@ -277,6 +277,10 @@ fn poll(polls: &mut Polls, guard: &Guard<'_>, record: &mut Record, left: Duratio
 pub fn finish(store: &Store, guard: Guard<'_>, record: &Record) -> Result<()> {
     let error = match SharedDir::of(record).remove() {
         Ok(_) => {
+            if let Some(own) = SharedDir::before_its_seat(record) {
+                // Without a permit, for which nothing has looked since; what is left is for the next sweep.
+                own.remove().ok();
+            }
             remove_client_files(record);
             return store.trash_lease(guard);
         }
@@ -304,7 +308,7 @@ pub fn finish(store: &Store, guard: Guard<'_>, record: &Record) -> Result<()> {
 fn remove_client_files(record: &Record) {
     let host = allocation::host(record);
     // Nothing ran, so the client was nowhere.
-    if record.job.is_none() {
+    if record.job.is_none() || record.is_spare() {
         return;
     }
     let Ok(user) = host.user() else { return };

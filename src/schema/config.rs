@@ -7,7 +7,7 @@ use crate::config::keys::KEYS;
 use crate::config::proxy::PLACEHOLDERS;
 use crate::config::resources::{EXTRA_FLAGS, EXTRA_OPTIONS, WORD_KEYS, refused_options};
 use crate::config::value::SCHEMA_KEY;
-use crate::config::{MOST_SECONDS, PREAMBLE_BYTES, SHARED_ROOTS};
+use crate::config::{MOST_SECONDS, PREAMBLE_BYTES, SHARED_ROOTS, spares};
 
 /// Characters of a path.
 const PATH: &str = "0-9A-Za-z._/@+,:=-";
@@ -92,6 +92,9 @@ fn shape(key: &str) -> Option<Value> {
         "acquireTimeoutSeconds" => seconds(1),
         "resolveWaitSeconds" | "idleTimeoutSeconds" | "ttlSeconds" | "takenGraceSeconds" => seconds(0),
         "maxLeases" => integer(1, 1_000_000),
+        "spares" => integer(0, spares::MOST),
+        "spareSeconds" => seconds(spares::LEAST_SECONDS),
+        "spareMinTimeLeft" => seconds(1),
         "reacquire" => one_of(&[], &["always", "attended"]),
         "profile" => word("[0-9A-Za-z_][0-9A-Za-z._-]*", 60),
         _ => return None,

@@ -3,6 +3,7 @@
 //! ```text
 //! <shared-dir>/ 0700
 //!   format                        version of this tree; in a newer one no lease is made, its leases are released
+//!   seats/                        the same tree again, for the seats of spares in the place of leases
 //!   <leaseId>/permit              the one nonce that may run; without it a job ends by itself
 //!   <leaseId>/<nonce>/            one attempt; the job's directory and, for the reference adapter's runners, its
 //!                                 CBX_STATE_DIR, with jobs/<leaseId>/ below it
@@ -43,6 +44,9 @@ pub(crate) const TREE_FORMAT: u32 = 1;
 
 /// Longest part of the job's output that goes into a message.
 const TAIL_BYTES: u64 = 2048;
+
+/// The tree of the seats.
+pub const SEATS: &str = "seats";
 
 /// Starts the names of what was moved aside to be removed.
 const ASIDE: &str = ".gone-";
@@ -252,13 +256,20 @@ pub struct Ending {
 }
 
 impl SharedDir {
+    /// That of its job: where a lease has taken a seat, the seat's.
     pub fn of(record: &Record) -> SharedDir {
-        let attempt = AttemptDir {
-            root: record.shared_dir.clone(),
-            lease: record.lease_id().clone(),
-            nonce: record.attempt.nonce.clone(),
-            given_up: record.given_up.clone(),
-        };
+        let root = if record.seat.is_some() { record.shared_dir.join(SEATS) } else { record.shared_dir.clone() };
+        SharedDir::at(record, root, record.job_owner(), record.attempt.nonce.clone())
+    }
+
+    /// What attempts of its own have left of a lease that has taken a seat since.
+    pub fn before_its_seat(record: &Record) -> Option<SharedDir> {
+        let nonce = record.given_up.last().filter(|_| record.seat.is_some())?;
+        Some(SharedDir::at(record, record.shared_dir.clone(), record.lease_id(), nonce.clone()))
+    }
+
+    fn at(record: &Record, root: PathBuf, lease: &LeaseId, nonce: Nonce) -> SharedDir {
+        let attempt = AttemptDir { root, lease: lease.clone(), nonce, given_up: record.given_up.clone() };
         SharedDir(match Host::of(record.submit.as_ref()) {
             Host::Here => Side::Local(Local(attempt)),
             Host::Login(login) => Side::Remote(Remote::new(attempt, login)),

@@ -11,7 +11,7 @@ use crate::host::{Command, End, Output};
 
 /// sbatch itself retries for 120 s while the queue is full and for 180 s while a standby controller takes over, so a
 /// shorter deadline would call good submissions lost (docs/facts/slurm.md, "Outcomes of sbatch").
-const DEADLINE: Duration = Duration::from_secs(200);
+pub const DEADLINE: Duration = Duration::from_secs(200);
 
 /// Everything that a submission needs.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Submission<'a> {
     pub resources: &'a [String],
     /// The runner's variables.
     pub environment: Vec<(&'static str, OsString)>,
+    /// How long sbatch may take.
+    pub deadline: Duration,
     /// The runner itself, verbatim.
     pub script: &'a [u8],
 }
@@ -32,7 +34,7 @@ impl Submission<'_> {
     /// The command line.
     pub fn command(&self) -> Command {
         let directory = self.directory.to_string_lossy();
-        let mut command = Command::new("sbatch", DEADLINE)
+        let mut command = Command::new("sbatch", self.deadline)
             .once()
             .arg("--parsable")
             .arg(format!("--job-name={}", self.job_name))

@@ -14,6 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::files::Dir;
 use crate::host::remote::command_line::{SESSION, UNDISTRACTED};
 use crate::host::{Command, End};
+use crate::lease::Identity;
 use crate::protocol::Ssh;
 use crate::ssh::effective::{self, Effective, Unknown};
 
@@ -35,6 +36,8 @@ pub fn make_key(dir: &Dir, comment: &str) -> Result<String> {
     let mut said = String::new();
     for (kind, bits) in KEY_TYPES {
         let name = format!("id_{kind}");
+        // A call may have been killed here; ssh-keygen does not write over a key.
+        dir.unlink(&name)?;
         let output = Command::new("ssh-keygen", KEYGEN_DEADLINE)
             .args(["-q", "-t", kind, "-b", bits, "-N", "", "-C", comment, "-f"])
             .arg(dir.path().join(&name))
@@ -66,7 +69,7 @@ pub fn link_key(dir: &Dir, key: &Path) -> Result<String> {
     if crate::ssh::public_key::host_key(String::from_utf8_lossy(&text).trim_end()).is_none() {
         return Err(bad("no public key is in", &public).into());
     }
-    dir.symlink(key, NAME)?;
+    dir.replace_symlink(key, NAME)?;
     dir.write(&format!("{NAME}.pub"), &text)?;
     Ok(NAME.to_owned())
 }
@@ -104,7 +107,9 @@ pub enum Probe {
     /// Logged in with the key on the pinned host key, and the ready check was green.
     Ready,
     /// Logged in; the ready check was not green.
-    NotReady(String),
+    NotReady { code: i32, said: String },
+    /// Logged in, and the job is not this lease's to have.
+    Refused(String),
     /// No login, and what ssh said.
     Unreachable(Obstacle, String),
 }
@@ -202,8 +207,28 @@ fn patient(ssh: &Ssh, deadline: Duration, strict: &str, times: u32) -> Command {
 /// that of the user's key `exchanges` the cheap ones may come first.
 pub fn probe(ssh: &Ssh, pinned: bool, times: u32, exchanges: Option<&str>) -> Probe {
     let strict = if pinned { "yes" } else { "accept-new" };
+    log_in(patient(ssh, PROBE_DEADLINE * times, strict, times), exchanges, &ssh.ready_check)
+}
+
+/// What a login that claims a seat exits with when another lease has it, or its job has decided to end, and when the lease's work
+/// directory could not be made (docs/runner.md).
+const REFUSED: i32 = 113;
+const NO_WORK_DIR: i32 = 114;
+
+/// Logs in to a spare that this lease has taken, which makes its job the lease's, and runs the ready check. Again and again is as
+/// once.
+pub fn claim(ssh: &Ssh, identity: &Identity, times: u32, exchanges: Option<&str>) -> Probe {
+    let Identity { lease_id, slug, name } = identity;
+    let words = format!("claim {lease_id} {slug} {name}");
+    match log_in(patient(ssh, PROBE_DEADLINE * times, "yes", times), exchanges, &words) {
+        Probe::NotReady { code: REFUSED | NO_WORK_DIR, said } => Probe::Refused(said),
+        other => other,
+    }
+}
+
+fn log_in(command: Command, exchanges: Option<&str>, words: &str) -> Probe {
     let exchanges = exchanges.map(|names| format!("-oKexAlgorithms={names}"));
-    let command = patient(ssh, PROBE_DEADLINE * times, strict, times).args(exchanges).arg("-T").arg(&ssh.ready_check);
+    let command = command.args(exchanges).arg("-T").arg(words);
     match command.run() {
         Err(error) => Probe::Unreachable(Obstacle::Configuration, format!("ssh could not be started: {error}")),
         Ok(output) => match output.end {
@@ -214,7 +239,7 @@ pub fn probe(ssh: &Ssh, pinned: bool, times: u32, exchanges: Option<&str>) -> Pr
                 let late = output.end == End::DeadlinePassed;
                 Probe::Unreachable(if late { Obstacle::Time } else { obstacle(&said) }, said)
             }
-            End::Exit(_) => Probe::NotReady(output.said()),
+            End::Exit(code) => Probe::NotReady { code, said: output.said() },
         },
     }
 }

@@ -47,8 +47,9 @@ pub fn of_lease(record: &Record, settings: &Settings) -> Option<Ssh> {
 /// expands `%`, and by a shell, so that it holds plain words alone.
 pub fn connect_command(record: &Record) -> Option<String> {
     let program = std::env::current_exe().ok()?;
-    // <state-dir>/leases/<leaseId>/<key>
-    let state_dir = record.key.ancestors().nth(3)?;
+    // <state-dir>/leases/<leaseId>/<key>, or <state-dir>/pooled/<leaseId>/seat/<key>
+    let above = if record.seat.is_some() && !record.is_spare() { 4 } else { 3 };
+    let state_dir = record.key.ancestors().nth(above)?;
     let plain = |path: &Path| path.to_str().filter(|text| is_safe_path(text)).map(str::to_owned);
     Some(format!("{} connect --state-dir {} {}", plain(&program)?, plain(state_dir)?, record.lease_id()))
 }

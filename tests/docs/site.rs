@@ -112,10 +112,11 @@ fn each_check_of_the_table_is_told() {
     // Nobody listens at the discard port.
     let nowhere = site.dir.path().join("ssh_config");
     fs::write(&nowhere, "Host nowhere\n  HostName 127.0.0.1\n  Port 9\n").unwrap();
-    let unusable = serde_json::json!({"submitHost": "nowhere", "sshConfig": nowhere}).to_string();
-    for (config, words) in [("{}".to_owned(), "doctor --live"), (unusable, "doctor")] {
+    let unusable = serde_json::json!({"submitHost": "nowhere", "sshConfig": nowhere});
+    let with_spares = serde_json::json!({"spares": 1, "timeLimit": "00:10:00"});
+    for (config, words) in [(with_spares, "doctor --live"), (unusable, "doctor")] {
         let file = site.dir.path().join("config.json");
-        fs::write(&file, config).unwrap();
+        fs::write(&file, config.to_string()).unwrap();
         let output = site.run(&format!("slurm-sandbox --json --config {} {words}", file.display()));
         let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));

@@ -39,7 +39,7 @@ fn what_can_never_work_is_red() {
 #[test]
 fn what_a_node_may_make_good_is_a_warning() {
     let site = site();
-    let setups: [Examined; 14] = [
+    let setups: [Examined; 16] = [
         (
             json!({"preamble": ["set -e", "source /nonexistent/modules.sh"]}),
             &[],
@@ -58,6 +58,8 @@ fn what_a_node_may_make_good_is_a_warning() {
         (json!({"preamble": ["true", "false"]}), &[], "preamble ends with `false`"),
         (json!({"readyCheck": "command-not-here"}), &[], "readyCheck begins with command-not-here"),
         (json!({}), &[("CBX_SSHD", "/nonexistent/sshd")], "CBX_SSHD is /nonexistent/sshd"),
+        (json!({"spares": 1, "timeLimit": 10, "preamble": "echo $CBX_SLUG"}), &[], "spares: none is ever made"),
+        (json!({"spares": 1, "timeLimit": 100}), &[], "130 minutes together, batch gives 120 at most"),
     ];
     for (config, env, text) in setups {
         let doctor = examined(&site, &config, env);

@@ -22,6 +22,7 @@ mod many;
 mod opens;
 mod orphans;
 mod silent;
+mod spares;
 
 #[path = "../scenarios/mod.rs"]
 mod scenarios;

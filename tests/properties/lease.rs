@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use slurm_sandbox::lease::cloud_id::CloudId;
 use slurm_sandbox::lease::format;
 use slurm_sandbox::lease::record::{Attempt, Denials, Ended, Ownership, Phase, PinnedEndpoint, Record, comment};
-use slurm_sandbox::lease::{Identity, LeaseId, Nonce, client_name};
+use slurm_sandbox::lease::{Identity, LeaseId, Nonce, SeatId, client_name};
 use slurm_sandbox::slurm::job::{JobId, Resources, Row, State};
 
 use crate::wire::{json_value, text};
@@ -46,10 +46,20 @@ fn any_record() -> impl Strategy<Value = Record> {
     let time = || option::of(any::<i64>());
     let identity = ("[0-9a-f]{12}", "[0-9a-f]{16}", text(), text());
     let words = (option::of(text()), option::of(text()), text(), "/[a-z/]{0,9}", "/[a-z/]{0,9}");
-    let flags = (any::<[bool; 2]>(), any::<u32>(), any::<i64>());
+    let flags = (any::<[bool; 3]>(), any::<u32>(), any::<i64>());
+    let ids = (option::of(job), option::of("cbx_[0-9a-f]{12}"));
     let times = (time(), time(), time());
-    (identity, words, flags, times, phase, option::of(job), option::of(ended), option::of(endpoint)).prop_map(
-        |((id, nonce, slug, name), words, ([keep, contract], uid, created), times, phase, job, ended, endpoint)| {
+    (identity, words, flags, times, phase, ids, option::of(ended), option::of(endpoint)).prop_map(
+        |(
+            (id, nonce, slug, name),
+            words,
+            ([keep, contract, pooled], uid, created),
+            times,
+            phase,
+            ids,
+            ended,
+            endpoint,
+        )| {
             Record {
                 identity: Identity { lease_id: LeaseId::parse(&format!("cbx_{id}")).unwrap(), slug, name },
                 phase,
@@ -63,7 +73,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 given_up: vec![Nonce::parse(&nonce).unwrap()],
                 instance: words.1.clone(),
                 clusters: words.0,
-                job,
+                job: ids.0,
                 submitted: times.1,
                 cloud_id: Some(CloudId::Attempt(Nonce::parse(&nonce).unwrap())),
                 server_type: words.2,
@@ -74,6 +84,8 @@ fn any_record() -> impl Strategy<Value = Record> {
                 denied: Denials::default(),
                 ended,
                 releasing: times.2,
+                pooled,
+                seat: ids.1.and_then(|seat| SeatId::parse(&seat)),
             }
         },
     )

@@ -34,6 +34,7 @@ pub mod runners;
 pub mod schemas;
 pub mod session;
 pub mod site;
+pub mod spares;
 pub mod startup;
 pub mod strangers;
 pub mod together;
@@ -107,6 +108,11 @@ macro_rules! shared {
                 where_sessions_begin what_extends_a_lease;
             people: a_rendered_submission what_is_used what_is_used_without_accounting logs_that_follow a_line_that_lives
                 tables_that_fit a_watch;
+            spares: a_lease_from_a_spare a_spare_without_a_listener spares_come_by_themselves many_want_few_spares one_lease_and_many_callers a_spare_that_has_died
+                spares_that_die_while_they_are_taken spares_of_another_pool spares_of_the_longest_time a_spare_for_one_that_waits
+                callers_killed_while_they_take_a_spare upkeep_beside_everything_else pools_that_cannot_be_filled
+                damaged_leases_on_seats[DAMAGES the_record the_record_and_the_seats the_record_and_the_seats_identity
+                    the_record_and_its_identity];
             clusters: two_clusters_with_the_same_job_ids;
             configuration: layers_of_settings files_that_are_refused[FILES unknown_key unknown_table no_toml writable a_directory_that_is_writable limits]
                 a_file_of_the_admins a_first_file a_person_answers;

@@ -510,6 +510,11 @@ impl Drop for Site {
                 script += &cancel("");
                 script += &if campus.has_annex() { cancel("-M annex") } else { String::new() };
             }
+            // The jobs of spares, and of leases that have taken one, bear the names of their seats.
+            script += &format!(
+                "for s in {0}/state/shared/seats/cbx_*; do scancel --name=cbx-${{s##*cbx_}} 2>/dev/null; done; ",
+                self.root
+            );
             script += &format!("chmod -R u+rwx {0} 2>/dev/null; rm -rf {0}", self.root);
             // A failing test leaves without this; a second panic would hide its text.
             let end = |host: &str, script: &str| {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::amount::{self, Gpus};
 use super::tree::{Kind, Mistake, Node};
 use crate::config::resources::{asks_for_gpus, is_size, option_name};
+use crate::config::spares;
 use crate::config::time_limit::{is_time, minutes};
 use crate::config::value::{given, scalar};
 use crate::config::{IDLE_TIMEOUT_SECONDS, MOST_SECONDS};
@@ -66,7 +67,7 @@ const AMOUNTS: &[Amount] = &[
         check: |text| number(text, 1, MOST_SECONDS),
     },
     Amount { key: "maxLeases", allowed: "a number from 1 to 1000000", check: |text| number(text, 1, 1_000_000) },
-    Amount { key: "spares", allowed: "a number from 0 to 1000", check: |text| number(text, 0, 1000) },
+    Amount { key: "spares", allowed: "a number from 0 to 32", check: |text| number(text, 0, spares::MOST) },
 ];
 
 const PARTITIONS: &str = "partitions";
@@ -122,6 +123,11 @@ impl Limits {
     /// The longest idle time that a touch may set as well, in seconds.
     pub fn most_idle(&self) -> Option<u64> {
         self.most.get("idleTimeoutSeconds").and_then(|limit| limit.value.parse().ok())
+    }
+
+    /// The most spares of all pools.
+    pub fn most_spares(&self) -> Option<u64> {
+        self.most.get("spares").and_then(|limit| limit.value.parse().ok())
     }
 
     fn by<T>(&self, limit: &Limit<T>) -> String {

@@ -123,6 +123,12 @@ pub enum CheckId {
     ///
     /// What to do: raise them, or release leases.
     Limits,
+    /// Red or a warning: the runner takes no claims, or `preamble` or `launcher` needs the lease's names, so that there are no spares;
+    /// they ask for GPUs; `timeLimit` and `spareSeconds` together are above the partition's limit, or leave a lease too little time;
+    /// spares and a lease are more jobs than association or QOS allow. Else it tells what spares cost; not with `spares` 0.
+    ///
+    /// What to do: see [spares.md](spares.md#what-doctor-says).
+    Spares,
     /// Red or a warning: there is none, or it is too old.
     ///
     /// What to do: install OpenSSH.

@@ -16,6 +16,7 @@ pub mod proxy_host;
 pub mod remote_dirs;
 pub mod runner;
 pub mod slurm;
+pub mod spares;
 pub mod ssh_keys;
 pub mod storage;
 pub mod submission;

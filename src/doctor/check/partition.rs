@@ -19,11 +19,11 @@ use crate::slurm::scontrol;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asked {
     partitions: Vec<String>,
-    account: Option<String>,
-    qos: Option<String>,
+    pub account: Option<String>,
+    pub qos: Option<String>,
     /// The fewest nodes it can do with.
     nodes: Option<u64>,
-    time: Option<String>,
+    pub time: Option<String>,
     nodelist: Option<String>,
     /// Whether the runner ends a lease that nobody uses.
     idle_ends: bool,
@@ -78,6 +78,15 @@ pub fn check(records: &Result<Vec<Record>, String>, asked: &Asked, groups: &[Str
             vec![Finding::warning(CheckId::Partition, format!("scontrol show partition: {said}"), remedy).not_asked()]
         }
     }
+}
+
+/// The partitions that a job may go to, as far as they exist.
+pub fn wanted<'a>(records: &'a [Record], asked: &Asked) -> Vec<&'a Record> {
+    let wanted = |record: &&Record| match asked.partitions.is_empty() {
+        true => get(record, "Default") == "YES",
+        false => asked.partitions.iter().any(|name| get(record, "PartitionName") == name),
+    };
+    records.iter().filter(wanted).collect()
 }
 
 /// A node that a job may run on, to look at what its name means: of those that are asked for by name, else of the partition.

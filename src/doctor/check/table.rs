@@ -101,6 +101,7 @@ pub const TABLE: &[Row] = &[
     row(CheckId::JobLines, "job's lines", ON_LOGIN_HOST, BY_HAND),
     row(CheckId::JobSshd, "job's sshd", NOTHING, ON_DISK),
     row(CheckId::Limits, "limits", NOTHING, ON_DISK),
+    row(CheckId::Spares, "spares", ON_CONTROLLER, BY_HAND),
     row(CheckId::SshClient, "ssh client", NOTHING, ON_DISK),
     row(CheckId::SshConfiguration, "ssh configuration", NOTHING,
         Silence::Warning("`ssh -G node` hangs: its configuration runs a command, or its name service hangs")),

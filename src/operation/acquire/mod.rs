@@ -4,38 +4,46 @@
 
 mod rendered;
 mod roll_back;
+mod seat;
 mod submit;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::draft::draft;
+use super::pool::{Pool, upkeep, wanted};
 use super::recover::Recovery;
 use super::settle::Released;
-use super::wait::{self, Doing, Handed, Wait};
+use super::wait::{self, Doing, Handed, Wait, Waited};
 use super::{loss, release};
-use crate::allocation::Runner;
-use crate::clock::epoch;
+use crate::allocation::{Runner, View};
+use crate::clock::Now;
 use crate::config::Settings;
-use crate::config::proxy::Connection;
 use crate::failure::{self, Failure, Kind};
 use crate::files::{Dir, Lock};
 use crate::host::{Caller, Host, User};
 use crate::lease::acquirer;
-use crate::lease::record::{Attempt, Denials, Phase, Record};
-use crate::lease::store::{Guard, LeaseDir, Loaded, Locked, Store};
-use crate::lease::{Identity, LeaseId, Nonce, client_name};
-use crate::operation::context::{Options, runner, shared_dir, user};
+use crate::lease::record::{Phase, Record};
+use crate::lease::store::{Guard, LeaseDir, Loaded, Locked, Place, Store};
+use crate::lease::{Identity, LeaseId, client_name};
+use crate::operation::context::{Options, runner, user};
 use crate::operation::lookup::{IdentityCheck, load};
 use crate::operation::settings::effective;
 use crate::progress::hint;
 use crate::protocol::{Answer, Desired, Request};
 use crate::ssh::lease::{link_key, make_key};
 pub use rendered::{Rendered, render};
+use seat::Changed;
+use submit::Submitted;
 
 /// Between two looks at the caller while another call holds the lease's lock.
 const LOCK_SLICE: Duration = Duration::from_millis(500);
+
+/// Between two looks for a spare of who waits in the queue: spares become free by the minute, and a look reads files alone.
+const LOOK_FOR_SPARES: Duration = Duration::from_secs(2);
 
 /// Who counts leases makes one meanwhile, which takes a key.
 const COUNTING_PATIENCE: Duration = Duration::from_secs(20);
@@ -64,7 +72,7 @@ pub fn run_for(options: &Options, request: &Request, terms: Terms) -> Result<Ans
     let acquire = Acquire::new(options, request, terms)?;
     let Identity { lease_id, slug, .. } = &acquire.identity;
     hint(format!("its slug is {slug}; to end it: {}", options.ending(slug, lease_id)));
-    let handed = acquire.run();
+    let handed = acquire.run_with_spares();
     if handed.is_err()
         && let Ok(Some(dir)) = acquire.store.lease(lease_id)
     {
@@ -109,6 +117,10 @@ struct Acquire<'a> {
     terms: Terms,
     deadline: Instant,
     store: Store,
+    /// The spares that this configuration asks for.
+    pool: Option<Pool>,
+    /// Whether that was done already that comes with spares.
+    looked_after: Cell<bool>,
 }
 
 impl<'a> Acquire<'a> {
@@ -119,7 +131,7 @@ impl<'a> Acquire<'a> {
         let what = format!("acquiring lease {}", identity.lease_id);
         let known = effective(options, &request.config, &what)?;
         known.tell();
-        let mut settings = known.settings;
+        let mut settings = known.settings.clone();
         let runner = runner(options, &settings)?;
         let user = user(&Host::of(settings.submit.as_ref()), &what)?;
         settings.at_home(user.home.as_deref());
@@ -128,7 +140,33 @@ impl<'a> Acquire<'a> {
         super::site_options::check(&Host::of(settings.submit.as_ref()), &settings)?;
         let deadline = Instant::now() + Duration::from_secs(settings.acquire_timeout);
         let store = Store::open(&options.state_dir)?;
-        Ok(Acquire { options, settings, identity, runner, user, keep: request.keep, terms, deadline, store })
+        let pool = Pool::of(options, &store, &settings, &known.merged.config, &runner, &user);
+        Ok(Acquire {
+            options,
+            settings,
+            identity,
+            runner,
+            user,
+            keep: request.keep,
+            terms,
+            deadline,
+            store,
+            pool,
+            looked_after: Cell::new(false),
+        })
+    }
+
+    /// The same, and sees to the spares meanwhile. Whatever comes of those, the lease is what the caller has asked for.
+    fn run_with_spares(&self) -> Result<Handed> {
+        let Some(pool) = &self.pool else { return self.run() };
+        if let Ok(pools) = self.store.pools() {
+            wanted::ask(&pools, pool, Now::read());
+        }
+        let handed = self.run();
+        if !self.looked_after.get() {
+            upkeep::look_after(self.options, &self.store, Some(pool));
+        }
+        handed
     }
 
     fn run(&self) -> Result<Handed> {
@@ -143,16 +181,51 @@ impl<'a> Acquire<'a> {
                 continue;
             };
             let mut held = acquirer::hold(&dir);
-            match self.submitted(&dir) {
-                Ok(true) => {}
-                // It was released meanwhile: begin anew.
-                Ok(false) => continue,
+            match self.attempt(&dir) {
+                Ok(Some(handed)) => return Ok(handed),
+                // It was released meanwhile, or has lost its seat: begin anew.
+                Ok(None) => {}
                 Err(error) => return Err(self.roll_back(&dir, &mut held, error)),
             }
-            let caller = self.terms.caller.as_ref();
-            let mut wait =
-                Wait::new(self.options, &self.store, &self.settings, &dir, Doing::Acquiring, self.deadline, caller);
-            return wait.until_ready().map_err(|error| self.roll_back(&dir, &mut held, error));
+        }
+    }
+
+    /// Brings the lease to a job and waits for that; `None` when it has to be begun anew.
+    fn attempt(&self, dir: &LeaseDir) -> Result<Option<Handed>> {
+        let (view, pool) = match self.submitted(dir)? {
+            Submitted::Gone => return Ok(None),
+            Submitted::Has(None) => return self.handed(dir, None),
+            Submitted::Has(Some(view)) => (view, self.pool.as_ref()),
+        };
+        // It has taken a spare, so that another one is missing: most of a login is waiting.
+        std::thread::scope(|scope| {
+            let (options, store) = (self.options, &self.store);
+            let upkeep =
+                std::thread::Builder::new().spawn_scoped(scope, move || upkeep::look_after(options, store, pool));
+            self.looked_after.set(upkeep.is_ok());
+            self.handed(dir, Some(*view))
+        })
+    }
+
+    /// Waits for the lease's job, of which Slurm has shown this already; `None` when the lease has to be begun anew.
+    fn handed(&self, dir: &LeaseDir, view: Option<View>) -> Result<Option<Handed>> {
+        let caller = self.terms.caller.as_ref();
+        let mut wait =
+            Wait::new(self.options, &self.store, &self.settings, dir, Doing::Acquiring, self.deadline, caller);
+        view.into_iter().for_each(|view| wait.begin_with(view));
+        self.pool.iter().for_each(|_| wait.break_every(LOOK_FOR_SPARES));
+        loop {
+            match wait.until_ready() {
+                Ok(Waited::Handed(handed)) => return Ok(Some(*handed)),
+                Ok(Waited::Queued) => match self.change_over(dir)? {
+                    Changed::Nothing => {}
+                    Changed::Seated(view) => wait.begin_with(view),
+                    Changed::Anew => return Ok(None),
+                },
+                Ok(Waited::SeatLost(why)) => return self.give_back(dir, &why).map(|_| None),
+                Err(error) if self.loses_its_seat(dir, &error)? => return Ok(None),
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -174,48 +247,30 @@ impl<'a> Acquire<'a> {
         let _counted = self.counted()?;
         // Where that fails, making the lease does so too, and says why.
         self.store.remember_work_root(self.settings.submit.as_ref(), &self.settings.work_root).ok();
-        self.store.create(&self.identity, |dir: &Dir, place| {
-            let name = match &self.settings.ssh_private_key {
-                Some(key) => link_key(dir, key)?,
-                None => make_key(dir, self.identity.lease_id.as_str())?,
+        let place = if self.pool.is_some() { Place::Pooled } else { Place::Leases };
+        self.store.create_at(place, &self.identity, |dir: &Dir, path| {
+            // A lease that takes a spare takes its key too.
+            let key = match place {
+                Place::Leases => path.join(self.make_key(dir)?),
+                Place::Pooled | Place::Spares => PathBuf::new(),
             };
-            Ok(self.record(place.join(name))?)
+            Ok(self.record(key)?)
         })?;
         Ok(())
     }
 
+    /// Makes the lease's key, or a link to the one that is configured; its name.
+    fn make_key(&self, dir: &Dir) -> Result<String> {
+        match &self.settings.ssh_private_key {
+            Some(key) => link_key(dir, key),
+            None => make_key(dir, self.identity.lease_id.as_str()),
+        }
+    }
+
     /// The record of a lease that nobody has made yet, with a private key at this path.
     fn record(&self, key: PathBuf) -> std::io::Result<Record> {
-        let submit = &self.settings.submit;
-        let route = match &self.settings.connection {
-            Connection::Connect(route) => Some(route.clone()),
-            Connection::Direct | Connection::Proxy { .. } => None,
-        };
-        Ok(Record {
-            identity: self.identity.clone(),
-            phase: Phase::Prepared,
-            keep: self.keep,
-            created: epoch(),
-            uid: self.user.uid,
-            user: submit.as_ref().and(self.user.name.clone()),
-            submit: submit.clone(),
-            route,
-            attempt: Attempt { nonce: Nonce::random()?, sent: None, sent_at: None },
-            given_up: vec![],
-            instance: Some(self.store.instance().name.clone()),
-            clusters: self.settings.clusters.clone(),
-            job: None,
-            submitted: None,
-            cloud_id: None,
-            server_type: self.settings.resources.summary.clone(),
-            shared_dir: shared_dir(&self.settings, self.store.path(), &self.user),
-            contract: self.runner.keeps_contract(),
-            key,
-            endpoint: None,
-            denied: Denials::default(),
-            ended: None,
-            releasing: None,
-        })
+        let draft = draft(&self.store, &self.settings, &self.runner, &self.user, &self.identity, key)?;
+        Ok(Record { keep: self.keep, pooled: self.pool.is_some(), ..draft })
     }
 
     /// Refuses where as many leases exist as may. Of two that would be the last one wins: who counts holds a lock of the

@@ -50,7 +50,8 @@ impl Acquire<'_> {
         };
         match fate(failure.kind, record.phase, self.keep) {
             Fate::Kept { may_start } => {
-                if may_start {
+                // One on a seat starts no more, and its time is bounded by the spare's.
+                if may_start && record.seat.is_none() {
                     SharedDir::of(&record).mark("kept", epoch()).ok();
                 }
                 dir.note(epoch(), "kept", &failure.to_string());

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::Acquire;
-use crate::allocation;
+use crate::allocation::{self, View};
 use crate::clock::Now;
 use crate::clock::epoch;
 use crate::failure::{Failure, Kind};
 use crate::lease::lifecycle::{Observation, OpenSubmission, open_submission};
 use crate::lease::record::{Phase, Record, comment};
 use crate::lease::store::{Guard, LeaseDir};
+use crate::operation::pool::ending::make_room;
 use crate::operation::settle;
 use crate::progress::progress;
 use crate::shared_dir::{self, Permit, SharedDir};
@@ -41,12 +42,25 @@ const RESEND_PAUSES: [Duration; 5] = [
 /// How often in one call sbatch may give no clear answer, with no job to be found, before the call gives up.
 const MOST_UNCLEAR: u32 = 3;
 
+/// The end of a spare in the queue takes a moment; one that is not seen within this time makes no room.
+const ROOM_TIME: Duration = Duration::from_secs(10);
+
 /// What sbatch said last, and how often it gave no clear answer.
 #[derive(Debug, Default)]
 struct Said {
     last: String,
     plugin: bool,
     unclear: u32,
+    /// Whether a spare was to be ended in favour of this lease.
+    made_room: bool,
+}
+
+/// What a lease has come to.
+pub(super) enum Submitted {
+    /// It has a job; what Slurm has shown of it already.
+    Has(Option<Box<View>>),
+    /// It went away.
+    Gone,
 }
 
 enum Step {
@@ -61,13 +75,13 @@ enum Step {
 }
 
 impl Acquire<'_> {
-    /// Brings the lease to the point where its job is known; `false` when it went away.
-    pub(super) fn submitted(&self, dir: &LeaseDir) -> Result<bool> {
+    /// Brings the lease to the point where its job is known.
+    pub(super) fn submitted(&self, dir: &LeaseDir) -> Result<Submitted> {
         let mut resends = RESEND_PAUSES.iter();
         let mut looks = RECONCILE_PAUSES.iter();
         let mut said = Said::default();
         loop {
-            let Some(guard) = self.lock(dir)? else { return Ok(false) };
+            let Some(guard) = self.lock(dir)? else { return Ok(Submitted::Gone) };
             // Nothing is to be submitted for nobody.
             self.caller_lives()?;
             let mut record = self.checked(&guard)?;
@@ -75,19 +89,22 @@ impl Acquire<'_> {
             let losing = matches!(record.phase, Phase::Queued | Phase::Answered)
                 && SharedDir::of(&record).permit() == Permit::Lost;
             let step = match record.phase {
-                Phase::Queued | Phase::Answered if !losing => return Ok(true),
+                Phase::Queued | Phase::Answered if !losing => return Ok(Submitted::Has(None)),
                 Phase::Queued | Phase::Answered | Phase::Releasing => {
                     drop(guard);
-                    return self.wait_for_release(dir).map(|()| false);
+                    return self.wait_for_release(dir).map(|()| Submitted::Gone);
                 }
                 Phase::Prepared => {
+                    if let Some(view) = self.take_spare(&guard, &record)? {
+                        return Ok(Submitted::Has(Some(Box::new(view))));
+                    }
                     looks = RECONCILE_PAUSES.iter();
                     self.submit(&guard, &mut record, &mut said)?
                 }
                 Phase::Submitting => self.reconcile(&guard, &mut record, &said)?,
             };
             let pause = match step {
-                Step::Done => return Ok(true),
+                Step::Done => return Ok(Submitted::Has(None)),
                 Step::Again => continue,
                 Step::Later => resends.next().unwrap_or(&RESEND_PAUSES[4]),
                 Step::Poll => looks.next().unwrap_or(&RECONCILE_PAUSES[4]),
@@ -105,6 +122,9 @@ impl Acquire<'_> {
     fn submit(&self, guard: &Guard<'_>, record: &mut Record, said: &mut Said) -> Result<Step> {
         let id = &self.identity.lease_id;
         self.nobody_else_holds(record)?;
+        if record.key.as_os_str().is_empty() {
+            record.key = guard.lease.path().join(self.make_key(guard.lease.directory())?);
+        }
         let outcome = allocation::submit(&self.store, guard, record, &self.settings, &self.runner, Now::read())?;
         const REFUSED: &str = "sbatch refused the job, none was submitted";
         let (why, text) = match outcome {
@@ -119,11 +139,19 @@ impl Acquire<'_> {
             }
             Outcome::Unknown { said: text, plugin } => {
                 progress(&format!("lease {id}: sbatch gave no clear answer, the job is looked for by name: {text}"));
-                *said = Said { last: text, plugin, unclear: said.unclear + 1 };
+                *said = Said { last: text, plugin, unclear: said.unclear + 1, ..*said };
                 return Ok(Step::Poll);
             }
             Outcome::NoJob { why, said } => (why, said),
         };
+        // Spares cost nobody a lease.
+        if why == NoJob::Limit && !said.made_room {
+            said.made_room = true;
+            if make_room(&self.store, self.deadline.min(Instant::now() + ROOM_TIME)) {
+                progress(&format!("lease {id}: a limit on jobs is reached, a spare is ended for it"));
+                return Ok(Step::Again);
+            }
+        }
         let (kind, what, remedy) = match why {
             NoJob::Refused(change) => (Kind::SubmitRejected, REFUSED, change.remedy()),
             NoJob::Limit => (

@@ -49,6 +49,16 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// the caller has died is seen after it.
 const LONGEST_POLL: Duration = Duration::from_secs(10);
 
+/// How a wait went on.
+#[derive(Debug)]
+pub enum Waited {
+    Handed(Box<Handed>),
+    /// The job is in the queue still; for who may have another way to a lease.
+    Queued,
+    /// The seat cannot be claimed, and why: its job has decided to end, or is another lease's.
+    SeatLost(String),
+}
+
 /// A lease that was handed out, and whether it was so for the first time.
 #[derive(Debug)]
 pub struct Handed {
@@ -132,6 +142,11 @@ pub struct Wait<'a> {
     lost: bool,
     /// Since when the job's output is there.
     begun: Option<Instant>,
+    /// What Slurm showed last.
+    view: Option<View>,
+    /// How often the wait comes back while the job is in the queue.
+    breaks: Option<Duration>,
+    last_break: Instant,
     /// When the maintenance begins that keeps the job waiting, asked once.
     maintenance: OnceCell<Option<i64>>,
 }
@@ -172,20 +187,33 @@ impl<'a> Wait<'a> {
             answered: false,
             lost: false,
             begun: None,
+            view: None,
+            breaks: None,
+            last_break: Instant::now(),
             maintenance: OnceCell::new(),
         }
     }
 
+    /// Begins with what Slurm has shown, as if this wait had asked for it.
+    pub fn begin_with(&mut self, view: View) {
+        self.view = Some(view);
+    }
+
+    /// Has the wait come back so often while the job is in the queue.
+    pub fn break_every(&mut self, pause: Duration) {
+        self.breaks = Some(pause);
+    }
+
     /// Waits until the lease can be handed out, or cannot.
-    pub fn until_ready(&mut self) -> Result<Handed> {
+    pub fn until_ready(&mut self) -> Result<Waited> {
         let handed = self.wait();
         // What follows may remove the lease, and NFS lets no file go that is open.
         (self.record_files, self.watch) = Default::default();
         handed
     }
 
-    fn wait(&mut self) -> Result<Handed> {
-        let mut view = None;
+    fn wait(&mut self) -> Result<Waited> {
+        let mut view = self.view.take();
         self.remember_route()?;
         loop {
             // Another call may have released the lease, or pinned its endpoint.
@@ -223,7 +251,8 @@ impl<'a> Wait<'a> {
                         }
                     }
                     (Step::Probe, Some(shown), _) => match self.probe(&mut record, shown)? {
-                        Probed::Handed(handed) => return Ok(*handed),
+                        Probed::Handed(handed) => return Ok(Waited::Handed(handed)),
+                        Probed::SeatLost(why) => return Ok(Waited::SeatLost(why)),
                         Probed::NotYet => tried_to_log_in = true,
                         Probed::Doubtful => view = Some(self.ask(&mut record, true)?),
                     },
@@ -235,6 +264,10 @@ impl<'a> Wait<'a> {
                 }
             }
             view.iter().for_each(|view| self.report(&record, view));
+            if self.is_time_for_a_break(&record) {
+                self.view = view;
+                return Ok(Waited::Queued);
+            }
             // A login host has done the waiting.
             if patience.is_zero() {
                 let left = self.deadline.saturating_duration_since(Instant::now());
@@ -246,6 +279,15 @@ impl<'a> Wait<'a> {
                 }
             }
         }
+    }
+
+    fn is_time_for_a_break(&mut self, record: &Record) -> bool {
+        let queued = record.phase == Phase::Queued && record.endpoint.is_none() && self.begun.is_none();
+        let due = queued && self.breaks.is_some_and(|pause| self.last_break.elapsed() >= pause);
+        if due {
+            self.last_break = Instant::now();
+        }
+        due
     }
 
     /// How long the login host may go on looking by itself: until it is time to ask Slurm, while nothing else is to do.

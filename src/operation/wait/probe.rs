@@ -16,14 +16,18 @@ use crate::operation::answer;
 use crate::operation::status::{LeaseState, status};
 use crate::progress::progress;
 use crate::protocol::Ssh;
-use crate::shared_dir::SharedDir;
 use crate::shared_dir::endpoint_file;
-use crate::ssh::lease::{Obstacle, Probe, effective, known_hosts, probe};
+use crate::shared_dir::{Notice, SharedDir};
+use crate::ssh::effective::Effective;
+use crate::ssh::lease::{Obstacle, Probe, claim, effective, known_hosts, probe};
 use crate::ssh::target;
 
 /// How long an endpoint that was published may refuse its first login, or its ready check be red, before the wait is
 /// given up: the job runs, so more waiting costs the user's allocation.
 const ENDPOINT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same for a seat that a lease has just taken: there is another way to a lease.
+const SEAT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Most times as long as usual that a login is given: its share of [`ENDPOINT_PATIENCE`], so that another one can follow.
 const MOST_PATIENCE: u32 = 4;
@@ -48,6 +52,8 @@ pub(super) enum Probed {
     /// What was proven a short time ago does not answer: the job may just have ended or been suspended, which Slurm tells sooner than
     /// a login that is tried in vain.
     Doubtful,
+    /// The job does not take the claim, and what it said.
+    SeatLost(String),
 }
 
 /// The reason of a refusal, and the end of the connection after it.
@@ -88,6 +94,27 @@ fn last_lines(log: &str) -> Option<String> {
 }
 
 impl Wait<'_> {
+    /// Pins a spare's endpoint where that was not done, and logs in once as a lease would that has taken it, but for the claim. `None`
+    /// where its sshd is not up yet, or a lease has taken it meanwhile.
+    pub fn try_spare(&mut self, record: &Record, view: &View) -> Option<Probe> {
+        let node = view.row().map(|row| row.node.clone()).unwrap_or_default();
+        let record = self.pin_spare(record, &node).ok()?;
+        let ssh = record.endpoint.as_ref().and_then(|_| target::of_lease(&record, self.settings))?;
+        let probe = probe(&ssh, self.dir.has_known_hosts(), 1, self.exchanges.as_deref());
+        self.dir.is_in_place().then_some(probe)
+    }
+
+    /// Pins a spare's endpoint where that was not done and its runner has published one.
+    pub fn pin_spare(&mut self, record: &Record, node: &str) -> Result<Record> {
+        if record.endpoint.is_some() {
+            return Ok(record.clone());
+        }
+        match self.poll(record, Duration::ZERO)? {
+            Notice::Endpoint(found) => self.pin(record, node, found),
+            Notice::Nothing | Notice::Ending => Ok(record.clone()),
+        }
+    }
+
     /// Fixes host, port and host keys, once.
     pub(super) fn pin(&mut self, record: &Record, node: &str, found: Result<Vec<u8>, String>) -> Result<Record> {
         let refuse = |why: String| {
@@ -108,8 +135,7 @@ impl Wait<'_> {
             _ => endpoint_file::host(&self.settings.endpoint_host, node, &published),
         };
         let host = host.map_err(refuse)?;
-        let user = self.settings.ssh_user.as_deref().or(record.user.as_deref());
-        let client = effective(user, &host, published.port, self.deadline.saturating_duration_since(Instant::now()));
+        let client = self.client(record, &host, published.port);
         self.exchanges = client.cheap_exchanges();
         let guard = self.lock()?;
         let mut record = self.record()?;
@@ -121,6 +147,19 @@ impl Wait<'_> {
             guard.save(&record)?;
         }
         Ok(record)
+    }
+
+    /// What the client's ssh makes of an endpoint.
+    fn client(&self, record: &Record, host: &str, port: u16) -> Effective {
+        let user = self.settings.ssh_user.as_deref().or(record.user.as_deref());
+        effective(user, host, port, self.deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// A spare was pinned by another call, which has kept nothing of the user's configuration. To ask costs a tenth of what it saves.
+    fn ask_for_exchanges(&mut self, record: &Record) {
+        if let (None, Some(endpoint)) = (&self.exchanges, &record.endpoint) {
+            self.exchanges = self.client(record, &endpoint.host, endpoint.port).cheap_exchanges();
+        }
     }
 
     /// Logs in as the client will, and hands the lease out when that works.
@@ -150,7 +189,13 @@ impl Wait<'_> {
         }
         let turn = throttle::take(self.throttle.as_ref(), self.deadline);
         let patience = self.refused.as_ref().map_or(1, |last| last.patience);
-        let proof = probe(&ssh, self.dir.has_known_hosts(), patience, self.exchanges.as_deref());
+        let claims = record.is_to_be_claimed();
+        let proof = if claims {
+            self.ask_for_exchanges(record);
+            claim(&ssh, &record.identity, patience, self.exchanges.as_deref())
+        } else {
+            probe(&ssh, self.dir.has_known_hosts(), patience, self.exchanges.as_deref())
+        };
         drop(turn);
         // On a busy machine one that is given up and begun again in the same time would never come through.
         let late = matches!(proof, Probe::Unreachable(Obstacle::Time, _));
@@ -160,17 +205,19 @@ impl Wait<'_> {
                 self.keep_proof(record, view, &ssh);
                 return self.hand_out(record, view, ssh);
             }
+            Probe::Refused(said) => return Ok(Probed::SeatLost(said)),
             Probe::Unreachable(obstacle, said) => {
                 ("no login on its sshd succeeds", remedy_of(obstacle), with_log(said, record))
             }
-            Probe::NotReady(said) => (
+            Probe::NotReady { said, .. } => (
                 "the ready check fails on the node",
                 "install what it misses, load it in preamble, or set readyCheck",
                 said,
             ),
         };
         let (since, times) = self.refused.as_ref().map_or((Instant::now(), 0), |last| (last.since, last.times));
-        let is_over = since.elapsed() >= ENDPOINT_PATIENCE || Instant::now() >= self.deadline;
+        let is_over = since.elapsed() >= if claims { SEAT_PATIENCE } else { ENDPOINT_PATIENCE }
+            || Instant::now() >= self.deadline;
         if times == 1 && !is_over {
             progress(&format!("{} runs, but does not let us in yet: {}", record.shown(), said));
         }
