@@ -21,6 +21,7 @@ import time
 
 import crowd
 import noise
+import spares
 import verbs
 
 FORMAT = "\x1f".join(["@%A", "%T", "%r", "%B", "%V", "%S", "%e", "%P", "%Z", "%U", "%j", "%k", "%A$"])
@@ -613,6 +614,7 @@ def main():
         bench.watch = noise.Watch()
         {"startup": bench.startup, "list": bench.list, "acquire": bench.acquire_section, "controller": bench.wait_in_queue,
          "crowd": lambda: crowd.crowd(bench), "stubborn": bench.stubborn, "ssh": bench.over_ssh,
+         "pool": lambda: spares.pool(bench), "day": lambda: spares.day(bench),
          "client": lambda: verbs.client(bench), "adapter": lambda: verbs.adapter(bench)}[section]()
         bench.facts["noise"] = bench.watch.facts()
     finally:

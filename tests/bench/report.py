@@ -3,17 +3,23 @@ was measured in the same minutes, and beside its target. A figure that misses it
 measured on a machine that was too busy with other things is shown and not compared; then the exit status is 3."""
 
 import json
+import math
 import os
 import re
 import statistics
 import sys
 
+import document
 import noise
 
-SECTIONS = ["client", "adapter", "startup", "list", "acquire", "controller", "crowd", "release", "ssh", "binary"]
+SECTIONS = ["client", "adapter", "startup", "list", "acquire", "pool", "controller", "crowd", "release", "ssh", "binary"]
 TOO_NOISY = 3
 # The range of fewer runs is too narrow to say that something lies outside of it.
 FEWEST_RUNS = 5
+# What a section's tables are made of, where that is more than its own name says.
+SOURCES = {"release": ["acquire", "crowd", "controller", "stubborn"], "controller": ["controller", "minutes"], "pool": ["pool", "day"]}
+# How much more than one bare login an acquire from a spare may take, in seconds.
+MORE_AT_MEDIAN, MORE_AT_P99 = 0.06, 0.15
 
 
 def quartiles(values):
@@ -46,6 +52,17 @@ def spread(values, unit):
 
 def median(values):
     return statistics.median(values) if values else None
+
+
+def percentile(values, share):
+    """The smallest value that so large a share of all does not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else None
+
+
+def halves(values):
+    """Means of the first and of the second half; None of too few."""
+    middle = len(values) // 2
+    return (statistics.mean(values[:middle]), statistics.mean(values[middle:])) if middle else None
 
 
 def ranged(values, unit, failed=0):
@@ -211,6 +228,77 @@ class Report:
         ]
         self.table("acquire", self.HEAD, rows)
 
+    def login_more(self, what, name, bare):
+        """An acquire from a spare beside a bare login."""
+        own, other = (median(self.samples("pool", each)) for each in (name, bare))
+        target = None
+        if own and other:
+            limit = other + MORE_AT_MEDIAN
+            target = (f"≤ a login + {number(MORE_AT_MEDIAN * 1e3)} ms = {number(limit * 1e3)} ms", own <= limit)
+        return self.versus("pool", what, name, bare, "ms", target)
+
+    def pool(self):
+        probes, login = self.samples("pool", "first probe of the client succeeds"), "bare login"
+        rows = [self.login_more("acquire from a spare, beside one login", "claim", login),
+                self.versus("pool", "ordinary acquire, no spare there", "ordinary acquire", login, "ms"),
+                self.login_more("acquire from a spare, all nodes full", "claim, full nodes", "bare login, full nodes"),
+                self.versus("pool", "CPU of an acquire from a spare, ssh and Slurm's commands included", "cpu", None, "ms")]
+        if probes:
+            rows.append(["the client's first probe after the answer", f"{sum(probes)} of {len(probes)} succeed", "–", "–",
+                         self.judged("pool", "first probe", ("all", all(probes)))])
+        for what, name in (("acquires that took the spare which was ready", "alone: took a spare"),
+                           ("the same, all nodes full", "full nodes: took a spare")):
+            took = self.samples("pool", name)
+            if took:
+                rows.append([what, f"{sum(took)} of {len(took)}", "–", "–", self.judged("pool", what, ("all", all(took)))])
+        self.table("pool", self.HEAD, rows)
+        rows = []
+        own, bare = (self.samples("pool", f"{name} by callers") for name in ("claim", "bare login"))
+        why = self.noise("pool")
+        for name, of, limit in (("median", median, MORE_AT_MEDIAN), ("p99", lambda values: percentile(values, 0.99), MORE_AT_P99)):
+            ours, theirs = of(own), of(bare)
+            if ours is None or theirs is None:
+                continue
+            if why:
+                self.refused.add("pool")
+            more, text = ours - theirs, f"≤ {number(limit * 1e3)} ms more"
+            rows.append([name, str(len(own)), f"{number(ours * 1e3)} ms", f"{number(theirs * 1e3)} ms", f"{number(more * 1e3)} ms",
+                         "not judged" if why else self.judged("pool", name, (text, more <= limit))])
+        self.table("pool", ["by ten callers at once", "acquires", "each, with spares", "bare login", "more", "target"], rows)
+        parts = [(section, self.facts(section), words) for section, words in (("pool", "by ten callers"), ("day", "in a row")) if self.facts(section)]
+        self.claims(parts)
+        for _, facts, words in parts:
+            self.leavings(facts, words)
+
+    def claims(self, parts):
+        """What claims have come to."""
+        rows = []
+        for section, facts, words in parts:
+            counts = facts.get("counts", {})
+            if not counts:
+                continue
+            bad = [counts.get(name, 0) for name in ("failed", "twice", "lost", "first logins failed")]
+            each = self.samples(section, "claim by callers") or self.samples(section, "claim in a row")
+            rows.append([words, str(counts["claims"]), spread(each, "ms") if each else "–", str(bad[0]), str(counts.get("no spare", 0)),
+                         *(str(value) for value in bad[1:]),
+                         self.judged("pool", f"claims {words}", ("none fails, none twice, none lost", not any(bad)))])
+        self.table("pool", ["acquires with spares", "how many", "each", "failed", "took no spare", "with a job of another's",
+                            "jobs without a lease, leases without a job", "first logins that fail", "target"], rows)
+
+    def leavings(self, facts, words):
+        """What claims and releases leave, and what they cost the controller."""
+        rows = [[name, str(before), str(after), self.judged("pool", f"{name}, {words}", ("no more", after <= before))]
+                for name, before, after in facts.get("left", [])]
+        self.table("pool", [f"what is left of acquires and releases {words}", "before", "after", "target"], rows)
+        rows = []
+        for name, values in facts.get("requests", {}).items():
+            parts = halves(values)
+            if parts:
+                first, second = parts
+                rows.append([f"{name}, refills included", number(first), number(second),
+                             self.judged("pool", f"requests of a {name}", ("no growth", second <= first * 1.25 + 0.25))])
+        self.table("pool", [f"requests to slurmctld each, {words}", "first half", "second half", "target"], rows)
+
     def controller(self):
         parts = {count: self.results[f"controller-{count}"] for count in (1, 10, 100) if f"controller-{count}" in self.results}
         if not parts:
@@ -363,17 +451,16 @@ class Report:
             parts.append("\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]))
         return "\n\n".join(parts)
 
-    def summary(self):
+    def about(self):
+        """What is said of a run: what it was, and the machine in each section."""
         meta = self.results.get("meta", {})
-        rows = [[name, meta[name]] for name in ("date", "command", "site", "machine", "versions", "load") if name in meta]
-        missed = [f"{section}: {what} ({text})" for section, what, text, met in self.verdicts if not met]
-        rows += [[f"machine, {section}", self.machine(section)] for section in sorted(self.results)
-                 if self.facts(section).get("noise") and section not in ("client", "adapter")]
-        if self.verdicts:
-            rows.append(["targets", f"{sum(met for *_, met in self.verdicts)} of {len(self.verdicts)} met"
-                         + (f"; not met: {'; '.join(missed)}" if missed else "")])
-        lines = ["| | |", "|---|---|"] + [f"| {name} | {value} |" for name, value in rows]
-        return "\n".join(lines)
+        rows = [(name, meta[name]) for name in ("date", "command", "site", "machine", "versions", "load") if name in meta]
+        when = document.told_when(meta)
+        return rows + [(f"machine, {section}", f"{when}: {self.machine(section)}" if when else self.machine(section))
+                       for section in sorted(self.results) if self.facts(section).get("noise") and section not in ("client", "adapter")]
+
+    def summary(self):
+        return document.summary_table([*self.about(), *document.targets(self.verdicts).items()])
 
     def show(self):
         for section in SECTIONS:
@@ -389,13 +476,32 @@ class Report:
 
     def write(self, path):
         with open(path, encoding="utf-8") as file:
-            text = file.read()
-        for name, body in [("summary", self.summary()), *((section, self.text(section)) for section in SECTIONS)]:
-            if body:
-                begin, end = f"<!-- bench {name} -->", f"<!-- end {name} -->"
-                text = re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: f"{begin}\n{body}\n{end}", text, flags=re.S)
+            text = self.written(file.read())
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
+
+    def measured(self, section):
+        """Whether all that a section's tables are made of was measured."""
+        return all(any(name.split("-")[0] == source for name in self.results) for source in SOURCES.get(section, [section]))
+
+    def written(self, text):
+        """The document with these figures. What was not measured stays: whole sections, tables and rows of sections that come from
+        more than one measurement, what is said of the machine, and the verdicts of all that stays."""
+        for section in SECTIONS:
+            body, old = self.text(section), document.part(text, section)
+            if body and old is not None:
+                text = document.with_part(text, section, body if self.measured(section) else document.merged(old, body))
+        old = document.part(text, "summary")
+        if old is None:
+            return text
+        rows = dict(self.about())
+        before = dict(pair for pair in map(document.cells, old.split("\n")) if len(pair) == 2)
+        when = document.told_when(before)
+        for name, value in before.items():
+            if name.startswith("machine, ") and name not in rows:
+                rows[name] = value if "commit" in value or not when else f"{when}: {value}"
+        rows.update(document.targets(document.verdicts_of(text, SECTIONS)))
+        return document.with_part(text, "summary", document.summary_table(rows.items()))
 
     # ------------------------------------------------------------ plots
 
@@ -460,13 +566,13 @@ class Report:
 
 
 def main(words):
-    _, results, document, pictures = words
+    _, results, page, pictures = words
     with open(results, encoding="utf-8") as file:
         report = Report(json.load(file))
     report.make()
     report.show()
-    if document:
-        report.write(document)
+    if page:
+        report.write(page)
     if pictures:
         report.plots(pictures)
     for section in sorted(report.refused):

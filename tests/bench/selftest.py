@@ -7,6 +7,7 @@ import io
 import json
 import os
 import stat
+import subprocess
 import sys
 import tempfile
 import types
@@ -17,8 +18,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import client
 import crowd
+import document
 import noise
 import report
+import spares
 import verbs
 
 QUIET = {"cores": 2, "load": [0.1, 0.4], "others": [0.01, 0.02, 0.01], "stolen": 0.0}
@@ -141,6 +144,192 @@ class Report(unittest.TestCase):
                 file.flush()
                 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                     self.assertEqual(report.main(["report", file.name, "", ""]), expected)
+
+
+def spare_results(more=0.0, others=0.0, **counts):
+    """200 acquires of which each takes so much more than a bare login as `more` says."""
+    logins = [0.2 + number / 1000 for number in range(200)]
+    samples = {"claim": [0.25 + more] * 10, "bare login": [0.2] * 10, "ordinary acquire": [1.0] * 10, "alone: took a spare": [1] * 10,
+               "claim by callers": [value + 0.05 + more for value in logins], "bare login by callers": logins,
+               "first probe of the client succeeds": [1] * 10}
+    facts = {"noise": {**QUIET, "others": [others]}, "counts": {"claims": 200, **counts}, "left": [["jobs", 0, 0]],
+             "requests": {"claim": [0.4, 0.5, 0.4, 0.5]}}
+    return {"pool": {"samples": samples, "facts": facts},
+            "meta": {"date": "2026-12-01 10:00 UTC", "versions": "slurm-sandbox 0.1.0 of commit abc1234", "machine": "8 × Some CPU"}}
+
+
+class Spares(unittest.TestCase):
+    def made(self, given):
+        made = report.Report(given)
+        made.make()
+        return made
+
+    def test_what_the_look_at_a_host_prints_is_read(self):
+        text = "process sshd\nprocess bash\nfile /tmp/a b\n\n"
+        self.assertEqual(spares.looked_at(text), {"process": ["sshd", "bash"], "file": ["/tmp/a b"]})
+
+    def test_the_look_sees_processes_and_files_of_the_user(self):
+        with tempfile.NamedTemporaryFile(dir="/tmp") as file, subprocess.Popen(["sleep", "60"]) as process:
+            seen = spares.looked_at(subprocess.run(["bash", "-c", spares.LOOK], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                                   check=False).stdout.decode(errors="replace"))
+            process.kill()
+            self.assertIn("sleep", seen["process"])
+            self.assertIn(file.name, seen["file"])
+
+    def test_jobs_are_those_of_the_state_dir(self):
+        listing = ("7 pool:cbx_000000000007:ab:here\n8 pool:cbx_000000000008:cd:elsewhere\n9 cbx:cbx_000000000009:ef:here\n"
+                   "10 (null)\n11\n12 pool:cbx_000000000012:ab:here by the site\n")
+        self.assertEqual(spares.pooled_jobs(listing, "here"), {"7", "12"})
+        pools = [{"spares": [{"jobId": 7}, {"seat": "no job known"}]}, {"spares": [{"jobId": 9}]}]
+        self.assertEqual(spares.known_jobs(pools), {"7", "9"})
+        self.assertEqual(spares.job_of({"cloudId": "slurm/job/12;annex"}), "12")
+
+    def test_a_job_that_two_leases_have_is_found(self):
+        for jobs, expected in ((["1", "2"], 0), (["1", "2", "1"], 1), (["1", "1", "1"], 2), ([], 0)):
+            self.assertEqual(spares.twice(jobs), expected)
+
+    def test_a_job_of_nobody_and_a_lease_without_a_job_are_found(self):
+        for jobs, expected in (({"1", "2"}, 0), ({"1", "2", "3"}, 1), ({"2"}, 1), (set(), 1)):
+            self.assertEqual(spares.unmatched(jobs, {"1"}, {"2"}), expected)
+
+    def test_what_has_come_is_named(self):
+        self.assertEqual(spares.more_than(["n1 sshd", "a"], ["n1 sshd", "n1 sshd", "b"]), ["n1 sshd", "b"])
+        self.assertEqual(spares.more_than(["a", "b"], ["b"]), [])
+
+    def test_files_are_counted_without_what_is_counted_elsewhere(self):
+        with tempfile.TemporaryDirectory() as place:
+            os.makedirs(f"{place}/shared/seats")
+            os.makedirs(f"{place}/cache")
+            with open(f"{place}/cache/answer", "w", encoding="ascii"):
+                pass
+            self.assertEqual(sorted(spares.files_below(place, [f"{place}/shared"])), ["cache", "cache/answer"])
+            self.assertEqual(spares.files_below(f"{place}/shared"), ["seats"])
+
+    def test_percentiles_are_values_that_were_measured(self):
+        values = [float(number) for number in range(200, 0, -1)]
+        self.assertEqual([report.percentile(values, share) for share in (0.5, 0.99, 1)], [100, 198, 200])
+        self.assertEqual(report.percentile([3.0], 0.99), 3.0)
+        self.assertIsNone(report.percentile([], 0.5))
+
+    def test_halves_are_compared_by_their_means(self):
+        self.assertEqual(report.halves([1, 2, 3, 5]), (1.5, 4))
+        self.assertIsNone(report.halves([1]))
+
+    def test_an_acquire_is_judged_beside_a_bare_login(self):
+        for more, words in ((0.0, ("≤ a login + 60 ms = 260 ms: met", "| 50 ms | ≤ 60 ms more: met |", "≤ 150 ms more: met")),
+                            (0.02, ("= 260 ms: **not met**", "≤ 60 ms more: **not met**", "≤ 150 ms more: met")),
+                            (0.2, ("≤ 150 ms more: **not met**",))):
+            text = self.made(spare_results(more)).text("pool")
+            for word in words:
+                self.assertIn(word, text)
+        busy = self.made(spare_results(others=0.9))
+        self.assertEqual(busy.refused, {"pool"})
+        self.assertNotIn("ms more: ", busy.text("pool"))
+
+    def test_one_claim_gone_wrong_is_enough(self):
+        good = "none fails, none twice, none lost: met"
+        self.assertIn(good, self.made(spare_results(**{"no spare": 3})).text("pool"))
+        for name in ("failed", "twice", "lost", "first logins failed"):
+            self.assertIn("none lost: **not met**", self.made(spare_results(**{name: 1})).text("pool"), name)
+
+    def test_what_stays_and_what_grows_is_seen(self):
+        given = spare_results()
+        given["pool"]["facts"].update({"left": [["jobs", 0, 1], ["files", 3, 3]], "requests": {"claim": [1, 1, 2, 2]}})
+        text = self.made(given).text("pool")
+        for word in ("| jobs | 0 | 1 | no more: **not met** |", "| files | 3 | 3 | no more: met |", "| 1 | 2 | no growth: **not met** |"):
+            self.assertIn(word, text)
+
+    def test_many_in_a_row_stand_beside_them(self):
+        given = spare_results()
+        given["day"] = {"samples": {"claim in a row": [0.25] * 40}, "facts": {"counts": {"claims": 40, "lost": 1}}}
+        text = self.made(given).text("pool")
+        self.assertIn("| in a row | 40 | 250 ms (250–250, n 40) | 0 | 0 | 0 | 1 | 0 |", text)
+
+
+PAGE = """<!-- bench summary -->
+| | |
+|---|---|
+| date | 2026-11-28 03:01 UTC |
+| command | `scripts/bench` |
+| machine | 2 × Other CPU |
+| versions | slurm-sandbox 0.1.0 of commit 8e48d92, slurm-wlm 22.05.8 |
+| machine, crowd | load 0.4 |
+| machine, pool | load 9.9 |
+| targets | 1 of 1 met |
+<!-- end summary -->
+
+<!-- bench list -->
+| what | target |
+|---|---|
+| list of 1 | ≤ 10.8 ms: **not met** |
+<!-- end list -->
+
+<!-- bench pool -->
+Not run on a quiet machine yet.
+<!-- end pool -->
+
+<!-- bench release -->
+| what | slurm-sandbox | bare | ratio | target |
+|---|---|---|---|---|
+| one | 1 s (n 1) | – | – | – |
+| of 100 at once, not settled within 20 s, so `releasing` | 3 of 9 | – | – | none: **not met** |
+| of a job that ignores TERM | 8.23 s (n 1) | – | – | ≤ 20 s: met |
+<!-- end release -->
+
+Text.
+"""
+
+
+class Page(unittest.TestCase):
+    def written(self, given, page=PAGE):
+        made = report.Report(given)
+        made.make()
+        return made.written(page)
+
+    def test_what_was_not_measured_stays(self):
+        text = self.written(spare_results())
+        for line in PAGE.split("\n")[12:17] + PAGE.split("\n")[22:]:
+            self.assertIn(line, text)
+        self.assertNotIn("Not run", text)
+
+    def test_rows_of_other_measurements_stay_where_they_were(self):
+        facts = {"noise": QUIET, "releases that fail of 100": 0, "releases of 100": 200}
+        text = self.written({"crowd": {"samples": {"release 100 at once": [3.0]}, "facts": facts}})
+        names = [document.cells(line)[0] for line in document.part(text, "release").split("\n")[2:]]
+        self.assertEqual(names[0], "one")
+        self.assertEqual(names[-1], "of a job that ignores TERM")
+        self.assertEqual(sum(name.startswith("of 100 at once, not settled") for name in names), 1)
+        self.assertIn("| 0 of 200 |", text)
+        self.assertNotIn("3 of 9", text)
+
+    def test_a_section_that_was_measured_whole_is_new(self):
+        samples = {"squeue 10: wall": [0.01] * 5, "list 10: wall": [0.01] * 5, "cleanup 10: wall": [0.01] * 5}
+        text = self.written({"list": {"samples": samples, "facts": {"counts": [10], "noise": QUIET}}})
+        self.assertIn("list of 10", text)
+        self.assertNotIn("list of 1 ", text)
+
+    def test_the_summary_tells_when_each_section_was_measured(self):
+        summary = document.part(self.written(spare_results()), "summary")
+        for line in ("| date | 2026-12-01 10:00 UTC |", "| machine, crowd | 2026-11-28, commit 8e48d92, 2 × Other CPU: load 0.4 |",
+                     "| machine, pool | 2026-12-01, commit abc1234, 8 × Some CPU: load 0.1 to 0.4 on 2 cores"):
+            self.assertIn(line, summary)
+        self.assertNotIn("load 9.9", summary)
+
+    def test_the_summary_counts_the_verdicts_of_the_whole_page(self):
+        text = self.written(spare_results())
+        missed = "not met: list: list of 1 (≤ 10.8 ms); release: of 100 at once, not settled within 20 s, so `releasing` (none)"
+        self.assertIn(missed, document.part(text, "summary"))
+        found = document.verdicts_of(text, report.SECTIONS)
+        self.assertIn(f"| targets | {sum(met for *_, met in found)} of {len(found)} met;", text)
+
+    def test_written_twice_is_written_once(self):
+        once = self.written(spare_results())
+        self.assertEqual(self.written(spare_results(), once), once)
+
+    def test_tables_that_are_not_there_any_more_in_part_stay(self):
+        old = "| a | b |\n|---|---|\n| 1 | x |\n\n| c |\n|---|\n| 2 |"
+        self.assertEqual(document.merged(old, "| a | b |\n|---|---|\n| 0 | y |\n| 1 | z |"),
+                         "| a | b |\n|---|---|\n| 0 | y |\n| 1 | z |\n\n| c |\n|---|\n| 2 |")
 
 
 ADAPTER = """#!/bin/sh
