@@ -62,7 +62,7 @@ permit_of() {
 # lease_files LEASE: whatever is left of it: record, key, shared files, work directory, trash.
 lease_files() {
   local path shared=${SHARED:-$STATE/shared}
-  for path in "$STATE/leases/$1" "$shared/$1" "$shared"/.gone-"$1"* "$STATE"/trash/*"$1"* \
+  for path in "$STATE/leases/$1" "$STATE/pooled/$1" "$shared/$1" "$shared"/.gone-"$1"* "$STATE"/trash/*"$1"* \
     "$HOME/crabbox-slurm-work/$1" "$HOME"/crabbox-slurm-work/."$1"*; do
     # A job that a dead node took with it cannot remove its work directory any more.
     [[ ! $KILLED_AT_ONCE || $path != "$HOME"/* ]] || continue
@@ -71,7 +71,10 @@ lease_files() {
 }
 
 # age_record LEASE: lets a quarter of an hour pass for a submission without an answer. It is counted by the time since the boot.
-age_record() { age_submission "$STATE/leases/$1/record.json"; }
+age_record() {
+  local place
+  for place in leases pooled; do age_submission "$STATE/$place/$1/record.json"; done
+}
 age_submission() {
   local uptime
   uptime=$(sed -n 's/^ *"uptime": \(-\{0,1\}[0-9]*\).*/\1/p' "$1" 2>/dev/null)

@@ -8,6 +8,42 @@ faults_of() {
   for fault; do printf '%s %s %s %s\n' "$task" "$operation" "$command" "$fault"; done
 }
 
+# Of spares, those that mostly wait.
+plan_spares_waiting() {
+  local step
+  for step in claim unseen fill release cleanup pool drain; do printf 'spare_frozen %s\n' "$step"; done
+  printf '%s\n' spare_over\ {1..3}
+}
+
+plan_spares() {
+  local calls kind file
+  for calls in "${CALLS[@]}"; do
+    case $calls in
+      openat | *poll | statx) printf 'spare_killed_claim again %s 1 300 7\n' "$calls" ;;
+      *) printf 'spare_killed_claim again %s 1 300 1\n' "$calls" ;;
+    esac
+  done
+  # The refill goes on in a thread of its own: these are its calls, where it makes more of them than the claim.
+  printf '%s\n' 'spare_killed_claim again mkdirat 1 300 1 -f -b execve' 'spare_killed_claim again fsync 13 300 2 -f -b execve' \
+    'spare_killed_claim again renameat 12 300 2 -f -b execve' 'spare_killed_claim again write 13 300 2 -f -b execve'
+  for calls in renameat fsync wait4; do printf 'spare_killed_claim dead %s 3 300 2\n' "$calls"; done
+  for calls in mkdirat renameat fsync flock write '?clone,?clone3,?vfork,?fork' '?unlinkat' wait4; do
+    printf 'spare_killed_refill acquire %s 60 2\nspare_killed_refill cleanup %s 300 2\n' "$calls" "$calls"
+    printf 'spare_killed_drain %s 1 300 2\n' "$calls"
+  done
+  for calls in mkdirat renameat fsync flock write '?unlinkat' wait4; do printf 'spare_killed_change %s 1 300 2\n' "$calls"; done
+  for kind in renameat fsync write mkdirat; do printf 'spare_error claim %s 300 1\nspare_error refill %s 60 2\n' "$kind" "$kind"; done
+  printf '%s\n' 'spare_error claim openat 300 5' 'spare_error refill openat 200 9'
+  for kind in cancel runner node; do printf 'spare_race %s 6\n' "$kind"; done
+  for kind in "${SEAT_FORGERIES[@]}"; do
+    for file in endpoint.json ending.json answered; do printf 'spare_hostile %s %s\n' "$kind" "$file"; done
+  done
+  for kind in attempt-link attempt-gone attempt-file lease-link lease-gone lease-file permit-link permit-dir permit-other \
+    attempt-locked jobs-link neighbour; do
+    printf 'spare_hostile %s -\n' "$kind"
+  done
+}
+
 # Tasks that mostly wait, for Slurm or for us.
 plan_waiting() {
   local operation event fault when
@@ -42,6 +78,7 @@ plan_waiting() {
     for operation in list cleanup forget another release away; do printf 'damaged_far %s %s\n' "$fault" "$operation"; done
   done
   for fault in squeue sbatch scancel slurm zone gone bash; do printf 'surroundings %s\n' "$fault"; done
+  plan_spares_waiting
 }
 
 plan_rest() {
@@ -76,6 +113,7 @@ plan_rest() {
 plan_full() {
   local calls operation command moment kind step
   plan_rest
+  plan_spares
   for calls in "${CALLS[@]}"; do
     step=1
     # Most files are only read, and most waits are like the one before.
