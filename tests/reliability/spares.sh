@@ -125,15 +125,17 @@ all_ended() {
 }
 
 # dead_goes LEASE: the acquire of a lease was killed, nobody repeats it; once its death is noted and the thirty seconds have passed
-# the lease goes by itself.
+# the lease goes by itself. One that was prepared and no more, before it was noted where its acquire lives, has two minutes.
 dead_goes() {
-  local died=$STATE/pooled/$1/acquirer-died
+  local died=$STATE/pooled/$1/acquirer-died created
   [[ -e $STATE/pooled/$1 ]] || return 0
   # One that has been handed out stays, as always.
   ! grep -q '"phase": "answered"' "$STATE/pooled/$1/record.json" 2>/dev/null || return 0
   call list "$1"
   [[ -s $died ]] || call cleanup "$1" "$SPARES"
   sed -i 's/"at":[0-9]*/"at":0/' "$died" 2>/dev/null
+  created=$(sed -n 's/^ *"created": \([0-9]*\).*/\1/p' "$STATE/pooled/$1/record.json" 2>/dev/null)
+  [[ ! $created ]] || sed -i "s/\"created\": $created/\"created\": $((created - 130))/" "$STATE/pooled/$1/record.json"
   wait_for 30 gone_by_itself "$1" || bad leaked "nothing ends what a killed acquire left: $(find "$STATE/pooled/$1" -maxdepth 1 | tr '\n' ' ')"
 }
 gone_by_itself() {
@@ -316,16 +318,17 @@ spare_error_at() {
   if [[ $what == claim ]]; then filled 1 || { all_ended; return 0; }; fi
   new_lease
   request acquire "$LEASE" "$SPARES,\"acquireTimeoutSeconds\":20" >"$W/request"
-  timeout -s KILL 100 strace -qq -o "$W/strace" -e "trace=$call" -e "inject=$call:error=$ERRNO:when=$n$MORE" \
+  timeout -s KILL 100 strace -qq -o "$W/strace" -e "trace=$call,openat" -e "inject=$call:error=$ERRNO:when=$n$MORE" \
     "$BIN" --state-dir "$STATE" <"$W/request" >"$W/out" 2>"$W/err"
   RC=$?
   hit=$(grep -m 1 INJECTED "$W/strace")
   if ! grep -q '^write(1,.*INJECTED' "$W/strace"; then
     read_answer acquire
     if [[ $ERROR && $hit ]]; then
-      told acquire
-      # The spare that it would have left is of no consequence to it.
-      ! grep -qs '"phase": "answered"' "$STATE/pooled/$LEASE/record.json" || bad stuck "an acquire fails for a spare that it would have left: $ERROR"
+      # What the C library reads of users is not ours to explain.
+      [[ $hit == *'"/etc/'* ]] || told acquire
+      # The spare that it would have left is of no consequence to it. Its own files come before the lock of who looks after spares.
+      sed '/"spares", O_RDWR|O_CREAT/,$d' "$W/strace" | grep -q INJECTED || bad stuck "an acquire fails for a spare that it would have left: $ERROR"
     elif [[ ! $ERROR ]]; then
       answers_alone "$LEASE"
     fi
