@@ -227,7 +227,9 @@ impl Record {
     /// given up.
     pub fn seated(&self, seat: Record, place: &Path) -> Record {
         let mut given_up = self.given_up.clone();
-        given_up.extend(self.attempt.sent.map(|_| self.attempt.nonce.clone()));
+        // One with a key of its own may have left a permit, also where nothing was sent.
+        let began = self.attempt.sent.is_some() || !self.key.as_os_str().is_empty();
+        given_up.extend(began.then(|| self.attempt.nonce.clone()));
         Record {
             identity: self.identity.clone(),
             phase: if self.phase == Phase::Releasing { Phase::Releasing } else { seat.phase },

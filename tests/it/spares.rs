@@ -42,6 +42,34 @@ fn a_refused_spare_is_no_failure_of_an_acquire() {
     site.release_cleanly(&lease);
 }
 
+/// A lease that could submit nothing takes a spare that becomes free: what was made for a job of its own goes with it too.
+#[test]
+fn a_spare_for_one_that_could_not_submit() {
+    let site = Site::with_spares(Site::fake, Setup::default(), 1);
+    let Place::Fake(fake) = &site.place else { panic!("the fake") };
+    let first = site.lease("first");
+    site.acquired(&first, json!({}));
+    fake.control(&["set", "sched", "pause"]).ok();
+    site.shell(&format!("scancel {}", site.spares()[0].job)).ok();
+    let spare = process::until("a spare waits", Duration::from_secs(20), || {
+        site.ask("cleanup", json!({})).ok();
+        site.spares().into_iter().find(|spare| spare.status == "PENDING")
+    });
+    fake.control(&["set", "sbatch", "down"]).ok();
+    let lease = site.lease("second");
+    let waiting = site.spawn(site.acquiring(&lease, json!({})));
+    process::until("it has tried to submit", Duration::from_secs(20), || {
+        std::path::Path::new(&site.shared_dir(&lease)).exists().then_some(())
+    });
+    fake.control(&["clear", "sched"]).ok();
+    let reply = site.reply(waiting);
+    assert_eq!(job_of(reply.lease()), spare.job);
+    fake.control(&["clear"]).ok();
+    site.release_cleanly(&lease);
+    site.release_cleanly(&first);
+    site.drained(&[&spare.seat]);
+}
+
 /// A submission without an answer counts as a spare, and becomes one when its job is found.
 #[test]
 fn a_spare_whose_submission_is_not_known() {

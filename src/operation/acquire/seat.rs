@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::Acquire;
 use crate::allocation::{self, View};
 use crate::clock::epoch;
-use crate::failure::{self, Kind};
+use crate::failure::{self, Failure, Kind};
 use crate::lease::limits::Limits;
 use crate::lease::record::{Phase, Record};
 use crate::lease::store::{Guard, LeaseDir, Loaded, Locked};
@@ -134,10 +134,16 @@ impl Acquire<'_> {
 
     /// Writes down what the rename has decided. A call that is killed before is finished by each reading of the lease.
     fn seated(&self, guard: &Guard<'_>, before: &Record, candidate: Spare, view: View) -> Result<View> {
-        let Loaded::Whole(record) = guard.lease.load() else {
-            let what =
-                format!("acquiring lease {}: the spare {} that it took has no record", guard.lease.id, candidate.seat);
-            return Err(crate::failure::Failure::new(Kind::Storage, what).remedy("release the lease").into());
+        let record = match guard.lease.load() {
+            Loaded::Whole(record) => record,
+            other => {
+                let what = format!(
+                    "acquiring lease {}: the spare {} that it took has no record that can be read",
+                    guard.lease.id, candidate.seat
+                );
+                let cause = if let Loaded::Damaged { why, .. } = other { why } else { String::new() };
+                return Err(Failure::new(Kind::Storage, what).remedy("release the lease").cause(cause).into());
+            }
         };
         guard.save_seat(&record)?;
         let (ttl, idle, most_idle) =

@@ -124,6 +124,8 @@ impl Acquire<'_> {
         self.nobody_else_holds(record)?;
         if record.key.as_os_str().is_empty() {
             record.key = guard.lease.path().join(self.make_key(guard.lease.directory())?);
+            // On record before anything is shared: where a spare is taken after all, this tells that there is something to remove.
+            guard.save(record)?;
         }
         let outcome = allocation::submit(&self.store, guard, record, &self.settings, &self.runner, Now::read())?;
         const REFUSED: &str = "sbatch refused the job, none was submitted";
