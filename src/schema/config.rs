@@ -191,6 +191,10 @@ fn extra_arguments() -> Value {
 fn rules() -> Value {
     let is = |key: &str, value: Value| json!({"required": [key], "properties": {key: value}});
     let given = |key: &str| is(key, json!({"not": {"enum": [null, ""]}}));
+    let above_zero = |key: &str| {
+        let zero = json!({"anyOf": [{"enum": [null, "", 0]}, {"type": "string", "pattern": r"^\s*\+?0+\s*$"}]});
+        is(key, json!({"not": zero}))
+    };
     let with = |condition: Value, needed: Value| json!({"if": condition, "then": needed});
     let never = |conditions: Value| json!({"not": {"allOf": conditions}});
     let asks = |option: &str| {
@@ -218,6 +222,10 @@ fn rules() -> Value {
         never(json!([asks("mem-per-cpu"), asks("mem-per-gpu")])),
         with(used("loginHost"), is("loginHost", json!({"type": ["string", "number"], "pattern": "^[^,]+$"}))),
         with(used("loginUser"), given("loginUser")),
+        with(
+            above_zero("spares"),
+            json!({"anyOf": [given("timeLimit"), above_zero("ttlSeconds"), given("spareMinTimeLeft")]}),
+        ),
     ];
     for key in ["submitUser", "sshConfig", "controlPath"] {
         rules.push(with(given(key), given("submitHost")));

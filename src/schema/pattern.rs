@@ -41,15 +41,22 @@ pub fn line(without: &str) -> String {
     format!(r"[^{CONTROL}{without}]*[^\x00-\x20\x7f-\xa0{without}][^{CONTROL}{without}]*")
 }
 
-/// The decimal numbers from `min` to `max`, without zeros in front.
+/// The decimal numbers from `min` to `max`, without zeros in front; a `min` above 1 has fewer digits than `max`.
 pub fn number(min: u64, max: u64) -> String {
     let mut parts = Vec::new();
     if min == 0 {
         parts.push("0".to_owned());
     }
     let digits = max.to_string();
-    if digits.len() > 1 {
-        parts.push(format!("[1-9][0-9]{{0,{}}}", digits.len() - 2));
+    let lowest = if min > 1 { min.to_string() } else { String::new() };
+    for (at, digit) in lowest.bytes().enumerate().filter(|(_, digit)| *digit < b'9') {
+        parts.push(format!("{}[{}-9][0-9]{{{}}}", &lowest[..at], char::from(digit + 1), lowest.len() - at - 1));
+    }
+    if min > 1 {
+        parts.push(lowest.clone());
+    }
+    if digits.len() > lowest.len() + 1 {
+        parts.push(format!("[1-9][0-9]{{{},{}}}", lowest.len(), digits.len() - 2));
     }
     for (at, digit) in digits.bytes().enumerate() {
         let (least, rest) = (if at == 0 { b'1' } else { b'0' }, digits.len() - at - 1);
@@ -95,4 +102,25 @@ pub fn beginnings<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let nested = |word: &str| word.chars().rev().fold(String::new(), |rest, c| format!("{c}(?:{rest})?"));
     // The innermost group would be empty.
     words.map(|word| nested(word).replace("(?:)?", "")).collect::<Vec<_>>().join("|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(0, 32)]
+    #[case(1, 300)]
+    #[case(2, 10)]
+    #[case(19, 120)]
+    #[case(99, 1000)]
+    #[case(120, 2345)]
+    fn numbers_of_a_range(#[case] min: u64, #[case] max: u64) {
+        let schema = serde_json::json!({"pattern": format!("^{}$", number(min, max))});
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for number in 0..=max * 11 {
+            assert_eq!(validator.is_valid(&number.to_string().into()), (min..=max).contains(&number), "{number}");
+        }
+    }
 }

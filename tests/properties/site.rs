@@ -56,6 +56,9 @@ const KEYS: &[&str] = &[
     "ttlSeconds",
     "takenGraceSeconds",
     "maxLeases",
+    "spares",
+    "spareSeconds",
+    "spareMinTimeLeft",
 ];
 
 /// Values that are nearly right.
