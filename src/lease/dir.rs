@@ -51,15 +51,6 @@ impl Place {
             Place::Spares => "spares",
         }
     }
-
-    /// Where a record belongs.
-    pub fn of(record: &Record) -> Place {
-        match record.pooled {
-            _ if record.is_spare() => Place::Spares,
-            true => Place::Pooled,
-            false => Place::Leases,
-        }
-    }
 }
 
 /// When Slurm first denied the job: a line `<boot> <nonce> <seconds of that boot>` for each boot of each host that was told so.
